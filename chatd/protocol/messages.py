@@ -1,0 +1,282 @@
+"""The frames of `chatd.v1`: one Struct per frame, and the only place that knows JSON.
+
+WebSocket text frames, one JSON object each. A request has an ``id`` that its
+reply echoes; a push has none. ``{}`` is the server's ping and the client's pong
+and is no Struct: compare the payload with ``PING``. Unknown fields are ignored.
+PROTOCOL.md § Frames shows every frame; its examples are decoded by a test.
+
+``data`` stays raw JSON (``msgspec.Raw``) from publisher to subscriber: the server
+never parses a body, so that a resend is the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, Literal
+
+import msgspec
+
+SUBPROTOCOL: Final = "chatd.v1"
+PING: Final = b"{}"
+MAX_SERIAL: Final = 2**53 - 1  # JSON numbers are exact up to here in every client language
+
+Buffer = bytes | bytearray | memoryview
+Position = tuple[str, int]  # (epoch, serial): a place in one life of a channel's stream
+GapWhy = Literal["trimmed", "epoch", "fork", "ahead", "lag"]
+
+
+class Last(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``{"last": n}``: begin with the newest n messages."""
+
+    last: int
+
+
+From = Position | Literal["new", "first"] | Last
+
+
+class _Frame(msgspec.Struct, tag_field="type", omit_defaults=True, frozen=True, kw_only=True):
+    pass
+
+
+# Client to server -------------------------------------------------------------------------------------
+
+
+class ChannelFrom(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One entry of ``connect.subscribe``."""
+
+    channel: str
+    from_: From = msgspec.field(default="new", name="from")
+    echo: bool = True
+
+
+class Connect(_Frame, frozen=True, tag="connect"):
+    id: int
+    token: str | None = None
+    client: str | None = None
+    subscribe: list[ChannelFrom] = []
+
+
+class Subscribe(_Frame, frozen=True, tag="subscribe"):
+    id: int
+    channel: str
+    from_: From | None = msgspec.field(default=None, name="from")  # None: "new", and 405 when already open
+    echo: bool = True
+
+
+class Unsubscribe(_Frame, frozen=True, tag="unsubscribe"):
+    id: int
+    channel: str
+
+
+class Publish(_Frame, frozen=True, tag="publish"):
+    id: int
+    channel: str
+    message: str  # the publisher's own id: the same in every retry
+    data: msgspec.Raw
+
+
+class HistoryRequest(_Frame, frozen=True, tag="history"):
+    id: int
+    channel: str
+    before: int | None = None
+    after: Position | None = None
+    limit: int = 100
+
+
+Request = Connect | Subscribe | Unsubscribe | Publish | HistoryRequest
+
+
+# Server to client -------------------------------------------------------------------------------------
+
+
+class Contract(msgspec.Struct, frozen=True, kw_only=True):
+    """What the server promises; a run copies it into its manifest and the checker holds the server to it."""
+
+    profile: str  # "effectively-once"
+    echo: bool
+    durability: str  # memory | process | fsync | replicated: what an ack means
+    retain_n: int
+    retain_s: float
+    retain_bytes: int
+    dedupe_s: float
+    test_hooks: list[str] = []
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    frame_bytes: int
+    channels: int
+
+
+class Connected(_Frame, frozen=True, tag="connected"):
+    id: int
+    node: str
+    user: str
+    contract: Contract
+    limits: Limits
+    ping_s: float
+    pong_s: float
+    retry_ms: tuple[int, int]
+
+
+class GapInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """A declared hole. Missing are the serials ``from`` + 1 .. ``to``, both inclusive; ``to`` + 1 is next."""
+
+    why: GapWhy
+    from_: Position = msgspec.field(name="from")
+    to: Position
+
+
+class Subscribed(_Frame, frozen=True, tag="subscribed"):
+    """Answer to subscribe: delivery starts after ``from`` (resumed), or after the gap, or as `from` asked."""
+
+    channel: str
+    position: Position  # the head when subscribed; replay up to here, then `live`
+    resumed: bool
+    count: int  # messages that the replay will carry
+    floor: int  # the oldest serial still retained (top + 1 when nothing is)
+    start: int  # the serial after which delivery starts
+    id: int | None = None  # None for a subscription asked in `connect.subscribe`
+    gap: GapInfo | None = None
+    epochs: list[Position] | None = None  # (epoch, first serial), when the epoch is not the one asked
+
+
+class Live(_Frame, frozen=True, tag="live"):
+    """The replay is over; what follows arrives as it is published."""
+
+    channel: str
+    position: Position
+
+
+class Gap(_Frame, frozen=True, tag="gap"):
+    channel: str
+    why: GapWhy
+    from_: Position = msgspec.field(name="from")
+    to: Position
+
+
+class Message(_Frame, frozen=True, tag="message"):
+    channel: str
+    serial: int
+    message: str
+    user: str
+    time: int  # ms since 1970, the server's clock
+    data: msgspec.Raw
+    kind: str = "text"
+
+
+class Ack(_Frame, frozen=True, tag="ack", omit_defaults=False):
+    id: int
+    message: str
+    position: Position
+    duplicate: bool
+    durability: str
+
+
+class HistoryPage(_Frame, frozen=True, tag="history", omit_defaults=False):
+    id: int
+    channel: str
+    position: Position
+    floor: int
+    epochs: list[Position]
+    messages: list[msgspec.Raw]  # each a `message` frame, the same bytes as when it was live
+    more: bool
+
+
+class Unsubscribed(_Frame, frozen=True, tag="unsubscribed"):
+    id: int
+    channel: str
+
+
+class Reset(_Frame, frozen=True, tag="reset"):
+    """The stream's epoch changed under an open subscription; the client's position becomes
+    (new epoch, min(last, fork))."""
+
+    channel: str
+    position: Position
+    fork: int
+    epochs: list[Position]
+    why: str
+
+
+class Goodbye(_Frame, frozen=True, tag="goodbye"):
+    code: int
+    why: str
+    after_ms: tuple[int, int] = (0, 0)
+    to: list[str] = []
+
+
+class Error(_Frame, frozen=True, tag="error", omit_defaults=False):
+    code: int
+    reason: str
+    temporary: bool
+    definite: bool
+    id: int | None = None
+    after_ms: int | None = None
+
+
+Reply = (
+    Connected | Subscribed | Live | Gap | Message | Ack | HistoryPage | Unsubscribed | Reset | Goodbye | Error
+)
+
+encode = msgspec.json.Encoder().encode
+_decode_request: Callable[[Buffer], Request] = msgspec.json.Decoder(Request).decode
+_decode_reply: Callable[[Buffer], Reply] = msgspec.json.Decoder(Reply).decode
+
+
+class _Head(msgspec.Struct):
+    type: str | None = None
+    id: int | None = None
+
+
+_decode_head = msgspec.json.Decoder(_Head).decode
+REQUEST_TYPES: Final = frozenset(cls.__struct_config__.tag for cls in Request.__args__)
+
+
+class Undecodable(Exception):
+    """A frame from a client that is no request.
+
+    ``request_id`` is the frame's id where it could be read, so that the error can
+    be sent as an answer. ``unknown_type`` tells 404 from 400.
+    """
+
+    def __init__(self, reason: str, *, request_id: int | None, unknown_type: bool) -> None:
+        super().__init__(reason)
+        self.reason, self.request_id, self.unknown_type = reason, request_id, unknown_type
+
+
+def decode_request(payload: Buffer) -> Request:
+    """Read a client's frame (not ``PING``). Raises ``Undecodable``, and nothing else."""
+    try:
+        request = _decode_request(payload)
+        if not 0 <= request.id < 2**32:
+            raise Undecodable(
+                f"id is {request.id}: must be from 0 to 2^32 - 1", request_id=None, unknown_type=False
+            )
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as bad:
+        raise _explain(payload, str(bad)) from None
+    return request
+
+
+def _explain(payload: Buffer, reason: str) -> Undecodable:
+    try:
+        head = _decode_head(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return Undecodable(reason, request_id=None, unknown_type=False)
+    request_id = head.id if head.id is not None and 0 <= head.id < 2**32 else None
+    unknown = head.type is not None and head.type not in REQUEST_TYPES
+    if unknown:
+        reason = f"type is {head.type!r}: must be one of {', '.join(sorted(map(str, REQUEST_TYPES)))}"
+    return Undecodable(reason, request_id=request_id, unknown_type=unknown)
+
+
+def decode_reply(payload: Buffer) -> Reply:
+    """Read a server's frame (not ``PING``).
+
+    Raises:
+        msgspec.DecodeError: it is not a frame of this protocol. A client records
+            that as data; it is the server's misbehaviour, not the caller's.
+    """
+    try:
+        return _decode_reply(payload)
+    except (UnicodeDecodeError, RecursionError) as bad:
+        raise msgspec.DecodeError(str(bad)) from None
