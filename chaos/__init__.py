@@ -1,0 +1,1 @@
+"""chaos: faults on the wire and on processes, planned from a seed, always reverted."""

@@ -1,0 +1,1 @@
+"""loadgen: open-model chat load over WebSocket, every arrival recorded."""

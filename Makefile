@@ -1,0 +1,50 @@
+# Each target does all of its own set-up in .venv; a machine needs only Python 3.11 and make.
+SCENARIO ?= reconnect_storm
+ARGS     ?=
+PYTHON   ?= $(shell command -v python3.11 || command -v python3 || echo python3.11)
+VENV     := .venv
+BIN      := $(VENV)/bin
+READY    := $(VENV)/.ready
+TOXIPROXY_VERSION := v2.12.0
+GO_ENV   := GOBIN=$(CURDIR)/.tools/bin
+
+.PHONY: run test check fmt setup toxiproxy clean help
+
+run: $(READY) ## load chatd, break the wire and the process, prove what arrived (SCENARIO=…, ARGS=…)
+	@$(BIN)/chatproof run $(SCENARIO) $(ARGS)
+
+test: check ## everything that CI runs
+	@$(BIN)/pytest $(ARGS)
+
+check: $(READY) ## formatting, lint and types
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy
+
+fmt: $(READY) ## format and fix what can be fixed
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+setup: $(READY) ## only install, into .venv
+
+$(READY): pyproject.toml constraints.txt
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	  || { echo "chatproof needs Python 3.11 or newer; found none as '$(PYTHON)'. Name one: make PYTHON=/path/to/python3.11"; exit 1; }
+	@"$(PYTHON)" -m venv $(VENV) >/dev/null 2>&1 \
+	  || { echo "'$(PYTHON) -m venv' does not work here. Install the venv module (Debian, Ubuntu: apt-get install python3-venv) and run make again."; exit 1; }
+	@echo "Installing into $(VENV) (once) ..."
+	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+toxiproxy: ## build the real Toxiproxy into .tools/bin (needs Go)
+	@command -v go >/dev/null || { echo "Building Toxiproxy needs Go (https://go.dev/dl or your system's packages)."; exit 1; }
+	@mkdir -p .tools/bin
+	@$(GO_ENV) go install github.com/Shopify/toxiproxy/v2/cmd/server@$(TOXIPROXY_VERSION)
+	@mv .tools/bin/server .tools/bin/toxiproxy-server
+	@echo ".tools/bin/toxiproxy-server is ready: make run ARGS='--set faults.engine=toxiproxy'"
+
+clean: ## remove what the targets made, but not runs/
+	@rm -rf $(VENV) .tools build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
