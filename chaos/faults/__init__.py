@@ -1,0 +1,32 @@
+"""The kinds of fault. To add one: a file beside these, and a line in ``FAULTS`` (chaos/README.md)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from chaos.faults.bandwidth import Bandwidth
+from chaos.faults.base import Fault
+from chaos.faults.down import Down
+from chaos.faults.kill import Kill
+from chaos.faults.latency import Latency
+from chaos.faults.limit_data import LimitData
+from chaos.faults.pause import Pause
+from chaos.faults.reset_peer import ResetPeer
+from chaos.faults.restart import Restart
+from chaos.faults.slicer import Slicer
+from chaos.faults.slow_close import SlowClose
+from chaos.faults.timeout import Timeout
+
+FAULTS: Final[dict[str, type[Fault]]] = {
+    "latency": Latency,
+    "bandwidth": Bandwidth,
+    "slow_close": SlowClose,
+    "timeout": Timeout,
+    "reset_peer": ResetPeer,
+    "slicer": Slicer,
+    "limit_data": LimitData,
+    "down": Down,
+    "kill": Kill,
+    "restart": Restart,
+    "pause": Pause,
+}

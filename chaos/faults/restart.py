@@ -1,0 +1,24 @@
+"""A process is restarted in order."""
+
+from __future__ import annotations
+
+import signal
+
+from chaos.faults.base import ProcessFault, Script, Shows, Signal, Start
+
+
+class Restart(ProcessFault):
+    """SIGTERM; the process is started again as soon as it has ended.
+
+    ``duration_s`` bounds the wait: a process that still runs then is killed, and that is recorded.
+    """
+
+    shows = Shows.RESTART
+
+    def script(self, fault_id: str, targets: tuple[str, ...]) -> Script:
+        (process,) = targets  # a process fault has one target
+        return Script(
+            apply=(Signal(process, signal.SIGTERM),),
+            revert=(Start(process),),
+            ends_with=process,
+        )
