@@ -1,0 +1,315 @@
+"""What each fault did, measured from the clients' records and the processes' exits.
+
+The engine's word is not enough: a fault that was applied and changed nothing proves
+nothing about the server, so a planned fault with no measured effect makes a run's
+verdict unknown. A kind is measured by one of the functions in EFFECTS; to add a kind, add a line there.
+
+Clients are affected by parity: proxy ``a`` carries the even ordinals, ``b`` the odd ones; a
+fault on a process affects all, and a fault that named its ordinals affects those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Final
+
+import polars as pl
+
+from reports.history import Kind
+from reports.latency import samples
+from reports.periods import NS, FaultWindow, fault_windows, seconds, start_ns
+
+if TYPE_CHECKING:
+    from reports.history import History
+
+GRACE_NS: Final = 2 * NS  # after a revert: undoing `timeout` closes, and a peer notices an end late
+MIN_SHIFT_MS: Final = 1.0  # a smaller shift of a median is the host's noise, not an effect
+MIN_SHIFT_SHARE: Final = 0.2  # and so is one below this share of the median before
+MIN_TAIL_SHIFT_MS: Final = 5.0  # of p90, which shifts alone when only some connections are hit
+MIN_STALL_SHARE: Final = 0.5  # of its window in which a stopped process must have been silent
+_BASELINE_NS: Final = (2 * NS, 30 * NS)  # shortest and longest stretch before a fault to compare with
+_MIN_SAMPLES: Final = 5  # a median of fewer says nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a measuring function found: figures by name, and why they show no effect, if they do not."""
+
+    figures: dict[str, Any]
+    why_not: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FaultEffect:
+    """One planned fault and its measured effect. Times are seconds since the start of the schedule.
+
+    ``effects``: figures by name, with their unit in the name (``closes``, ``shift_ms``, ``stall_s``).
+    ``why_not``: one clause, empty when it had an effect.
+    """
+
+    id: str
+    kind: str
+    target: str
+    planned_s: float | None
+    applied_s: float | None
+    reverted_s: float | None
+    effects: dict[str, Any] = field(default_factory=dict)
+    had_effect: bool = False
+    why_not: str = ""
+    errors: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    """All that a measuring function sees: the history, the fault's window and those of the others."""
+
+    history: History
+    window: FaultWindow
+    begin_ns: int
+    end_ns: int  # of the window; the last record where no revert was recorded
+    closes: pl.DataFrame  # of `sessions.closes`
+    others: Sequence[FaultWindow]
+
+    def affected(self) -> pl.Expr:
+        return affected(self.window)
+
+    def grace_ns(self) -> int:
+        """Until when an ending connection is still this fault's doing: not past the next fault's start."""
+        return grace_end(self.end_ns, self.others)
+
+
+def affected(window: FaultWindow) -> pl.Expr:
+    """Whether ``client`` is one that the fault was aimed at."""
+    if window.ordinals is not None:
+        return pl.col("client").is_in(sorted(window.ordinals))
+    parity = window.parity()
+    return pl.lit(True) if parity is None else pl.col("client") % 2 == parity
+
+
+def grace_end(end_ns: int, others: Sequence[FaultWindow]) -> int:
+    """End of a window, plus GRACE_NS, cut where a later fault begins."""
+    later = [w.applied_ns for w in others if w.applied_ns is not None and w.applied_ns >= end_ns]
+    return min([end_ns + GRACE_NS, *later])
+
+
+def effects(history: History, closes: pl.DataFrame) -> list[FaultEffect]:
+    """The measured effect of every planned fault, in the order of planning.
+
+    Args:
+        closes: every CLOSE, of ``sessions.closes``.
+    """
+    zero, windows = start_ns(history.run), fault_windows(history.faults)
+    last = history.scan().select(pl.col("t").max()).collect().item()
+    return [
+        _effect(history, window, [w for w in windows if w is not window], closes, zero, last or zero)
+        for window in windows
+    ]
+
+
+def _effect(
+    history: History,
+    window: FaultWindow,
+    others: list[FaultWindow],
+    closes: pl.DataFrame,
+    zero: int,
+    last_ns: int,
+) -> FaultEffect:
+    found = Measured({}, "it was planned and never applied")
+    if window.applied_ns is not None:
+        scene = Scene(
+            history=history,
+            window=window,
+            begin_ns=window.applied_ns,
+            end_ns=max(window.until(last_ns), window.applied_ns),
+            closes=closes,
+            others=others,
+        )
+        found = EFFECTS.get(window.kind, _any_trace)(scene)
+    return FaultEffect(
+        id=window.id,
+        kind=window.kind,
+        target=window.target,
+        planned_s=seconds(window.planned_ns, zero),
+        applied_s=seconds(window.applied_ns, zero),
+        reverted_s=seconds(window.reverted_ns, zero),
+        effects=found.figures,
+        had_effect=not found.why_not,
+        why_not=found.why_not,
+        errors=window.errors,
+    )
+
+
+# ── cut connections ───────────────────────────────────────────────────────────────────────
+
+
+def _closes_in(scene: Scene) -> dict[str, Any]:
+    mine = scene.closes.filter(
+        scene.affected() & ~pl.col("on_purpose") & pl.col("t").is_between(scene.begin_ns, scene.grace_ns())
+    )
+    return {"closes": mine.height, "clients": mine["client"].n_unique()}
+
+
+def _cut(scene: Scene) -> Measured:
+    figures = _closes_in(scene)
+    return Measured(figures, "" if figures["closes"] else "no connection of its clients ended in its window")
+
+
+def _slow_close(scene: Scene) -> Measured:
+    found = _cut(scene)
+    if found.why_not:
+        return Measured(
+            found.figures, "it holds back only the end of a connection, and none ended in its window"
+        )
+    return found
+
+
+def _timeout(scene: Scene) -> Measured:
+    """Drops data, then closes: either is its trace."""
+    closes, stall = _closes_in(scene), _stall(scene)
+    figures = closes | stall.figures
+    if closes["closes"] or not stall.why_not:
+        return Measured(figures)
+    return Measured(figures, "no connection of its clients ended and their deliveries went on")
+
+
+# ── slow the wire ─────────────────────────────────────────────────────────────────────────
+
+
+def _shift(scene: Scene) -> Measured:
+    """Shift of latency, during against before, of affected clients, less that of the others."""
+    figures: dict[str, Any] = {}
+    shifted = compared = False
+    for name in ("delivery", "ack"):
+        hit, control = _before_and_during(scene, name, hit=True), _before_and_during(scene, name, hit=False)
+        if hit is None:
+            continue
+        compared = True
+        drift = {q: max(0.0, control[f"shift_{q}_ms"]) if control else 0.0 for q in ("p50", "p90")}
+        shifted |= hit["shift_p50_ms"] - drift["p50"] >= max(
+            MIN_SHIFT_MS, MIN_SHIFT_SHARE * hit["before_p50_ms"]
+        )
+        shifted |= hit["shift_p90_ms"] - drift["p90"] >= max(
+            MIN_TAIL_SHIFT_MS, MIN_SHIFT_SHARE * hit["before_p90_ms"]
+        )
+        figures |= {f"{name}_{key}": value for key, value in hit.items()}
+        if control:
+            figures[f"{name}_control_shift_p50_ms"] = control["shift_p50_ms"]
+    if not compared:
+        return Measured(figures, "too few messages before or during it to compare their latency")
+    return Measured(figures, "" if shifted else "the latency of its clients did not shift")
+
+
+def _before_and_during(scene: Scene, name: str, *, hit: bool) -> dict[str, float] | None:
+    """p50 and p90 of a class before and during the window, ms; None with too few samples."""
+    span = min(max(scene.end_ns - scene.begin_ns, _BASELINE_NS[0]), _BASELINE_NS[1])
+    due = pl.col("due_ns")
+    during = (due >= scene.begin_ns) & (due < scene.end_ns)
+    before = (due >= scene.begin_ns - span) & (pl.col("end_ns") < scene.begin_ns)
+    for other in scene.others:
+        if other.applied_ns is not None:
+            quiet = (pl.col("end_ns") < other.applied_ns) | (due >= other.until(scene.end_ns))
+            before &= quiet
+    who = scene.affected() if hit else ~scene.affected()
+    took = pl.col("took_ns")
+    table = (
+        samples(scene.history, name)
+        .filter(who & (during | before))
+        .group_by(during=during)
+        .agg(n=pl.len(), p50=took.quantile(0.5) / 1e6, p90=took.quantile(0.9) / 1e6)
+        .collect()
+    )
+    rows = {row["during"]: row for row in table.to_dicts()}
+    if any(rows.get(side, {"n": 0})["n"] < _MIN_SAMPLES for side in (False, True)):
+        return None
+    then, now = rows[False], rows[True]
+    figures = {f"before_{q}_ms": round(then[q], 3) for q in ("p50", "p90")}
+    return figures | {f"shift_{q}_ms": round(now[q] - then[q], 3) for q in ("p50", "p90")}
+
+
+def _slicer(scene: Scene) -> Measured:
+    found = _shift(scene)
+    if found.why_not:
+        return Measured(
+            found.figures, found.why_not + "; slices without a delay leave no trace in the records"
+        )
+    return found
+
+
+# ── stop and kill processes ───────────────────────────────────────────────────────────────
+
+
+def _stall(scene: Scene) -> Measured:
+    """Longest silence of the server towards the affected clients that begins inside the window."""
+    heard = (
+        scene.history.scan()
+        .filter(
+            pl.col("kind").is_in([int(Kind.RECV), int(Kind.ACK), int(Kind.LIVE)])
+            & (pl.col("client") != 0)
+            & scene.affected()
+        )
+        .select(pl.col("t").alias("t"))
+        .filter(pl.col("t").is_between(scene.begin_ns - 10 * NS, scene.end_ns + 10 * NS))
+        .collect()["t"]
+        .sort()
+    )
+    window_s = (scene.end_ns - scene.begin_ns) / NS
+    if not len(heard) or window_s <= 0:
+        return Measured({}, "nothing was delivered around it, so a silence cannot be seen")
+    points = [scene.begin_ns, *heard.filter(heard.is_between(scene.begin_ns, scene.end_ns)), scene.end_ns]
+    longest = max(b - a for a, b in pairwise(points))
+    before = heard.filter(heard < scene.begin_ns).diff().max()
+    figures = {
+        "stall_s": round(longest / NS, 3),
+        "longest_silence_before_s": None if before is None else round(int(before) / NS, 3),  # type: ignore[arg-type]
+    }
+    if longest / NS < MIN_STALL_SHARE * window_s:
+        return Measured(figures, f"deliveries went on: the longest silence was {longest / NS:.3f} s")
+    if before is not None and int(before) >= longest:  # type: ignore[arg-type]
+        return Measured(figures, "the silence inside it is no longer than the silences before it")
+    return Measured(figures)
+
+
+def _process(scene: Scene, *, killed: bool) -> Measured:
+    own = [line for line in scene.history.faults if line.get("id") == scene.window.id]
+    exits = [line for line in own if line.get("kind") == "exit"]
+    starts = [line for line in own if line.get("kind") == "start"]
+    right = [line for line in exits if not killed or line.get("signal") == "SIGKILL"]
+    gone = min((int(line["t"]) for line in right), default=None)
+    again = [int(s["t"]) for s in starts if gone is not None and int(s["t"]) > gone]
+    figures: dict[str, Any] = {"exits": len(exits), "starts": len(again)} | _closes_in(scene)
+    if again and gone is not None:
+        figures["down_s"] = round((min(again) - gone) / NS, 3)
+    if not exits:
+        return Measured(figures, "no process exit was recorded for it")
+    if not right:
+        ends = ", ".join(str(e.get("signal") or f"code {e.get('code')}") for e in exits)
+        return Measured(figures, f"its process ended with {ends}, not with SIGKILL")
+    if not again:
+        return Measured(figures, "its process was never started again")
+    return Measured(figures)
+
+
+def _any_trace(scene: Scene) -> Measured:
+    """For a kind without a line in EFFECTS: closes, or a shift of latency."""
+    closes, shift = _closes_in(scene), _shift(scene)
+    figures = closes | shift.figures
+    if closes["closes"] or not shift.why_not:
+        return Measured(figures)
+    return Measured(figures, "no connection of its clients ended and " + shift.why_not)
+
+
+EFFECTS: Final[dict[str, Callable[[Scene], Measured]]] = {
+    "down": _cut,
+    "reset_peer": _cut,
+    "limit_data": _cut,
+    "slow_close": _slow_close,
+    "timeout": _timeout,
+    "latency": _shift,
+    "bandwidth": _shift,
+    "slicer": _slicer,
+    "kill": lambda scene: _process(scene, killed=True),
+    "restart": lambda scene: _process(scene, killed=False),
+    "pause": _stall,
+}

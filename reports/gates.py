@@ -1,0 +1,332 @@
+"""Gates: objectives of a scenario that set the exit status. ``[[gate]]`` in a scenario or a gates file.
+
+    [[gate]]
+    id = "p99"                       # unique
+    kind = "threshold"               # integrity | threshold | validity
+    metric = "delivery"              # a name in METRICS
+    expr = "p(99) < 50ms"            # or, for counts, max = 0
+    phase = "steady"                 # default "all": every phase but warm-ups
+    where = { fault = "none" }       # or a fault's id; channel = "room:3"
+
+Grammar of ``expr``, spaces ignored:
+
+    expr  = stat op number [ unit ]
+    stat  = "p(" number ")" | "min" | "max" | "mean" | "count"
+    op    = "<" | "<=" | ">" | ">=" | "==" | "!="
+    unit  = "ns" | "us" | "µs" | "ms" | "s" | "min"      of a time, always written
+          | "/s"                                         of a rate, always written
+                                                         of a count: none
+
+A metric that the run does not have fails its gate: silence is not a pass.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+
+class Unit(StrEnum):
+    """Of what a metric counts, as shown beside its figures."""
+
+    TIME = "ms"
+    RATE = "/s"
+    COUNT = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """What a gate may ask of a metric. ``selects``: which of phase, fault and channel narrow it."""
+
+    unit: Unit
+    stats: str  # of "p min max mean count"
+    kinds: str  # of "integrity threshold validity"
+    selects: str = ""
+    quantiles: tuple[float, ...] = ()  # the only ones there are; empty: any
+
+    def has(self, stat: str) -> bool:
+        return stat in self.stats.split()
+
+
+CLASS_NAMES: Final = (
+    *(f"L{n}" for n in range(1, 13)),
+    "L2x",
+    *(f"D{n}" for n in range(1, 11)),
+    *(f"V{n}" for n in range(1, 7)),
+)
+COMBINED: Final = {  # what people ask for, and the classes that it counts: in the log, and at a subscriber
+    "lost": ("L3", "D1"),
+    "duplicated": ("L2", "D5"),
+    "reordered": ("L10", "D6"),
+}
+_CLASS: Final = Metric(unit=Unit.COUNT, stats="count", kinds="integrity")
+_LATENCY: Final = Metric(
+    unit=Unit.TIME, stats="p min max mean count", kinds="threshold", selects="phase fault channel"
+)
+_WITHOUT_SCHEDULE: Final = Metric(
+    unit=Unit.TIME, stats="p min max mean count", kinds="threshold", selects="phase fault"
+)
+_RATE: Final = Metric(unit=Unit.RATE, stats="p min max mean", kinds="threshold validity", selects="phase")
+_HARNESS: Final = Metric(unit=Unit.TIME, stats="p max", kinds="validity threshold", quantiles=(50.0, 99.0))
+METRICS: Final[dict[str, Metric]] = {
+    **dict.fromkeys(COMBINED, _CLASS),
+    **dict.fromkeys(CLASS_NAMES, _CLASS),
+    "delivery": _LATENCY,
+    "service": _LATENCY,
+    "replayed": _LATENCY,
+    "ack": _LATENCY,
+    "connect": _WITHOUT_SCHEDULE,
+    "resume": _LATENCY,
+    "recovery.all_back": Metric(unit=Unit.TIME, stats="p min max mean count", kinds="threshold"),
+    "lag": _HARNESS,  # of the load's own schedule: how late a message left, worst worker
+    "hiccup": Metric(unit=Unit.TIME, stats="p max", kinds="validity threshold", quantiles=(99.0,)),
+    "deliveries_per_s": _RATE,
+    "sends_per_s": _RATE,
+    "resumes": Metric(unit=Unit.COUNT, stats="count", kinds="validity threshold", selects="phase fault"),
+}
+LATENCY_METRICS: Final = ("delivery", "service", "replayed", "ack", "connect", "resume")
+
+_TO_MS: Final = {"ns": 1e-6, "us": 1e-3, "µs": 1e-3, "μs": 1e-3, "ms": 1.0, "s": 1e3, "min": 6e4}
+_EXPR: Final = re.compile(
+    r"\s*(?:p\s*\(\s*(?P<q>\d+(?:\.\d+)?)\s*\)|(?P<stat>min|max|mean|count))"
+    r"\s*(?P<op><=|>=|==|!=|<|>)\s*(?P<number>-?\d+(?:\.\d+)?)\s*(?P<unit>[a-zµμ/%]*)\s*"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Expr:
+    """A parsed ``expr``. ``threshold`` is in the metric's unit (milliseconds for a time)."""
+
+    stat: str  # "p", "min", "max", "mean" or "count"
+    op: str
+    threshold: float
+    quantile: float = 0.0  # of "p": 0–100
+
+    @property
+    def name(self) -> str:
+        return f"p({self.quantile:g})" if self.stat == "p" else self.stat
+
+    def holds(self, actual: float) -> bool:
+        return {
+            "<": actual < self.threshold,
+            "<=": actual <= self.threshold,
+            ">": actual > self.threshold,
+            ">=": actual >= self.threshold,
+            "==": actual == self.threshold,
+            "!=": actual != self.threshold,
+        }[self.op]
+
+    def margin(self, actual: float) -> float | None:
+        """Room left until the gate fails, in the metric's unit; negative: by how much it failed."""
+        if self.op in ("<", "<="):
+            return self.threshold - actual
+        if self.op in (">", ">="):
+            return actual - self.threshold
+        return -abs(actual - self.threshold) if self.op == "==" else None
+
+
+def parse_expr(text: str, metric: Metric) -> Expr:
+    """Read an ``expr`` for a metric.
+
+    Raises:
+        ValueError: not of the grammar, or a statistic or unit that the metric does not have.
+    """
+    found = _EXPR.fullmatch(text)
+    if not found:
+        raise ValueError(f'expr is {text!r}: write a statistic, a comparison and a number, as "p(99) < 50ms"')
+    stat = "p" if found["q"] is not None else found["stat"]
+    quantile = float(found["q"] or 0)
+    if not metric.has(stat):
+        offered = ", ".join("p(…)" if s == "p" else s for s in metric.stats.split())
+        raise ValueError(f"expr asks for {stat!r}: this metric has {offered}")
+    if stat == "p" and not 0 < quantile <= 100:
+        raise ValueError(f"expr asks for p({quantile:g}): a percentile is above 0 and at most 100")
+    if stat == "p" and metric.quantiles and quantile not in metric.quantiles:
+        offered = ", ".join(f"p({q:g})" for q in metric.quantiles)
+        raise ValueError(f"expr asks for p({quantile:g}): this metric has {offered}")
+    unit = Unit.COUNT if stat == "count" else metric.unit
+    number = _in_unit(float(found["number"]), found["unit"], unit)
+    return Expr(stat, found["op"], number, quantile)
+
+
+def _in_unit(number: float, written: str, unit: Unit) -> float:
+    if unit is Unit.TIME:
+        if written not in _TO_MS:
+            raise ValueError(
+                f"expr has the unit {written or 'none'!r}: a time is written with ns, us, ms, s or min"
+            )
+        return number * _TO_MS[written]
+    if written != unit:
+        wanted = 'a rate is written with "/s"' if unit is Unit.RATE else "a count has no unit"
+        raise ValueError(f"expr has the unit {written or 'none'!r}: {wanted}")
+    return number
+
+
+class Where(BaseModel):
+    """Narrows a gate's metric to some of its samples."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    fault: str | None = None  # a fault's id, or "none"
+    channel: str | None = None  # a channel's name
+
+
+class Gate(BaseModel):
+    """One ``[[gate]]`` table."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}$")
+    kind: Literal["integrity", "threshold", "validity"]
+    metric: str
+    expr: str = ""
+    max: float | None = None  # shorthand of a count's expr: "count <= max"
+    phase: str = "all"
+    where: Where = Where()
+
+    @field_validator("kind", mode="before")
+    @classmethod
+    def _not_yet(cls, value: object) -> object:
+        if value == "regression":
+            raise ValueError(
+                "a regression needs several runs a side, and this version judges one run: "
+                'use kind = "threshold" with a fixed limit'
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.metric not in METRICS:
+            raise ValueError(f"metric is {self.metric!r}: it is one of {', '.join(METRICS)}")
+        faults = [*self._kind_faults(), *self._expr_faults(), *self._selection_faults()]
+        if faults:
+            raise ValueError("\n".join(faults))
+        return self
+
+    def _kind_faults(self) -> Iterable[str]:
+        kinds = METRICS[self.metric].kinds.split()
+        if self.kind not in kinds:
+            yield f"kind is {self.kind!r}: metric {self.metric!r} is for gates of kind {' or '.join(kinds)}"
+
+    def _expr_faults(self) -> Iterable[str]:
+        metric = METRICS[self.metric]
+        if (self.max is None) == (not self.expr):
+            yield "write exactly one of expr and max"
+        elif self.max is not None and metric.unit is not Unit.COUNT:
+            yield f'max is {self.max:g}: metric {self.metric!r} has a unit, so write expr = "max < …"'
+        elif self.expr:
+            try:
+                parse_expr(self.expr, metric)
+            except ValueError as fault:
+                yield str(fault)
+
+    def _selection_faults(self) -> Iterable[str]:
+        selects = METRICS[self.metric].selects.split()
+        asked = {
+            "phase": self.phase if self.phase != "all" else None,
+            "fault": self.where.fault,
+            "channel": self.where.channel,
+        }
+        for key, value in asked.items():
+            if value is not None and key not in selects:
+                field = key if key == "phase" else f"where.{key}"
+                yield f"{field} is {value!r}: metric {self.metric!r} is of the whole run; leave it out"
+
+    @property
+    def parsed(self) -> Expr:
+        if self.max is not None:
+            return Expr("count", "<=", self.max)
+        return parse_expr(self.expr, METRICS[self.metric])
+
+    @property
+    def written(self) -> str:
+        """The condition as one reads it."""
+        return self.expr or f"count <= {self.max:g}"
+
+
+class _GateFile(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    version: Literal[1] = 1
+    gate: tuple[Gate, ...] = ()
+
+
+class GatesError(ValueError):
+    """Gates that cannot be used; ``faults`` holds one line each, all of a file at once."""
+
+    def __init__(self, source: str, faults: Sequence[str]) -> None:
+        super().__init__("\n".join(f"{source}: {fault}" for fault in faults))
+        self.source, self.faults = source, list(faults)
+
+
+def parse_gates(tables: Mapping[str, Any], *, source: str) -> tuple[Gate, ...]:
+    """Gates of a parsed TOML document with ``version`` and ``gate``.
+
+    Args:
+        source: name of the document, for errors.
+    Raises:
+        GatesError: with every fault of the document.
+    """
+    try:
+        gates = _GateFile.model_validate(dict(tables)).gate
+    except ValidationError as error:
+        raise GatesError(source, validation_lines(error)) from None
+    seen: set[str] = set()
+    twice = [g.id for g in gates if g.id in seen or seen.add(g.id)]  # type: ignore[func-returns-value]
+    if twice:
+        raise GatesError(source, [f"gate.id is {name!r}: another gate has this id" for name in twice])
+    return gates
+
+
+def load_gates(path: Path) -> tuple[Gate, ...]:
+    """Gates of a TOML file.
+
+    Raises:
+        GatesError: no such file, not TOML, or any fault in it.
+    """
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise GatesError(str(path), [f"cannot be read as TOML: {reason}"]) from None
+    return parse_gates(tables, source=str(path))
+
+
+def override(gates: Iterable[Gate], extra: Iterable[Gate]) -> tuple[Gate, ...]:
+    """Gates with those of ``extra`` added; one with the same id takes the other's place."""
+    return tuple(({gate.id: gate for gate in gates} | {gate.id: gate for gate in extra}).values())
+
+
+def validation_lines(error: ValidationError) -> list[str]:
+    """One line a fault: field, value, rule."""
+    lines: list[str] = []
+    for fault in error.errors(include_url=False):
+        place = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in fault["loc"]).lstrip(".")
+        told = fault["msg"].removeprefix("Value error, ")
+        given = "" if isinstance(fault["input"], dict | list | tuple) else f" is {fault['input']!r}"
+        if fault["type"] == "extra_forbidden":
+            told = "there is no such key; remove it or mend its spelling"
+        own = fault["type"] == "value_error"
+        given = "" if own and given and not place.endswith(".kind") else given
+        lines += [f"{place}{given}: {line}" for line in told.splitlines()]
+    return lines
+
+
+def tightest_ms(gates: Iterable[Gate]) -> float | None:
+    """Lowest upper limit that a gate sets on a latency, milliseconds; None without such a gate."""
+    limits = [
+        gate.parsed.threshold
+        for gate in gates
+        if gate.kind == "threshold"
+        and gate.metric in LATENCY_METRICS
+        and gate.parsed.stat != "count"
+        and gate.parsed.op in ("<", "<=")
+    ]
+    return min(limits, default=None)

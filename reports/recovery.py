@@ -1,0 +1,99 @@
+"""Recovery: after a fault is undone, how long until everybody it cut off is back.
+
+A client was cut off when a connection of it ended, not on purpose, while the fault was in force or
+shortly after. It is back when each subscription that ended then is live again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from reports.effects import affected, grace_end
+from reports.history import Flag, Kind
+from reports.periods import NS, FaultWindow, fault_windows
+
+if TYPE_CHECKING:
+    from reports.history import History
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recovery:
+    """What a fault left behind and how it was mended.
+
+    ``all_back_s``: revert to the last subscription live again; 0 when all were back before the
+    revert; None when nobody was cut off, or somebody never came back (``never_back`` > 0).
+    ``replayed``: replayed deliveries between its start and the moment when all were back.
+    """
+
+    fault: str
+    cut_off: int  # clients
+    subscriptions: int  # that ended with them
+    never_back: int  # of those subscriptions
+    all_back_s: float | None
+    replayed: int
+
+
+def recoveries(history: History, closes: pl.DataFrame, stays: pl.DataFrame) -> list[Recovery]:
+    """One for each fault that was applied, in the order of planning.
+
+    Args:
+        closes: of ``sessions.closes``.
+        stays: of ``sessions.stays``.
+    """
+    windows = fault_windows(history.faults)
+    last = history.scan().select(pl.col("t").max()).collect().item() or 0
+    return [
+        _recovery(history, window, [w for w in windows if w is not window], closes, stays, last)
+        for window in windows
+        if window.applied_ns is not None
+    ]
+
+
+def _recovery(
+    history: History,
+    window: FaultWindow,
+    others: list[FaultWindow],
+    closes: pl.DataFrame,
+    stays: pl.DataFrame,
+    last_ns: int,
+) -> Recovery:
+    begin, end = window.applied_ns or 0, window.until(last_ns)
+    span = pl.col("t").is_between(begin, grace_end(end, others))
+    mine = closes.filter(affected(window) & ~pl.col("on_purpose") & span)
+    cut = mine.select("client", end_ns="t").unique()
+    ended = (
+        stays.join(cut, on=["client", "end_ns"], how="semi")
+        .group_by("client", "channel")
+        .agg(ended_ns=pl.col("end_ns").max())
+    )
+    back = (
+        ended.join(stays, on=["client", "channel"])
+        .filter(pl.col("live_ns") > pl.col("ended_ns"))
+        .group_by("client", "channel")
+        .agg(back_ns=pl.col("live_ns").min())
+    )
+    never = ended.height - back.height
+    latest: Any = back["back_ns"].max()
+    whole = ended.height > 0 and never == 0
+    until = latest if whole else last_ns
+    return Recovery(
+        fault=window.id,
+        cut_off=cut["client"].n_unique(),
+        subscriptions=ended.height,
+        never_back=never,
+        all_back_s=round(max(0, latest - end) / NS, 6) if whole else None,
+        replayed=_replayed(history, begin, until) if cut.height else 0,
+    )
+
+
+def _replayed(history: History, begin_ns: int, end_ns: int) -> int:
+    rows = history.scan().filter(
+        (pl.col("kind") == Kind.RECV)
+        & (pl.col("client") != 0)
+        & (pl.col("flags") & int(Flag.REPLAYED) != 0)
+        & pl.col("t").is_between(begin_ns, end_ns)
+    )
+    return int(rows.select(pl.len()).collect().item())
