@@ -10,16 +10,25 @@ zeros, and kind 0 (``Kind.NONE``) marks the end. Names met at run time (epochs) 
 ``events/<worker>.names.jsonl``, written before first use, numbered per worker from 1.
 
 All times are int64 nanoseconds of CLOCK_MONOTONIC.
+
+``open_history`` reads a run directory, sealed or not, into a ``History``. HISTORY.md
+documents both the directory and the record.
 """
 
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+
+if TYPE_CHECKING:  # load workers import this module: polars is loaded only where a history is read
+    import polars as pl
+
+    from .rundir import Names
 
 SCHEMA_VERSION: Final = 1
 MAGIC: Final = b"CHATPRF1"
@@ -152,3 +161,77 @@ class Header:
                 f"this build reads version {SCHEMA_VERSION} and {RECORD.itemsize} bytes"
             )
         return cls(worker=worker, segment=segment, boot_id=boot_id, nonce=nonce, schema_version=version)
+
+
+class HistoryError(Exception):
+    """A run directory that cannot be read. The text names the file, the fault and the remedy."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerLog:
+    """What became of one worker's log."""
+
+    worker: int
+    records: int  # in the history
+    counted: int | None  # by the worker itself; None: it left no counters
+    lost: int = 0  # records that the worker could not write, by its own count
+    facts: tuple[str, ...] = ()  # what is wrong with it, one sentence each; () = whole
+
+    @property
+    def whole(self) -> bool:
+        """Nothing that this worker saw can be missing, as far as its log tells."""
+        return self.counted == self.records and not self.lost and not self.facts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ingest:
+    """Facts about the reading of a history: what was torn, missing or did not add up."""
+
+    logs: dict[int, WorkerLog] = field(default_factory=dict)  # by worker; 0 is `chatproof run` itself
+    missing: tuple[int, ...] = ()  # workers that run.json names and that left no log
+    facts: tuple[str, ...] = ()  # about names, faults and strangers
+
+    @property
+    def broken(self) -> frozenset[int]:
+        """Workers whose log may lack something: their clients' silence proves nothing."""
+        return frozenset(self.missing) | {worker for worker, log in self.logs.items() if not log.whole}
+
+    @property
+    def records(self) -> int:
+        return sum(log.records for log in self.logs.values())
+
+    def reasons(self) -> list[str]:
+        """Why the run is void, one sentence each; [] when every log is whole."""
+        missing = [f"worker {worker} left no log" for worker in self.missing]
+        return missing + [fact for _, log in sorted(self.logs.items()) for fact in log.facts]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """A loaded run. Nothing in it is tidied: checks judge what the clients recorded."""
+
+    path: Path
+    run: dict[str, Any]  # run.json
+    names: Names
+    faults: list[dict[str, Any]]  # faults.jsonl, in order
+    ingest: Ingest
+    frame: pl.LazyFrame
+
+    def scan(self) -> pl.LazyFrame:
+        """All records, lazily: the columns of ``RECORD`` with epochs as global ids (also in
+        ``publisher`` of SUB, GAP and EPOCH), and two columns more: ``file`` (u16, the worker)
+        and ``row`` (u32, order of observation in that worker's log). Rows come in (file, row) order.
+        """
+        return self.frame
+
+
+def open_history(run_dir: Path | str) -> History:
+    """Read a run directory; live records are sealed first (``reports.seal``).
+
+    Raises:
+        HistoryError: not a run directory, of another schema version, of another run, or
+            damaged beyond what ``Ingest`` can tell.
+    """
+    from .seal import load  # seal reads with polars and pyarrow, which load workers do without
+
+    return load(Path(run_dir))
