@@ -1,1 +1,1 @@
-"""loadgen: open-model chat load over WebSocket, every arrival recorded."""
+"""Load: virtual clients that follow a seeded schedule and record everything they see."""

@@ -1,0 +1,121 @@
+"""What a load client puts inside a message: who it is from, when it was due, and a digest.
+
+The body is a JSON string of 64 hex characters and a padding. The hex characters are 32 bytes::
+
+    nonce u64 | channel u32 | publisher u32 | pub_seq u32 | scheduled_ns i64 | crc32 u32     (little endian)
+
+``crc32`` is over the first 28 bytes and then over the padding, so that a reader can tell a message that
+was sent to another channel, by another run, or damaged on its way. Identity travels here because no
+field of the server alone is trusted.
+"""
+
+from __future__ import annotations
+
+import struct
+from binascii import a2b_hex
+from typing import Final, NamedTuple
+from zlib import crc32
+
+from reports.history import Flag
+
+Raw = bytes | bytearray | memoryview
+
+_HEAD: Final = struct.Struct("<QIIIq")
+_BODY: Final = struct.Struct("<QIIIqI")
+_HEX: Final = _BODY.size * 2
+_SHORTEST: Final = _HEX + 2  # both quotes, no padding
+_HEX_DIGITS: Final = frozenset(b"0123456789abcdef")
+_FOREIGN: Final = int(Flag.FOREIGN)
+_BAD_DIGEST: Final = int(Flag.BAD_DIGEST)
+_PAD: Final = b"."
+_MASK_64: Final = 2**64 - 1
+
+
+class Body(NamedTuple):
+    """A body that could be read. ``digest_ok`` False: some byte of it is not what was sent."""
+
+    nonce: int
+    channel: int
+    publisher: int
+    pub_seq: int
+    scheduled_ns: int  # CLOCK_MONOTONIC: when the message was due
+    digest_ok: bool
+
+
+class Identity(NamedTuple):
+    """What a RECV or READ record says of a body."""
+
+    publisher: int
+    pub_seq: int
+    scheduled_ns: int
+    flags: int  # Flag.BAD_DIGEST, Flag.FOREIGN
+
+
+_DAMAGED: Final = Identity(0, 0, 0, _BAD_DIGEST)
+_STRANGE: Final = Identity(0, 0, 0, _FOREIGN)
+
+
+def encode_body(
+    *, nonce: int, channel: int, publisher: int, pub_seq: int, scheduled_ns: int, body_bytes: int
+) -> bytes:
+    """The JSON text of a body, quotes included.
+
+    Args:
+        body_bytes: length of the padding; the text is 66 bytes longer.
+    Raises:
+        struct.error: a number does not fit its field.
+    """
+    head = _HEAD.pack(nonce, channel, publisher, pub_seq, scheduled_ns)
+    padding = _PAD * body_bytes
+    digest = crc32(padding, crc32(head)).to_bytes(4, "little")
+    return b'"%b%b"' % ((head + digest).hex().encode(), padding)
+
+
+def decode_body(raw: Raw) -> Body | None:
+    """Read a body; None when it is not one of ours, or so damaged that it has no identity.
+
+    A body whose hex is not the lower-case text that was sent counts as damaged although it decodes.
+    """
+    text = bytes(raw)
+    if len(text) < _SHORTEST or text[0] != 0x22 or text[-1] != 0x22:
+        return None
+    digits = text[1 : _HEX + 1]
+    try:
+        packed = a2b_hex(digits)
+    except ValueError:
+        return None
+    nonce, channel, publisher, pub_seq, scheduled_ns, digest = _BODY.unpack(packed)
+    good = crc32(text[_HEX + 1 : -1], crc32(packed[:28])) == digest
+    # An upper-case digit decodes to the same byte, so the digest alone would not see that it was changed.
+    return Body(
+        nonce,
+        channel,
+        publisher,
+        pub_seq,
+        scheduled_ns,
+        good and (digits.islower() or digits == packed.hex().encode()),
+    )
+
+
+def identify(raw: Raw, nonce: int) -> Identity:
+    """What the record of an arriving body says, for the run with this nonce.
+
+    A wrong digest makes every field doubtful, the nonce too, so such a body is damaged and never
+    foreign. A body without a readable identity is damaged when it still looks like one of ours, and
+    foreign when it does not; its publisher and pub_seq are 0.
+    """
+    body = decode_body(raw)
+    if body is None:
+        return _DAMAGED if _looks_like_ours(bytes(raw)) else _STRANGE
+    if not body.digest_ok:
+        return Identity(body.publisher, body.pub_seq, body.scheduled_ns, _BAD_DIGEST)
+    foreign = _FOREIGN if body.nonce != nonce & _MASK_64 else 0
+    return Identity(body.publisher, body.pub_seq, body.scheduled_ns, foreign)
+
+
+def _looks_like_ours(text: bytes) -> bool:
+    """Whether nearly all of the first characters are our hex digits: a few were changed on the way."""
+    digits = text[1 : _HEX + 1]
+    if len(digits) < _HEX:
+        return False
+    return sum(digit in _HEX_DIGITS for digit in digits) >= _HEX - 4

@@ -1,0 +1,150 @@
+"""The contract of a driver: how a load client talks to one kind of server.
+
+A driver is a codec without I/O. It builds the frames that a client sends and reads
+the frames that a server sends; it opens no socket, reads no clock and keeps no
+position. One instance serves one connection and is thrown away with it, so it may
+hold what belongs to a connection, like request ids. The engine drives it over picows,
+client 0 (``scenarios.control``) over ``websockets.sync``; both implement ``Sink``.
+
+``feed`` never raises on what a server sends: a frame that cannot be read, or that is
+not legal, is the server's misbehaviour and goes to ``Sink.bad``. It calls the sink with
+plain values, in the order of arrival, and builds no event objects: it runs once per
+delivery.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Literal, NamedTuple, Protocol
+
+from reports.history import BadReason, GapReason
+
+Buffer = bytes | bytearray | memoryview
+Position = tuple[str, int]  # (epoch, serial)
+Start = Position | Literal["new", "first"]  # where a subscription begins
+
+
+class Capability(enum.StrEnum):
+    """What a server promises, and so which checks may hold it to it."""
+
+    ACK = "ack"  # a publish is answered with its position, or with an error
+    SERIAL = "serial"  # messages of a channel are numbered 1, 2, 3, … within an epoch
+    CHANNEL_ORDER = "channel-order"  # subscribers of a channel see the same order
+    RESUME = "resume"  # a subscription can go on after a position
+    DEDUPE = "dedupe"  # a publish that is sent again with its message id is placed once
+    HISTORY = "history"  # a channel can be read from its oldest message (start "first")
+
+
+class Want(NamedTuple):
+    """A subscription to ask for."""
+
+    channel: str
+    start: Start = "new"
+
+
+class Welcome(NamedTuple):
+    """The server accepted the connection."""
+
+    node: str  # "" when the server does not say
+    ping_s: float  # the server is heard at least this often
+    pong_s: float  # and is dead when it is not heard for ping_s + pong_s; 0 and 0: no such promise
+    retry_s: tuple[float, float]  # base and cap of the backoff that it asks for
+    contract: Mapping[str, object]  # what it promises, in its own words
+
+
+class Hole(NamedTuple):
+    """A declared hole. Missing are the serials after ``after`` up to ``to``, the latter included."""
+
+    why: GapReason
+    after: Position
+    to: Position
+
+
+class Subscribed(NamedTuple):
+    """Answer to a subscription."""
+
+    channel: str
+    epoch: str
+    start: int  # delivery starts after this serial
+    top: int  # the newest serial when it was answered
+    floor: int  # the oldest serial still held
+    resumed: bool
+    hole: Hole | None
+    lineage: Sequence[Position]  # (epoch, its first serial), oldest first; empty: the epoch is the one asked
+
+
+class Sink(Protocol):
+    """What a driver calls while it reads a frame."""
+
+    def connected(self, welcome: Welcome) -> None: ...
+
+    def subscribed(self, answer: Subscribed) -> None: ...
+
+    def live(self, channel: str, epoch: str, serial: int) -> None:
+        """The replay of a subscription is over, at this position."""
+
+    def unsubscribed(self, channel: str) -> None: ...
+
+    def message(self, channel: str, serial: int, body: Buffer) -> None:
+        """A delivery. ``body`` is the raw JSON of the body, valid only during the call."""
+
+    def gap(self, channel: str, hole: Hole) -> None: ...
+
+    def reset(self, channel: str, epoch: str, fork: int, lineage: Sequence[Position]) -> None:
+        """The stream goes on under another epoch after serial ``fork`` of the one before."""
+
+    def ack(self, tag: object | None, message: str, epoch: str, serial: int, duplicate: bool) -> None:
+        """A publish was placed. ``tag`` is what ``publish`` was given; None: it answers no open request."""
+
+    def nack(
+        self, tag: object | None, code: int, *, temporary: bool, definite: bool, after_s: float | None
+    ) -> None:
+        """A publish was refused; ``tag`` as for ``ack``."""
+
+    def refused(self, channel: str | None, code: int, reason: str, *, temporary: bool) -> None:
+        """A subscribe or unsubscribe of ``channel``, or (None) the connection itself, was refused."""
+
+    def goodbye(self, code: int, after_s: tuple[float, float], to: Sequence[str]) -> None:
+        """The server will close: come back after a wait drawn from ``after_s``, to one of ``to`` if any."""
+
+    def ping(self) -> None:
+        """The server asks for a sign of life: send ``pong()``."""
+
+    def bad(self, reason: BadReason) -> None:
+        """A frame that cannot be read or is not legal."""
+
+
+class Driver(Protocol):
+    """One connection's codec. Construct with no arguments."""
+
+    name: ClassVar[str]
+    capabilities: ClassVar[frozenset[Capability]]
+    subprotocol: ClassVar[str | None]  # Sec-WebSocket-Protocol to ask for
+    pure_deliveries: ClassVar[bool]  # a frame that is a delivery is that delivery alone, on any connection
+
+    @staticmethod
+    def path(ordinal: int) -> str:
+        """Path and query that client ``ordinal`` dials, so that a proxy can pick its targets by ordinal."""
+        ...
+
+    def connect(self, client: str, wanted: Sequence[Want]) -> bytes:
+        """The first frame: who we are and, where the server can take them here, the subscriptions."""
+        ...
+
+    def subscribe(self, want: Want) -> bytes: ...
+
+    def unsubscribe(self, channel: str) -> bytes: ...
+
+    def publish(self, channel: str, message: str, body: bytes, tag: object) -> bytes:
+        """A publish of the JSON text ``body`` under the publisher's own id ``message``.
+
+        Each call is an attempt of its own; ``tag`` comes back with its answer.
+        """
+        ...
+
+    def pong(self) -> bytes: ...
+
+    def feed(self, payload: Buffer, sink: Sink) -> None:
+        """Read one text frame and tell the sink. Never raises on what a server sends."""
+        ...

@@ -1,0 +1,177 @@
+"""Driver for chatd (``chatd.v1``, chatd/protocol/PROTOCOL.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar, Final
+
+import msgspec
+
+from chatd.protocol import messages as wire
+from reports.history import BadReason, GapReason
+
+from .base import Buffer, Capability, Hole, Position, Sink, Subscribed, Want, Welcome
+
+_WHY: Final[Mapping[str, GapReason]] = {reason.name.lower(): reason for reason in GapReason}
+
+
+class _Delivery(msgspec.Struct, tag_field="type", tag="message", frozen=True, gc=False):
+    """A ``message`` push, less what a load client does not look at: decoding runs once per delivery."""
+
+    channel: str
+    serial: int
+    data: msgspec.Raw
+
+
+_Reply = (
+    _Delivery
+    | wire.Ack
+    | wire.Connected
+    | wire.Subscribed
+    | wire.Live
+    | wire.Gap
+    | wire.HistoryPage
+    | wire.Unsubscribed
+    | wire.Reset
+    | wire.Goodbye
+    | wire.Error
+)
+_decode: Callable[[Buffer], object] = msgspec.json.Decoder(_Reply).decode
+
+
+class _Publish:
+    """An open publish request."""
+
+    __slots__ = ("tag",)
+
+    def __init__(self, tag: object) -> None:
+        self.tag = tag
+
+
+class ChatdDriver:
+    """One connection's codec; see ``drivers.base.Driver``."""
+
+    name: ClassVar[str] = "chatd"
+    capabilities: ClassVar[frozenset[Capability]] = frozenset(Capability)
+    subprotocol: ClassVar[str | None] = wire.SUBPROTOCOL
+    pure_deliveries: ClassVar[bool] = True
+
+    def __init__(self) -> None:
+        self._last_id = 0
+        # Request id -> publish, or the channel of a (un)subscribe, or None for connect.
+        self._open: dict[int, _Publish | str | None] = {}
+
+    @staticmethod
+    def path(ordinal: int) -> str:
+        return f"/ws?c={ordinal}"
+
+    def connect(self, client: str, wanted: Sequence[Want]) -> bytes:
+        subscribe = [wire.ChannelFrom(channel=want.channel, from_=want.start) for want in wanted]
+        return wire.encode(wire.Connect(id=self._next_id(None), client=client, subscribe=subscribe))
+
+    def subscribe(self, want: Want) -> bytes:
+        request = self._next_id(want.channel)
+        return wire.encode(wire.Subscribe(id=request, channel=want.channel, from_=want.start))
+
+    def unsubscribe(self, channel: str) -> bytes:
+        return wire.encode(wire.Unsubscribe(id=self._next_id(channel), channel=channel))
+
+    def publish(self, channel: str, message: str, body: bytes, tag: object) -> bytes:
+        request = self._next_id(_Publish(tag))
+        return wire.encode(wire.Publish(id=request, channel=channel, message=message, data=msgspec.Raw(body)))
+
+    def pong(self) -> bytes:
+        return wire.PING
+
+    def feed(self, payload: Buffer, sink: Sink) -> None:
+        try:
+            frame = _decode(payload)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            if payload == wire.PING:
+                sink.ping()
+            else:
+                sink.bad(BadReason.UNDECODABLE)
+            return
+        if type(frame) is _Delivery:
+            sink.message(frame.channel, frame.serial, frame.data)
+        elif type(frame) is wire.Ack:
+            self._ack(frame, sink)
+        else:
+            self._rare(frame, sink)
+
+    def _next_id(self, what: _Publish | str | None) -> int:
+        self._last_id += 1
+        self._open[self._last_id] = what
+        return self._last_id
+
+    def _ack(self, frame: wire.Ack, sink: Sink) -> None:
+        request = self._open.pop(frame.id, None)
+        tag = request.tag if isinstance(request, _Publish) else None
+        epoch, serial = frame.position
+        sink.ack(tag, frame.message, epoch, serial, frame.duplicate)
+
+    def _rare(self, frame: object, sink: Sink) -> None:
+        match frame:
+            case wire.Connected():
+                self._open.pop(frame.id, None)
+                sink.connected(_welcome(frame))
+            case wire.Subscribed():
+                if frame.id is not None:
+                    self._open.pop(frame.id, None)
+                sink.subscribed(_subscribed(frame))
+            case wire.Live():
+                sink.live(frame.channel, *frame.position)
+            case wire.Gap():
+                sink.gap(frame.channel, Hole(_WHY[frame.why], frame.from_, frame.to))
+            case wire.Reset():
+                sink.reset(frame.channel, frame.position[0], frame.fork, frame.epochs)
+            case wire.Unsubscribed():
+                self._open.pop(frame.id, None)
+                sink.unsubscribed(frame.channel)
+            case wire.Goodbye():
+                low_ms, high_ms = frame.after_ms
+                sink.goodbye(frame.code, (low_ms / 1000, high_ms / 1000), frame.to)
+            case wire.Error():
+                self._error(frame, sink)
+            case _:  # a `history` page: no load client asks for one
+                sink.bad(BadReason.UNEXPECTED)
+
+    def _error(self, frame: wire.Error, sink: Sink) -> None:
+        request = self._open.pop(frame.id, None) if frame.id is not None else None
+        if isinstance(request, _Publish):
+            sink.nack(
+                request.tag,
+                frame.code,
+                temporary=frame.temporary,
+                definite=frame.definite,
+                after_s=None if frame.after_ms is None else frame.after_ms / 1000,
+            )
+        else:
+            sink.refused(request, frame.code, frame.reason, temporary=frame.temporary)
+
+
+def _welcome(frame: wire.Connected) -> Welcome:
+    base_ms, cap_ms = frame.retry_ms
+    return Welcome(
+        node=frame.node,
+        ping_s=frame.ping_s,
+        pong_s=frame.pong_s,
+        retry_s=(base_ms / 1000, cap_ms / 1000),
+        contract=msgspec.to_builtins(frame.contract),
+    )
+
+
+def _subscribed(frame: wire.Subscribed) -> Subscribed:
+    epoch, top = frame.position
+    lineage: Sequence[Position] = frame.epochs or ()
+    hole = None if frame.gap is None else Hole(_WHY[frame.gap.why], frame.gap.from_, frame.gap.to)
+    return Subscribed(
+        channel=frame.channel,
+        epoch=epoch,
+        start=frame.start,
+        top=top,
+        floor=frame.floor,
+        resumed=frame.resumed,
+        hole=hole,
+        lineage=lineage,
+    )
