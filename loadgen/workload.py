@@ -87,7 +87,7 @@ class Workload(_Section):
     def _consistent(self) -> Workload:
         if self.channels_per_client > self.channels:
             raise ValueError(
-                f"channels_per_client is {self.channels_per_client}: must be at most the {self.channels} channels"
+                f"channels_per_client is {self.channels_per_client}: must be at most {self.channels}"
             )
         names = [phase.name for phase in self.phase]
         if repeated := sorted({name for name in names if names.count(name) > 1}):
