@@ -1,0 +1,215 @@
+"""Gates against a run: threshold, actual, margin, verdict. What gates mean: ``reports.gates``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Final
+
+import polars as pl
+
+from reports.gates import COMBINED, LATENCY_METRICS, METRICS, Expr, Gate, Unit
+from reports.histogram import Histogram, rank
+from reports.latency import Selection, SelectionError, measure
+from reports.periods import NS, phases, start_ns
+from reports.recovery import Recovery
+
+if TYPE_CHECKING:
+    from reports.history import History
+
+
+class GateVerdict(StrEnum):
+    """Of one gate. ``UNKNOWN``: what was counted allows the gate to hold, but not all could be checked."""
+
+    PASS = "pass"
+    FAIL = "fail"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateResult:
+    """One gate judged. Threshold, actual and margin are in ``unit``: "ms", "/s", or "" for a count."""
+
+    id: str
+    kind: str
+    metric: str
+    condition: str  # as written: "p(99) < 50ms"
+    phase: str
+    where: dict[str, str]
+    verdict: GateVerdict
+    threshold: float
+    actual: float | None
+    margin: float | None
+    unit: str
+    why: str = ""  # of a verdict that the figures do not explain
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self) | {"verdict": str(self.verdict)}
+
+
+@dataclass(frozen=True, slots=True)
+class ClassCount:
+    """What the checks say of one anomaly class."""
+
+    count: int
+    unknown: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measures:
+    """All that gates are judged by.
+
+    ``intervals``: of ``timeline``. ``workers``: the counters of each load worker.
+    """
+
+    history: History
+    classes: Mapping[str, ClassCount]
+    recoveries: Sequence[Recovery] = ()
+    intervals: pl.DataFrame
+    workers: Sequence[Mapping[str, Any]] = ()
+    seen: dict[tuple[str, Selection], Histogram] = field(default_factory=dict)  # measured once each
+
+    def histogram(self, name: str, selection: Selection) -> Histogram:
+        key = (name, selection)
+        if key not in self.seen:
+            self.seen[key] = measure(self.history, name, selection)
+        return self.seen[key]
+
+
+class _Missing(Exception):
+    """The run has no such figure; the text says why."""
+
+
+class _Failed(Exception):
+    """The gate fails without a figure to show; the text says why."""
+
+
+def evaluate(gates: Iterable[Gate], measures: Measures) -> list[GateResult]:
+    """Judge every gate, in order."""
+    return [_result(gate, measures) for gate in gates]
+
+
+def _result(gate: Gate, measures: Measures) -> GateResult:
+    expr, metric = gate.parsed, METRICS[gate.metric]
+    actual: float | None = None
+    why, unknown = "", False
+    try:
+        actual, unknown = _actual(gate, expr, measures)
+        verdict = GateVerdict.PASS if expr.holds(actual) else GateVerdict.FAIL
+        if unknown and verdict is GateVerdict.PASS:
+            verdict, why = GateVerdict.UNKNOWN, "the checks could not decide this class for all clients"
+    except SelectionError as fault:
+        verdict, why = GateVerdict.FAIL, str(fault)
+    except _Missing as fault:
+        verdict, why = GateVerdict.FAIL, f"{fault}: a missing metric fails its gate"
+    except _Failed as fault:
+        verdict, why = GateVerdict.FAIL, str(fault)
+    return GateResult(
+        id=gate.id,
+        kind=gate.kind,
+        metric=gate.metric,
+        condition=gate.written,
+        phase=gate.phase,
+        where=gate.where.model_dump(exclude_none=True),
+        verdict=verdict,
+        threshold=expr.threshold,
+        actual=actual,
+        margin=None if actual is None else _rounded(expr.margin(actual)),
+        unit=str(Unit.COUNT if expr.stat == "count" else metric.unit),
+        why=why,
+    )
+
+
+def _rounded(margin: float | None) -> float | None:
+    return None if margin is None else round(margin, 6)
+
+
+def _actual(gate: Gate, expr: Expr, measures: Measures) -> tuple[float, bool]:
+    """The figure that a gate asks for, and whether it may be too low for want of evidence."""
+    name = gate.metric
+    if name in COMBINED or METRICS[name].kinds == "integrity":
+        return _anomalies(COMBINED.get(name, (name,)), measures)
+    if name in LATENCY_METRICS or name == "resumes":
+        selection = Selection(
+            phase=None if gate.phase == "all" else gate.phase,
+            fault=gate.where.fault,
+            channel=gate.where.channel,
+        )
+        histogram = measures.histogram("resume" if name == "resumes" else name, selection)
+        return _of_histogram(histogram, expr), False
+    if name == "recovery.all_back":
+        return _of_values(_all_back_ms(measures.recoveries), expr, "no fault cut anybody off"), False
+    if name in ("lag", "hiccup"):
+        return _of_workers(f"{name}_{_HARNESS_STATS[expr.name]}_ms", measures.workers), False
+    column = {"deliveries_per_s": "delivered", "sends_per_s": "sent"}[name]
+    rates = whole_seconds(measures.intervals, measures.history, gate.phase)[column]
+    return _of_values([float(r) for r in rates], expr, "no whole second of such a phase was recorded"), False
+
+
+_HARNESS_STATS: Final = {"p(50)": "p50", "p(99)": "p99", "max": "max"}
+
+
+def _anomalies(names: Iterable[str], measures: Measures) -> tuple[float, bool]:
+    found = [measures.classes.get(name) for name in names]
+    known = [c for c in found if c is not None]
+    if not known:
+        raise _Missing("this class was not checked")
+    return float(sum(c.count for c in known)), len(known) < len(found) or any(c.unknown for c in known)
+
+
+def _of_histogram(histogram: Histogram, expr: Expr) -> float:
+    if expr.stat == "count":
+        return float(histogram.count)
+    figure = {
+        "p": histogram.quantile_ms(expr.quantile / 100),
+        "min": histogram.min_ms,
+        "max": histogram.max_ms,
+        "mean": histogram.mean_ms,
+    }[expr.stat]
+    if figure is None:
+        raise _Missing("no sample was recorded")
+    return figure
+
+
+def _of_values(values: list[float], expr: Expr, missing: str) -> float:
+    if expr.stat == "count":
+        return float(len(values))
+    if not values:
+        raise _Missing(missing)
+    ordered = sorted(values)
+    if expr.stat == "p":
+        return ordered[rank(expr.quantile / 100, len(ordered)) - 1]
+    return {"min": ordered[0], "max": ordered[-1], "mean": sum(ordered) / len(ordered)}[expr.stat]
+
+
+def _all_back_ms(found: Iterable[Recovery]) -> list[float]:
+    cut = [r for r in found if r.subscriptions]
+    lost = [r for r in cut if r.never_back]
+    if lost:
+        told = "; ".join(f"{r.never_back} after {r.fault}" for r in lost)
+        raise _Failed(f"subscriptions that never came back: {told}")
+    return [r.all_back_s * 1000 for r in cut if r.all_back_s is not None]
+
+
+def _of_workers(key: str, workers: Iterable[Mapping[str, Any]]) -> float:
+    values = [float(w[key]) for w in workers if isinstance(w.get(key), int | float)]
+    if not values:
+        raise _Missing("no worker left this figure in its counters")
+    return max(values)
+
+
+def whole_seconds(intervals: pl.DataFrame, history: History, phase: str = "all") -> pl.DataFrame:
+    """Intervals that lie wholly inside one phase: the named one, or any but warm-ups for ``"all"``.
+
+    Raises:
+        SelectionError: the run has no such phase.
+    """
+    zero, known = start_ns(history.run), phases(history.run)
+    chosen = [p for p in known if (p.name == phase if phase != "all" else not p.warmup)]
+    if phase != "all" and not chosen:
+        has = ", ".join(p.name for p in known) or "none"
+        raise SelectionError(f"phase is {phase!r}: the run's phases are {has}")
+    begin = pl.col("second") * NS + zero
+    inside = [(begin >= p.start_ns) & (begin + NS <= p.end_ns) for p in chosen]
+    return intervals.filter(pl.any_horizontal(pl.lit(False), *inside))
