@@ -27,9 +27,7 @@ class Slicer(ToxicFault):
     @field_validator("variation_bytes")
     @classmethod
     def _no_piece_is_empty(cls, variation_bytes: int, info: ValidationInfo) -> int:
-        average_bytes = info.data.get(
-            "average_bytes", variation_bytes + 1
-        )  # absent when it is itself refused
+        average_bytes = info.data.get("average_bytes", variation_bytes + 1)  # default: itself refused
         if variation_bytes >= average_bytes:
             raise ValueError(f"must be less than average_bytes ({average_bytes}), or a piece could be empty")
         return variation_bytes

@@ -1,0 +1,41 @@
+"""The embedded proxy (chaos/proxy), started by the run itself: nothing to install."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from chaos.engines.base import TOXIPROXY_ABILITIES, EngineUnavailable
+from chaos.engines.client import ApiEngine, Client
+from chaos.process import ProcessError, ProcessSpec, Supervisor, read_line
+
+START_S = 15.0  # a cold interpreter on a loaded machine
+
+
+class EmbeddedEngine(ApiEngine):
+    name = "embedded"
+    claims = TOXIPROXY_ABILITIES
+
+    @staticmethod
+    def problems(toxiproxy: str) -> list[str]:
+        if toxiproxy:
+            value = f"faults.toxiproxy is {toxiproxy!r}"
+            return [f"{value}: only engine toxiproxy uses it; set faults.engine to toxiproxy"]
+        return []
+
+    def _reach(self, supervisor: Supervisor, log_dir: Path) -> Client:
+        spec = ProcessSpec(
+            name="proxy",
+            argv=(sys.executable, "-m", "chaos.proxy", "--port", "0"),
+            log=log_dir / "proxy.log",
+            role="harness",
+            stdout=True,
+        )
+        try:
+            line = read_line(supervisor.start(spec), timeout_s=START_S)
+            return Client(f"http://{json.loads(line)['listening']}")
+        except ProcessError as error:
+            raise EngineUnavailable(f"the embedded proxy does not start: {error}") from error
+        except (ValueError, TypeError, KeyError) as error:
+            raise EngineUnavailable(f"the embedded proxy says {line!r}, not where it listens") from error

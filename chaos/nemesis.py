@@ -1,0 +1,293 @@
+"""The nemesis: walks a plan, applies its faults, reverts every one, records each step.
+
+A stepper: ``step(now_ns)`` does what is due and returns; it never sleeps and starts no
+thread. Whoever runs the load calls it at each tick, and ``heal()`` at the end, whatever
+the end was. What a fault does is data from its kind (``Script``); here is only how each
+action is carried out.
+
+Faults may overlap on one target. An end leaves to another fault what that one still
+holds: of two downs on one proxy the last to end switches it on, of two kills the last
+starts the process. A signal to a process that such a fault has taken away is recorded as
+an error of that fault, but is no problem of the run.
+
+Due times are those of the plan, also when a step comes late: a fault that begins late
+does not last longer. The lateness is recorded as ``skew_ns``.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, assert_never
+
+from chaos.faults import FAULTS
+from chaos.faults.base import Action, AddToxic, Fault, RemoveToxic, Script, SetEnabled, Signal, Start, Toxic
+from chaos.journal import Phase
+from chaos.plan import Plan, PlannedFault
+from chaos.process import NotRunning
+
+
+class Wire(Protocol):
+    """What the nemesis asks of an engine (chaos.engines.base.Engine)."""
+
+    @property
+    def abilities(self) -> frozenset[str]: ...
+    def add_toxic(self, proxy: str, toxic: Toxic) -> Mapping[str, Any]: ...
+    def remove_toxic(self, proxy: str, name: str) -> bool: ...
+    def set_enabled(self, proxy: str, enabled: bool) -> None: ...
+
+
+class HasPid(Protocol):
+    @property
+    def pid(self) -> int: ...
+
+
+class Processes(Protocol):
+    """What it asks of a supervisor (chaos.process.Supervisor)."""
+
+    def signal(self, name: str, signum: int, *, fault_id: str = "") -> int: ...
+    def restart(self, name: str, *, fault_id: str = "") -> HasPid: ...
+    def running(self, name: str) -> bool: ...
+
+
+class FaultJournal(Protocol):
+    """Where it records (chaos.journal.Journal)."""
+
+    def planned(self, faults: Sequence[PlannedFault], t0_ns: int) -> None: ...
+    def fault(
+        self,
+        fault: PlannedFault,
+        phase: Phase,
+        *,
+        t: int | None,
+        planned_t: int,
+        effect: Sequence[Mapping[str, Any]] = (),
+        pids: Sequence[int] = (),
+        error: str | None = None,
+    ) -> None: ...
+
+
+@dataclass(slots=True, eq=False)
+class _Live:
+    """A fault that was applied and is not yet reverted."""
+
+    fault: PlannedFault
+    script: Script
+    left: list[Action]  # of script.revert: what is still to be done
+    whole: bool = True  # every action of ``apply`` was confirmed
+    stuck: bool = False  # its lease has ended, and a revert failed: for ``heal`` to try again
+
+
+@dataclass(slots=True)
+class _Outcome:
+    """What came of some actions."""
+
+    effect: list[dict[str, Any]] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+    @property
+    def pids(self) -> list[int]:
+        return [item["pid"] for item in self.effect if "pid" in item]
+
+    @property
+    def error(self) -> str | None:
+        return "; ".join(self.errors) or None
+
+
+class Nemesis:
+    """Applies and reverts the faults of one plan.
+
+    Args:
+        t0_ns: start of the load, CLOCK_MONOTONIC; the plan's times count from it.
+        engine: None when clients dial the server directly; the plan may then have process faults only.
+        clock: stamps what is recorded; what is due depends on ``step``'s argument alone.
+    Raises:
+        ValueError: the plan needs an ability that the running engine lacks.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        t0_ns: int,
+        engine: Wire | None,
+        supervisor: Processes,
+        journal: FaultJournal,
+        clock: Callable[[], int] = time.monotonic_ns,
+        table: Mapping[str, type[Fault]] = FAULTS,
+    ) -> None:
+        abilities = engine.abilities if engine is not None else frozenset()
+        for fault in plan.faults:
+            if lacking := table[fault.kind].needs() - abilities:
+                raise ValueError(
+                    f"fault {fault.id!r}: the running engine lacks {', '.join(sorted(lacking))}; "
+                    "use another engine or a newer version"
+                )
+        self._t0_ns = t0_ns
+        self._engine = engine
+        self._processes = supervisor
+        self._journal = journal
+        self._clock = clock
+        self._pending = [(fault, plan.script(fault, table=table)) for fault in plan.faults]
+        self._live: list[_Live] = []  # in order of start
+        self.problems: list[str] = []  # what failed; none of it may be kept from the report
+        journal.planned(plan.faults, t0_ns)
+
+    @property
+    def next_due_ns(self) -> int | None:
+        """When the next fault begins or ends; None when nothing is left.
+
+        A fault that ends with the exit of a process may end before: keep stepping.
+        """
+        times = [self._start_ns(fault) for fault, _ in self._pending[:1]]
+        times += [self._end_ns(live.fault) for live in self._live if not live.stuck]
+        return min(times, default=None)
+
+    @property
+    def done(self) -> bool:
+        """Nothing is in force and nothing is to come."""
+        return not self._pending and not self._live
+
+    def active(self, now_ns: int) -> dict[str, int]:
+        """Faults in force, by id, and how long each still lasts, ns; below 0 its end is overdue."""
+        return {live.fault.id: self._end_ns(live.fault) - now_ns for live in self._live}
+
+    def step(self, now_ns: int) -> None:
+        """Begin and end what is due by now, in order of time; at one time, ends come first."""
+        while (due := self.next_due_ns) is not None and due <= now_ns:
+            ending = [live for live in self._live if not live.stuck and self._end_ns(live.fault) == due]
+            if ending:
+                self._end(ending[0], due)
+            else:
+                self._begin(*self._pending.pop(0))
+        for live in list(self._live):
+            exits = live.script.ends_with
+            if exits is not None and not live.stuck and not self._processes.running(exits):
+                self._end(live, self._end_ns(live.fault))
+
+    def heal(self, now_ns: int) -> list[str]:
+        """Revert all that is in force, the last applied first, and begin nothing more.
+
+        Tries every fault, also those whose revert failed before. Safe to call again.
+
+        Returns:
+            A line for each revert that failed now; with any, the run must not pass.
+        """
+        self._pending.clear()
+        before = len(self.problems)
+        for live in reversed(list(self._live)):
+            self._end(live, min(now_ns, self._end_ns(live.fault)))
+        return self.problems[before:]
+
+    def _start_ns(self, fault: PlannedFault) -> int:
+        return self._t0_ns + fault.at_ns
+
+    def _end_ns(self, fault: PlannedFault) -> int:
+        return self._t0_ns + fault.end_ns
+
+    def _begin(self, fault: PlannedFault, script: Script) -> None:
+        live = _Live(fault, script, list(script.revert))
+        self._live.append(live)  # before its first action: an interrupt must find it here
+        self._record(fault, "start", self._start_ns(fault))
+        outcome, excused = _Outcome(), True
+        for action in script.apply:
+            try:
+                outcome.effect.append(self._carry_out(action, fault.id))
+            except Exception as error:  # whatever it is, the other actions and the revert must follow
+                outcome.errors.append(_text(error))
+                excused = excused and isinstance(error, NotRunning) and self._taken_away(action, live)
+        live.whole = not outcome.errors
+        self._record(fault, "engine_effect", self._start_ns(fault), outcome)
+        if not excused:
+            self.problems.append(f"fault {fault.id!r} was not applied: {outcome.error}")
+
+    def _end(self, live: _Live, planned_t: int) -> None:
+        self._record(live.fault, "stop", planned_t)
+        outcome = _Outcome()
+        for action in list(live.left):
+            try:
+                if holder := self._holder(action, live):
+                    outcome.effect.append({"left_to": holder})
+                else:
+                    outcome.effect.append(self._undo(action, live))
+                live.left.remove(action)
+            except Exception as error:
+                outcome.errors.append(_text(error))
+        live.stuck = bool(live.left)
+        if not live.stuck:
+            self._live.remove(live)
+        self._record(live.fault, "revert", planned_t, outcome)
+        if outcome.errors:
+            self.problems.append(f"fault {live.fault.id!r} was not reverted: {outcome.error}")
+
+    def _holder(self, action: Action, ending: _Live) -> str | None:
+        """Another fault in force that ends with the same action, and so will do it."""
+        others = [live for live in self._live if live is not ending and not live.stuck]
+        return next((live.fault.id for live in others if action in live.left), None)
+
+    def _taken_away(self, action: Action, live: _Live) -> bool:
+        """Whether a fault in force holds down the process that a signal was meant for."""
+        return isinstance(action, Signal) and self._holder(Start(action.process), live) is not None
+
+    def _undo(self, action: Action, live: _Live) -> dict[str, Any]:
+        """Carry out an action of a revert, where to find nothing left to undo may be right."""
+        try:
+            effect = self._carry_out(action, live.fault.id)
+        except NotRunning as error:
+            if not isinstance(action, Signal):
+                raise
+            return {"process": action.process, "gone": str(error)}  # killed while it stood still
+        if effect.get("removed") is False and live.whole and not live.stuck:
+            self.problems.append(
+                f"fault {live.fault.id!r}: {action} found nothing: someone else changes this engine"
+            )
+        return effect
+
+    def _carry_out(self, action: Action, fault_id: str) -> dict[str, Any]:
+        """Do it; what confirms that it was done."""
+        match action:
+            case AddToxic(proxy, toxic):
+                return {"proxy": proxy, "toxic": dict(self._wire.add_toxic(proxy, toxic))}
+            case RemoveToxic(proxy, name):
+                return {"proxy": proxy, "toxic": name, "removed": self._wire.remove_toxic(proxy, name)}
+            case SetEnabled(proxy, enabled):
+                self._wire.set_enabled(proxy, enabled)
+                return {"proxy": proxy, "enabled": enabled}
+            case Signal(process, signum):
+                pid = self._processes.signal(process, signum, fault_id=fault_id)
+                return {"process": process, "pid": pid, "signal": signal.Signals(signum).name}
+            case Start(process):
+                pid = self._processes.restart(process, fault_id=fault_id).pid
+                return {"process": process, "pid": pid, "started": True}
+            case _:
+                assert_never(action)
+
+    @property
+    def _wire(self) -> Wire:
+        if self._engine is None:
+            raise ValueError("this run has no engine of wire faults")
+        return self._engine
+
+    def _record(
+        self, fault: PlannedFault, phase: Phase, planned_t: int, outcome: _Outcome | None = None
+    ) -> None:
+        """Write a line; a journal that fails is a problem of the run, and no reason to stop healing it."""
+        outcome = outcome or _Outcome()
+        try:
+            self._journal.fault(
+                fault,
+                phase,
+                t=self._clock(),
+                planned_t=planned_t,
+                effect=outcome.effect,
+                pids=outcome.pids,
+                error=outcome.error,
+            )
+        except OSError as error:
+            self.problems.append(f"fault {fault.id!r}: its {phase} is not recorded: {error}")
+
+
+def _text(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,369 @@
+"""From [faults] and [[fault]] to a plan: every fault, its target and its times, fixed before the run.
+
+A section is read in two steps: the keys that every fault has (``Common``), then the rest by
+the model of its kind. All mistakes of a scenario are found at once, and nothing starts
+before they are mended. The same faults, seed, clients and phases give the same bytes of
+plan.json, in whatever order the scenario lists them.
+
+Times in a plan are nanoseconds after t0, the start of the load.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
+
+from chaos.engines import AUTO, ENGINES
+from chaos.engines.base import Engine
+from chaos.faults import FAULTS
+from chaos.faults.base import Fault, Script, Where
+
+SCHEMA_VERSION: Final = 1
+PROXIES: Final = ("a", "b")  # of a run; client c dials PROXIES[c % 2]
+ALL: Final = "all"
+_STRICT = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class FaultsError(Exception):
+    """The faults of a scenario cannot be planned. ``problems``: all of them, one line each."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = tuple(problems)
+
+
+class FaultsSection(BaseModel):
+    """[faults]: by what means the wire is broken."""
+
+    model_config = _STRICT
+
+    engine: str = "auto"
+    toxiproxy: str = ""  # URL of a running server, or path of a binary; "" = on PATH
+
+    @property
+    def engine_name(self) -> str:
+        return AUTO if self.engine == "auto" else self.engine
+
+
+class Common(BaseModel):
+    """The keys that every [[fault]] has."""
+
+    model_config = _STRICT
+
+    id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,39}$")  # goes into names of toxics and URLs
+    kind: str
+    target: str  # a proxy, "all" proxies, or a process
+    at_s: float = Field(ge=0)  # from t0
+    duration_s: float = Field(gt=0)  # the lease: the fault is reverted when it ends
+    jitter_s: float = Field(0.0, ge=0)  # the start is put off by a draw from [0, jitter_s)
+
+
+@dataclass(frozen=True, slots=True)
+class FaultSpec:
+    """One [[fault]], read and checked."""
+
+    common: Common
+    params: Fault
+
+
+@dataclass(frozen=True, slots=True)
+class FaultSpecs:
+    """All faults of a scenario, read and checked."""
+
+    section: FaultsSection
+    faults: tuple[FaultSpec, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedFault:
+    id: str
+    kind: str
+    target: str
+    at_ns: int
+    duration_ns: int
+    params: Mapping[str, Any]
+    ordinals: tuple[int, ...] | None  # clients that dial the target; None: a process, which all share
+
+    @property
+    def end_ns(self) -> int:
+        return self.at_ns + self.duration_ns
+
+
+class Phase(Protocol):
+    """What a plan asks of a phase of the load."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def duration_s(self) -> float: ...
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedPhase:
+    name: str
+    start_ns: int
+    end_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """plan.json. Faults are in order of start, then of id."""
+
+    seed: int
+    proxies: tuple[str, ...]
+    phases: tuple[PlannedPhase, ...]
+    faults: tuple[PlannedFault, ...]
+
+    def script(self, fault: PlannedFault, *, table: Mapping[str, type[Fault]] = FAULTS) -> Script:
+        """What the nemesis does for a fault of this plan."""
+        targets = self.proxies if fault.target == ALL else (fault.target,)
+        return table[fault.kind].model_validate(fault.params).script(fault.id, targets)
+
+    def needs(self, *, table: Mapping[str, type[Fault]] = FAULTS) -> frozenset[str]:
+        """Abilities that the engine must have."""
+        return frozenset().union(*(table[fault.kind].needs() for fault in self.faults))
+
+    def to_bytes(self) -> bytes:
+        """plan.json: equal plans give equal bytes."""
+        document = {
+            "schema_version": SCHEMA_VERSION,
+            "seed": self.seed,
+            "proxies": self.proxies,
+            "phases": [
+                {"name": phase.name, "start_ns": phase.start_ns, "end_ns": phase.end_ns}
+                for phase in self.phases
+            ],
+            "faults": [
+                {
+                    "id": fault.id,
+                    "kind": fault.kind,
+                    "target": fault.target,
+                    "at_ns": fault.at_ns,
+                    "duration_ns": fault.duration_ns,
+                    "params": dict(fault.params),
+                    "ordinals": fault.ordinals,
+                }
+                for fault in self.faults
+            ],
+        }
+        return json.dumps(document, sort_keys=True, separators=(",", ":")).encode() + b"\n"
+
+    @classmethod
+    def from_bytes(cls, raw: bytes, *, table: Mapping[str, type[Fault]] = FAULTS) -> Plan:
+        """Read plan.json back.
+
+        Raises:
+            FaultsError: not a plan, of another schema version, or with a fault that this build cannot do.
+        """
+        try:
+            document = json.loads(raw)
+            if (version := document["schema_version"]) != SCHEMA_VERSION:
+                rule = f"this build reads version {SCHEMA_VERSION}"
+                raise FaultsError([f"plan: schema_version is {version!r}: {rule}"])
+            plan = cls(
+                seed=document["seed"],
+                proxies=tuple(document["proxies"]),
+                phases=tuple(PlannedPhase(**phase) for phase in document["phases"]),
+                faults=tuple(
+                    PlannedFault(**{**fault, "ordinals": fault["ordinals"] and tuple(fault["ordinals"])})
+                    for fault in document["faults"]
+                ),
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise FaultsError([f"plan: not a plan.json: {type(error).__name__}: {error}"]) from error
+        problems: list[str] = []
+        for fault in plan.faults:
+            _read_params(fault.kind, fault.params, f"plan: fault {fault.id!r}", table, problems)
+        if problems:
+            raise FaultsError(problems)
+        return plan
+
+
+def parse_faults(
+    section: Mapping[str, Any],
+    faults: Sequence[Any],
+    *,
+    run_s: float,
+    proxies: Sequence[str] = PROXIES,
+    processes: Sequence[str] = ("chatd-1",),
+    table: Mapping[str, type[Fault]] = FAULTS,
+    engines: Mapping[str, type[Engine]] = ENGINES,
+) -> FaultSpecs:
+    """Read [faults] and the list of [[fault]].
+
+    Args:
+        run_s: length of the load, seconds; every fault, jitter included, must end within it.
+        processes: names of the target processes of the run.
+    Raises:
+        FaultsError: with every problem of both.
+    """
+    problems: list[str] = []
+    try:
+        means: FaultsSection | None = FaultsSection.model_validate(section)
+    except ValidationError as error:
+        means = None
+        problems += [_sentence("faults", e, FaultsSection, "[faults]") for e in error.errors()]
+    engine = _engine(means, engines, problems) if means else None
+    specs: list[FaultSpec] = []
+    ids: list[str] = []
+    for number, raw in enumerate(faults, 1):
+        if not isinstance(raw, Mapping):
+            problems.append(f"fault {number} is {raw!r}: must be a table, [[fault]]")
+            continue
+        where = f"fault {number}"
+        if isinstance(fault_id := raw.get("id"), str):
+            where += f" ({fault_id!r})"
+            ids.append(fault_id)
+        if (spec := _read_fault(raw, where, table, problems)) is None:
+            continue
+        specs.append(spec)
+        problems += _misfits(spec, where, run_s=run_s, proxies=proxies, processes=processes)
+        if engine is not None and (lacking := sorted(type(spec.params).needs() - engine.claims)):
+            able = [name for name, other in engines.items() if type(spec.params).needs() <= other.claims]
+            remedy = f"set faults.engine to {' or '.join(able)}" if able else "no engine can"
+            problems.append(
+                f"{where}: kind is {spec.common.kind!r}: engine {engine.name} cannot do it "
+                f"({', '.join(lacking)}); {remedy}"
+            )
+    for fault_id in dict.fromkeys(ids):
+        if (times := ids.count(fault_id)) > 1:
+            problems.append(f"fault id {fault_id!r} is used {times} times: must be unique")
+    if problems or means is None:
+        raise FaultsError(problems)
+    return FaultSpecs(means, tuple(specs))
+
+
+def make_plan(
+    specs: FaultSpecs,
+    *,
+    seed: int,
+    clients: int,
+    phases: Iterable[Phase],
+    proxies: Sequence[str] = PROXIES,
+) -> Plan:
+    """Fix every fault: times, and the clients that it can hit.
+
+    Args:
+        clients: client ordinals are 1..clients; client c dials ``proxies[c % len(proxies)]``.
+    """
+    planned_phases: list[PlannedPhase] = []
+    end_ns = 0
+    for phase in phases:
+        start_ns, end_ns = end_ns, end_ns + _ns(phase.duration_s)
+        planned_phases.append(PlannedPhase(phase.name, start_ns, end_ns))
+    planned = [_planned(spec, seed, clients, tuple(proxies)) for spec in specs.faults]
+    planned.sort(key=lambda fault: (fault.at_ns, fault.id))
+    return Plan(seed, tuple(proxies), tuple(planned_phases), tuple(planned))
+
+
+def _planned(spec: FaultSpec, seed: int, clients: int, proxies: tuple[str, ...]) -> PlannedFault:
+    common, target = spec.common, spec.common.target
+    ordinals = None
+    if spec.params.where is Where.PROXY:
+        ordinals = tuple(c for c in range(1, clients + 1) if target in (ALL, proxies[c % len(proxies)]))
+    return PlannedFault(
+        id=common.id,
+        kind=common.kind,
+        target=target,
+        at_ns=_ns(common.at_s) + draw_ns(seed, common.id, below_ns=_ns(common.jitter_s)),
+        duration_ns=_ns(common.duration_s),
+        params=spec.params.model_dump(),
+        ordinals=ordinals,
+    )
+
+
+def draw_ns(seed: int, fault_id: str, *, below_ns: int) -> int:
+    """A number in [0, below_ns), 0 for 0: uniform over ids, and fixed for one seed and id."""
+    digest = hashlib.blake2b(f"{seed}/{fault_id}/start".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") * below_ns >> 64
+
+
+def _ns(seconds: float) -> int:
+    return round(seconds * 1e9)
+
+
+def _engine(
+    means: FaultsSection, engines: Mapping[str, type[Engine]], problems: list[str]
+) -> type[Engine] | None:
+    engine = engines.get(means.engine_name)
+    if engine is None:
+        problems.append(f"faults: engine is {means.engine!r}: must be one of auto, {', '.join(engines)}")
+    else:
+        problems += engine.problems(means.toxiproxy)
+    return engine
+
+
+def _read_fault(
+    raw: Mapping[str, Any], where: str, table: Mapping[str, type[Fault]], problems: list[str]
+) -> FaultSpec | None:
+    """The two steps: the common keys, then the kind's. Reports what both find."""
+    common: Common | None = None
+    shared = Common.model_fields
+    try:
+        common = Common.model_validate({key: value for key, value in raw.items() if key in shared})
+    except ValidationError as error:
+        problems += [_sentence(where, e, Common, "a fault") for e in error.errors()]
+    if not isinstance(kind := raw.get("kind"), str):
+        return None
+    own = {key: value for key, value in raw.items() if key not in shared}
+    params = _read_params(kind, own, where, table, problems)
+    return FaultSpec(common, params) if common and params else None
+
+
+def _read_params(
+    kind: str, own: Mapping[str, Any], where: str, table: Mapping[str, type[Fault]], problems: list[str]
+) -> Fault | None:
+    if (model := table.get(kind)) is None:
+        problems.append(f"{where}: kind is {kind!r}: must be one of {', '.join(table)}")
+        return None
+    try:
+        return model.model_validate(dict(own))
+    except ValidationError as error:
+        problems += [_sentence(where, e, model, kind) for e in error.errors()]
+        return None
+
+
+def _misfits(
+    spec: FaultSpec, where: str, *, run_s: float, proxies: Sequence[str], processes: Sequence[str]
+) -> list[str]:
+    """What is wrong with a fault in this run, though well formed."""
+    common, problems = spec.common, []
+    allowed = [*proxies, ALL] if spec.params.where is Where.PROXY else list(processes)
+    if common.target not in allowed:
+        problems.append(
+            f"{where}: target is {common.target!r}: {common.kind} acts on a {spec.params.where}, "
+            f"one of {', '.join(allowed)}"
+        )
+    latest_s = common.at_s + common.jitter_s + common.duration_s
+    if common.at_s >= run_s:
+        problems.append(f"{where}: at_s is {common.at_s:g}: the load ends at {run_s:g} s; start it earlier")
+    elif latest_s > run_s:
+        problems.append(
+            f"{where}: duration_s is {common.duration_s:g}: the fault can last until {latest_s:g} s "
+            f"and the load ends at {run_s:g} s; shorten it, or lengthen a phase"
+        )
+    return problems
+
+
+def _sentence(where: str, error: ErrorDetails, model: type[BaseModel], of: str) -> str:
+    """One pydantic error in our words: field, value, rule, remedy."""
+    field = ".".join(map(str, error["loc"]))
+    keys = list(model.model_fields)
+    if error["type"] == "missing":
+        described = model.model_fields[field].description
+        return f"{where}: {field} is missing: {of} needs it" + (f" ({described})" if described else "")
+    if error["type"] == "extra_forbidden":
+        close = difflib.get_close_matches(field, keys, n=1, cutoff=0.4)
+        hint = f"did you mean {close[0]}? " if close else ""
+        takes = f"its own keys are {', '.join(keys)}" if keys else "it has no keys of its own"
+        return f"{where}: {field} is {error['input']!r}: no such key of {of}; {hint}{takes}"
+    rule = error["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    rule = rule.replace("String should match", "must match")
+    return f"{where}: {field} is {error['input']!r}: {rule}"
