@@ -8,6 +8,7 @@ from typing import ClassVar, Final
 import msgspec
 
 from chatd.protocol import messages as wire
+from chatd.protocol.errors import OutOfOrder
 from reports.history import BadReason, GapReason
 
 from .base import Buffer, Capability, Hole, Position, Sink, Subscribed, Want, Welcome
@@ -137,12 +138,14 @@ class ChatdDriver:
                 sink.bad(BadReason.UNEXPECTED)
 
     def _error(self, frame: wire.Error, sink: Sink) -> None:
+        unknown = frame.id is not None and frame.id not in self._open
         request = self._open.pop(frame.id, None) if frame.id is not None else None
-        if isinstance(request, _Publish):
+        if isinstance(request, _Publish) or unknown:
             sink.nack(
-                request.tag,
+                request.tag if isinstance(request, _Publish) else None,
                 frame.code,
-                temporary=frame.temporary,
+                # 412 says that an earlier publish has to go first: this one is sent again after it.
+                temporary=frame.temporary or frame.code == OutOfOrder.code,
                 definite=frame.definite,
                 after_s=None if frame.after_ms is None else frame.after_ms / 1000,
             )

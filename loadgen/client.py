@@ -1,0 +1,357 @@
+"""One virtual client: what it subscribes to, what it has published, and what it makes of frames.
+
+It does no I/O: frames go out through a ``Link``, timers through ``Shared.later``, and
+the clock is ``Shared.now_ns``. It is the ``Sink`` of its driver.
+
+The client only observes. Every arrival is recorded as it came; a hole is not repaired and
+a repeat is not dropped, because that would hide what is being measured. After a
+disconnect it resumes from the highest serial that it received.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from typing import Final
+
+from chatd.protocol.cursor import Backoff
+from chatd.protocol.errors import may_return
+from reports.history import CONN_OK, BadReason, Flag, Kind
+
+from .body import identify
+from .drivers.base import Buffer, Driver, Hole, Position, Subscribed, Want, Welcome
+from .publisher import RETRY_S, Lane, Link, Pending, Publisher, Shared
+from .workload import channel_name, client_name, parse_message_id
+
+log = logging.getLogger(__name__)
+
+_MAX_SERIAL: Final = 2**32 - 1  # what a record holds
+_RECV: Final = int(Kind.RECV)
+_REPLAYED: Final = int(Flag.REPLAYED)
+_OWN_ECHO: Final = int(Flag.OWN_ECHO)
+_DOUBTFUL: Final = int(Flag.FOREIGN | Flag.BAD_DIGEST)
+ABNORMAL: Final = 1006  # the socket ended without a close frame
+DEFAULT_RETRY_S: Final = (0.5, 30.0)  # before a server has given its hint
+DEFAULT_SILENCE_S: Final = 33.0
+
+
+class Client:
+    """A virtual client; see the module. ``ordinal`` is its id in records."""
+
+    __slots__ = (
+        "_backoff", "_codec", "_goodbye", "_publisher", "_put", "_shared", "attempt", "dialled_ns", "ended",
+        "heard_ns", "lanes", "leaving", "link", "name", "ordinal", "ready", "silence_ns",
+    )  # fmt: skip
+
+    def __init__(self, ordinal: int, channels: Iterable[int], shared: Shared) -> None:
+        self.ordinal, self.name = ordinal, client_name(ordinal)
+        self.lanes = {lane.name: lane for lane in map(Lane, channels)}
+        self._shared, self._put = shared, shared.recorder.put
+        self._publisher = Publisher(ordinal, shared)
+        self._codec: Driver = shared.driver()
+        base_s, cap_s = shared.backoff_s or DEFAULT_RETRY_S
+        self._backoff = Backoff(base_s, cap_s)
+        self._goodbye: tuple[tuple[float, float], Sequence[str]] | None = None
+        self.silence_ns = int(DEFAULT_SILENCE_S * 1e9)  # silence for longer than this is a dead peer
+        self.link: Link | None = None
+        self.ready = False  # connected, in the server's words
+        self.leaving = False  # we are closing on purpose
+        self.ended = False  # it will not come back
+        self.attempt = 0  # dials since the last success
+        self.dialled_ns = 0
+        self.heard_ns = 0  # when the frame at hand, or the last one, arrived
+
+    # The socket's life -------------------------------------------------------------------------------
+
+    def dialling(self, now_ns: int) -> None:
+        self.attempt += 1
+        self.dialled_ns = now_ns
+
+    def dial_failed(self, status: int, now_ns: int) -> float:
+        """Record a dial without a connection; returns how long to wait before the next, in seconds.
+
+        ``status``: the HTTP status, or CONN_ERRNO + errno.
+        """
+        self._record_conn(status, 0, now_ns)
+        return self._backoff.next_delay_s(now_ns / 1e9, self._shared.rng)
+
+    def opened(self, link: Link, now_ns: int) -> None:
+        """The socket is up: say who we are and ask for the subscriptions, each from its position."""
+        self.link, self.heard_ns = link, now_ns
+        self._codec = self._shared.driver()
+        wanted = [self._ask(lane, now_ns) for lane in self.lanes.values()]
+        link.send(self._codec.connect(self.name, wanted))
+
+    def disconnected(self, code: int, now_ns: int) -> float | None:
+        """Record the end of the connection; returns the wait before the next dial, None for never."""
+        if not self.ready:  # the upgrade was answered, the connect was not
+            self._record_conn(CONN_OK, 0, now_ns)
+        flags = Flag.ON_PURPOSE if self.leaving else 0
+        self._put(Kind.CLOSE, now_ns, 0, self.ordinal, 0, 0, 0, code, 0, flags)
+        self.link, self.ready, self.leaving = None, False, False
+        for lane in self.lanes.values():
+            lane.subscribed = lane.live = False
+        self._publisher.disconnected(self.lanes.values())
+        if flags:
+            return 0.0
+        if not may_return(code):
+            self.ended = True
+            return None
+        return self._wait_s(code, now_ns)
+
+    def leave(self) -> None:
+        """Close on purpose."""
+        if self.link is not None and not self.leaving:
+            self.leaving = True
+            self._publisher.leaving()
+            self.link.close()
+
+    @property
+    def all_live(self) -> bool:
+        return self.ready and all(lane.live for lane in self.lanes.values())
+
+    def next_target(self) -> Sequence[str]:
+        """Where the server said to go, once; empty for the usual target."""
+        if self._goodbye is None:
+            return ()
+        _, to = self._goodbye
+        self._goodbye = None
+        return to
+
+    def _wait_s(self, code: int, now_ns: int) -> float:
+        """41xx come back at once, jittered as the goodbye says; all others back off.
+
+        Source: PROTOCOL.md § Close codes.
+        """
+        if 4100 <= code <= 4199:
+            low_s, high_s = self._goodbye[0] if self._goodbye else (0.0, 0.0)
+            return self._shared.rng.uniform(low_s, high_s)
+        return self._backoff.next_delay_s(now_ns / 1e9, self._shared.rng)
+
+    def _record_conn(self, status: int, node: int, now_ns: int) -> None:
+        self._put(Kind.CONN, now_ns, self.dialled_ns, self.ordinal, 0, node, self.attempt, status, 0, 0)
+
+    def publish(self, channel: int, pub_seq: int, scheduled_ns: int) -> None:
+        """Say something on one of its channels, now or as soon as it is connected."""
+        self._publisher.publish(self.lanes[channel_name(channel)], pub_seq, scheduled_ns)
+
+    # What the server says -----------------------------------------------------------------------------
+
+    def feed(self, payload: Buffer, now_ns: int) -> None:
+        """Read one text frame that arrived at ``now_ns``."""
+        self.heard_ns = now_ns
+        self._codec.feed(payload, self)
+
+    def deliver(
+        self, channel: str, serial: int, publisher: int, pub_seq: int, scheduled_ns: int, flags: int
+    ) -> None:
+        """Record a delivery that arrived at ``heard_ns``. The hot path."""
+        lane = self.lanes.get(channel)
+        if lane is None:
+            self.bad(BadReason.UNEXPECTED)
+            return
+        if serial > lane.serial:
+            lane.serial = serial
+        if not lane.live:
+            flags |= _REPLAYED
+        if publisher == self.ordinal and not flags & _DOUBTFUL:
+            flags |= _OWN_ECHO
+        self._put(
+            _RECV,
+            self.heard_ns,
+            scheduled_ns,
+            self.ordinal,
+            lane.channel,
+            publisher,
+            pub_seq,
+            serial,
+            lane.epoch,
+            flags,
+        )
+
+    def message(self, channel: str, serial: int, body: Buffer) -> None:
+        if not 0 <= serial <= _MAX_SERIAL:
+            self.bad(BadReason.SERIAL_RANGE)
+            return
+        delivery = (channel, serial, *identify(body, self._shared.nonce))
+        self._shared.last = delivery
+        self.deliver(*delivery)
+
+    def connected(self, welcome: Welcome) -> None:
+        if self.ready:
+            self.bad(BadReason.UNEXPECTED)
+            return
+        self._record_conn(CONN_OK, node_id(welcome.node), self.heard_ns)
+        self.ready, self.attempt, self._goodbye = True, 0, None
+        if self._shared.backoff_s is None:
+            self._backoff.base_s, self._backoff.cap_s = welcome.retry_s
+        self._backoff.connected(self.heard_ns / 1e9)
+        silence_s = welcome.ping_s + welcome.pong_s
+        self.silence_ns = int(silence_s * 1e9) if silence_s else 2**63
+        assert self.link is not None
+        if not self.leaving:
+            self._publisher.connected(self.link, self._codec, self.lanes.values())
+
+    def subscribed(self, answer: Subscribed) -> None:
+        lane = self.lanes.get(answer.channel)
+        if lane is None or not _fits(answer.start, answer.top, answer.floor):
+            self.bad(BadReason.UNEXPECTED if lane is None else BadReason.SERIAL_RANGE)
+            return
+        self._lineage(lane, answer.epoch, answer.lineage)
+        asked_epoch, asked_serial = lane.asked or (None, 0)
+        # A resumed subscription goes on after the position that was asked, whatever `start` says.
+        start = asked_serial if answer.resumed and lane.asked else answer.start
+        lane.epoch_name, lane.epoch, lane.serial = answer.epoch, self._epoch(answer.epoch), start
+        lane.floor, lane.subscribed, lane.live = answer.floor, True, False
+        self._put(
+            Kind.SUB,
+            self.heard_ns,
+            lane.asked_ns,
+            self.ordinal,
+            lane.channel,
+            self._epoch(asked_epoch) if asked_epoch is not None else 0,
+            asked_serial,
+            start,
+            lane.epoch,
+            Flag.RESUMED if answer.resumed else 0,
+        )
+        if answer.hole is not None:
+            self._record_gap(lane, answer.hole)
+
+    def live(self, channel: str, epoch: str, serial: int) -> None:
+        lane = self.lanes.get(channel)
+        if lane is None or not lane.subscribed or not _fits(serial):
+            self.bad(BadReason.UNEXPECTED)
+            return
+        lane.live = True
+        number = self._epoch(epoch)
+        identity = (self.ordinal, lane.channel, 0, lane.floor)
+        self._put(Kind.LIVE, self.heard_ns, lane.asked_ns, *identity, serial, number, 0)
+
+    def unsubscribed(self, channel: str) -> None:
+        lane = self.lanes.get(channel)
+        if lane is None:
+            self.bad(BadReason.UNEXPECTED)
+            return
+        lane.subscribed = lane.live = False
+        self._put(
+            Kind.UNSUB, self.heard_ns, lane.asked_ns, self.ordinal, lane.channel, 0, 0, 0, lane.epoch, 0
+        )
+
+    def gap(self, channel: str, hole: Hole) -> None:
+        lane = self.lanes.get(channel)
+        if lane is None:
+            self.bad(BadReason.UNEXPECTED)
+            return
+        self._record_gap(lane, hole)
+        epoch, serial = hole.to
+        if epoch != lane.epoch_name:
+            lane.epoch_name, lane.epoch, lane.serial = epoch, self._epoch(epoch), serial
+        elif serial > lane.serial:
+            lane.serial = serial
+
+    def reset(self, channel: str, epoch: str, fork: int, lineage: Sequence[Position]) -> None:
+        lane = self.lanes.get(channel)
+        if lane is None or not _fits(fork):
+            self.bad(BadReason.UNEXPECTED if lane is None else BadReason.SERIAL_RANGE)
+            return
+        self._record_epoch(lane, epoch, lane.epoch, fork)
+        lane.epoch_name, lane.epoch = epoch, self._epoch(epoch)
+        lane.serial = min(lane.serial, fork)
+
+    def ack(self, tag: object | None, message: str, epoch: str, serial: int, duplicate: bool) -> None:
+        if not _fits(serial):
+            self.bad(BadReason.SERIAL_RANGE)
+            return
+        flags = Flag.DUPLICATE if duplicate else 0
+        number = self._epoch(epoch)
+        if not isinstance(tag, Pending) or tag.message != message:
+            publisher, pub_seq = parse_message_id(message)
+            identity = (self.ordinal, 0, publisher, pub_seq)
+            self._put(Kind.ACK, self.heard_ns, 0, *identity, serial, number, flags | Flag.NOT_OPEN)
+            return
+        lane = tag.lane
+        identity = (self.ordinal, lane.channel, self.ordinal, tag.pub_seq)
+        self._put(Kind.ACK, self.heard_ns, tag.scheduled_ns, *identity, serial, number, flags)
+        self._publisher.answered(tag, retry=False)
+
+    def nack(
+        self, tag: object | None, code: int, *, temporary: bool, definite: bool, after_s: float | None
+    ) -> None:
+        flags = Flag.DEFINITE if definite else 0
+        if not isinstance(tag, Pending):
+            self._put(
+                Kind.NACK, self.heard_ns, code, self.ordinal, 0, self.ordinal, 0, 0, 0, flags | Flag.NOT_OPEN
+            )
+            return
+        lane = tag.lane
+        identity = (self.ordinal, lane.channel, self.ordinal, tag.pub_seq)
+        self._put(Kind.NACK, self.heard_ns, code, *identity, 0, 0, flags)
+        self._publisher.answered(tag, retry=temporary, after_s=after_s)
+
+    def refused(self, channel: str | None, code: int, reason: str, *, temporary: bool) -> None:
+        log.warning("%s: %s refused with %d: %s", self.name, channel or "the connection", code, reason)
+        lane = self.lanes.get(channel) if channel is not None else None
+        if lane is not None and temporary and self.link is not None:
+            link = self.link
+            self._shared.later(RETRY_S, lambda: self._subscribe_again(lane, link))
+
+    def goodbye(self, code: int, after_s: tuple[float, float], to: Sequence[str]) -> None:
+        self._goodbye = (after_s, to)
+
+    def ping(self) -> None:
+        if self.link is not None:
+            self.link.send(self._codec.pong())
+
+    def bad(self, reason: BadReason) -> None:
+        self._put(Kind.BAD, self.heard_ns, 0, self.ordinal, 0, 0, 0, reason, 0, 0)
+
+    def _subscribe_again(self, lane: Lane, link: Link) -> None:
+        """A subscription that was refused for now was never open, so asking again repairs nothing."""
+        if self.link is link and self.ready and not self.leaving and not lane.subscribed:
+            link.send(self._codec.subscribe(self._ask(lane, self._shared.now_ns())))
+
+    def _ask(self, lane: Lane, now_ns: int) -> Want:
+        lane.asked = None if lane.epoch_name is None else (lane.epoch_name, lane.serial)
+        lane.asked_ns = now_ns
+        return Want(lane.name, "new" if lane.asked is None else lane.asked)
+
+    def _epoch(self, name: str) -> int:
+        return self._shared.recorder.epoch(name)
+
+    def _record_gap(self, lane: Lane, hole: Hole) -> None:
+        (from_epoch, after), (to_epoch, to) = hole.after, hole.to
+        if not _fits(after + 1, to):
+            self.bad(BadReason.SERIAL_RANGE)
+            return
+        identity = (self.ordinal, lane.channel, self._epoch(from_epoch), after + 1)
+        self._put(Kind.GAP, self.heard_ns, hole.why, *identity, to, self._epoch(to_epoch), 0)
+
+    def _lineage(self, lane: Lane, epoch: str, lineage: Sequence[Position]) -> None:
+        """Record what an answer in another epoch than the one asked says about where that came from."""
+        asked = lane.asked[0] if lane.asked is not None else epoch
+        if asked == epoch:
+            return
+        chain = lineage or [(epoch, 1)]
+        if asked not in [name for name, _ in chain]:
+            self._record_epoch(lane, chain[0][0], 0, 0)
+        for (parent, _), (child, first) in pairwise(chain):
+            self._record_epoch(lane, child, self._epoch(parent), first - 1)
+
+    def _record_epoch(self, lane: Lane, epoch: str, parent: int, fork: int) -> None:
+        if not _fits(fork):
+            self.bad(BadReason.SERIAL_RANGE)
+            return
+        identity = (self.ordinal, lane.channel, parent, 0)
+        self._put(Kind.EPOCH, self.heard_ns, 0, *identity, fork, self._epoch(epoch), 0)
+
+
+def node_id(name: str) -> int:
+    """Id of a node from its name, which ends in it ("n1"); 0 when it does not."""
+    digits = name[len(name.rstrip("0123456789")) :]
+    return int(digits) if digits and int(digits) <= _MAX_SERIAL else 0
+
+
+def _fits(*serials: int) -> bool:
+    return all(0 <= serial <= _MAX_SERIAL for serial in serials)

@@ -1,0 +1,222 @@
+"""The publishing half of a virtual client: what it said, what was answered, what goes out again.
+
+A publish without a final answer stays in the outbox of its lane, in order. After a
+reconnect it is sent again under the same message id before anything newer on that channel.
+After a refusal that may pass (overload, or an earlier publish that was refused) the lane is held until
+everything in flight is answered, and then goes on in order. Nothing is ever given up.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Final, Protocol
+
+from chatd.protocol.cursor import Outbox
+from reports.history import Flag, Kind
+
+from .body import encode_body
+from .drivers.base import Driver, Position
+from .recorder import Recorder
+from .workload import channel_name, message_id
+
+RETRY_S: Final = 0.5  # after a refusal that names no wait
+
+Delivery = tuple[str, int, int, int, int, int]  # channel, serial, publisher, pub_seq, scheduled_ns, flags
+
+
+class Link(Protocol):
+    """An open socket."""
+
+    def send(self, frame: bytes) -> bool:
+        """Write a text frame. False: the socket is closing, and nothing was written."""
+        ...
+
+    def close(self) -> None:
+        """Say goodbye and close; ``Client.disconnected`` follows, soon and certainly."""
+        ...
+
+    def abort(self) -> None:
+        """Drop the socket now."""
+        ...
+
+
+class Timer(Protocol):
+    """Something that was put off and can still be called off."""
+
+    def cancel(self) -> None: ...
+
+
+class Shared:
+    """What all clients of a worker share.
+
+    Args:
+        backoff_s: base and cap of reconnects; None: whatever the server asks for.
+        now_ns: CLOCK_MONOTONIC.
+        later: calls a function after some seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        recorder: Recorder,
+        driver: type[Driver],
+        nonce: int,
+        body_bytes: int,
+        ack_timeout_s: float,
+        backoff_s: tuple[float, float] | None,
+        now_ns: Callable[[], int],
+        later: Callable[[float, Callable[[], None]], Timer],
+        rng: random.Random,
+    ) -> None:
+        self.recorder, self.driver, self.nonce, self.body_bytes = recorder, driver, nonce, body_bytes
+        self.ack_timeout_ns = int(ack_timeout_s * 1e9)
+        self.backoff_s = backoff_s
+        self.now_ns, self.later, self.rng = now_ns, later, rng
+        # All waits are equally long, so a queue keeps them in order.
+        self.deadlines: deque[tuple[int, Publisher, Pending, int]] = deque()
+        self.last: Delivery | None = None  # what the frame just read delivered, for the worker's memo
+
+    def expire(self, now_ns: int) -> None:
+        """Deal with attempts that have waited for their answer until ``now_ns`` or longer."""
+        while self.deadlines and self.deadlines[0][0] <= now_ns:
+            _, publisher, pending, attempt = self.deadlines.popleft()
+            if pending.open and pending.attempts == attempt:
+                publisher.unanswered(pending)
+
+
+class Pending:
+    """A publish without a final answer."""
+
+    __slots__ = ("attempts", "body", "lane", "message", "open", "pub_seq", "scheduled_ns")
+
+    def __init__(self, lane: Lane, message: str, pub_seq: int, scheduled_ns: int, body: bytes) -> None:
+        self.lane, self.message, self.pub_seq = lane, message, pub_seq
+        self.scheduled_ns, self.body = scheduled_ns, body
+        self.attempts = 0
+        self.open = 0  # attempts on this connection that are not answered yet
+
+
+class Lane:
+    """A client's side of one channel: its position as a subscriber, its queue as a publisher."""
+
+    __slots__ = (
+        "asked", "asked_ns", "channel", "epoch", "epoch_name", "floor", "held", "live", "name", "outbox",
+        "retry_s", "serial", "subscribed", "timer",
+    )  # fmt: skip
+
+    def __init__(self, channel: int) -> None:
+        self.channel, self.name = channel, channel_name(channel)
+        self.epoch_name: str | None = None  # None until the first subscription was answered
+        self.epoch = 0  # the recorder's number of it
+        self.serial = 0  # the highest received
+        self.floor = 0
+        self.asked: Position | None = None  # None: "new"
+        self.asked_ns = 0
+        self.subscribed = self.live = False
+        self.outbox: Outbox[Pending] = Outbox()
+        self.held = False  # a refusal is being waited out: nothing new is sent
+        self.retry_s = RETRY_S
+        self.timer: Timer | None = None
+
+
+class Publisher:
+    """Sends a client's publishes and keeps them until they are answered."""
+
+    __slots__ = ("_codec", "_link", "_ordinal", "_put", "_shared")
+
+    def __init__(self, ordinal: int, shared: Shared) -> None:
+        self._ordinal, self._shared, self._put = ordinal, shared, shared.recorder.put
+        self._link: Link | None = None  # None: not connected, or leaving
+        self._codec: Driver | None = None
+
+    def connected(self, link: Link, codec: Driver, lanes: Iterable[Lane]) -> None:
+        """The connection is accepted: send what waited, in order."""
+        self._link, self._codec = link, codec
+        for lane in lanes:
+            self._send_waiting(lane)
+
+    def leaving(self) -> None:
+        """Nothing more is sent on this connection."""
+        self._link = None
+
+    def disconnected(self, lanes: Iterable[Lane]) -> None:
+        """What was in flight may or may not have been placed: it waits for the next connection."""
+        self._link = None
+        for lane in lanes:
+            lane.held = False
+            if lane.timer is not None:
+                lane.timer.cancel()
+                lane.timer = None
+            for _, pending in lane.outbox.pending():
+                pending.open = 0
+
+    def publish(self, lane: Lane, pub_seq: int, scheduled_ns: int) -> None:
+        """Say something, now or, while the connection or the lane is not there, as soon as it is."""
+        shared = self._shared
+        body = encode_body(
+            nonce=shared.nonce,
+            channel=lane.channel,
+            publisher=self._ordinal,
+            pub_seq=pub_seq,
+            scheduled_ns=scheduled_ns,
+            body_bytes=shared.body_bytes,
+        )
+        pending = Pending(lane, message_id(self._ordinal, pub_seq), pub_seq, scheduled_ns, body)
+        lane.outbox.add(pending.message, pending)
+        if not lane.held:
+            self._send(pending)
+
+    def unanswered(self, pending: Pending) -> None:
+        """An attempt got no answer in time: the next one has the same id, so it cannot be placed twice."""
+        lane = pending.lane
+        if lane.held:
+            pending.open = 0
+            self._go_on(lane)
+        else:
+            self._send(pending)
+
+    def answered(self, pending: Pending, *, retry: bool, after_s: float | None = None) -> None:
+        """An attempt was answered, finally or (``retry``) with a refusal that may pass in ``after_s``."""
+        lane = pending.lane
+        pending.open = max(0, pending.open - 1)
+        if retry:
+            lane.held, lane.retry_s = True, RETRY_S if after_s is None else after_s
+        else:
+            lane.outbox.settle(pending.message)
+        if lane.held:
+            self._go_on(lane)
+
+    def _send(self, pending: Pending) -> None:
+        if self._link is None or self._codec is None:
+            return
+        shared, lane = self._shared, pending.lane
+        frame = self._codec.publish(lane.name, pending.message, pending.body, pending)
+        identity = (self._ordinal, lane.channel, self._ordinal, pending.pub_seq)
+        # Stamped and recorded before the write: what is not on record was not sent.
+        now_ns = shared.now_ns()
+        retry = Flag.RETRY if pending.attempts else 0
+        self._put(Kind.SEND, now_ns, pending.scheduled_ns, *identity, len(pending.body), 0, retry)
+        pending.attempts += 1
+        if self._link.send(frame):
+            pending.open += 1
+            shared.deadlines.append((now_ns + shared.ack_timeout_ns, self, pending, pending.attempts))
+        else:
+            self._put(Kind.NACK, now_ns, 0, *identity, 0, 0, Flag.DEFINITE)
+
+    def _send_waiting(self, lane: Lane) -> None:
+        for _, pending in lane.outbox.pending():
+            if not pending.open:
+                self._send(pending)
+
+    def _go_on(self, lane: Lane) -> None:
+        """A held lane goes on, in order, once every attempt is answered and the wait is over."""
+        if lane.timer is not None or any(pending.open for _, pending in lane.outbox.pending()):
+            return
+
+        def go() -> None:
+            lane.timer, lane.held = None, False
+            self._send_waiting(lane)
+
+        lane.timer = self._shared.later(lane.retry_s, go)
