@@ -1,0 +1,132 @@
+"""Everything that was measured and judged of one run: what every section of a report reads.
+
+Also ``summary.json``, the part of it that programs read (schemas/summary.schema.json).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
+
+import polars as pl
+
+from reports.checks.result import Integrity
+from reports.effects import FaultEffect
+from reports.evaluate import ClassCount, GateResult, whole_seconds
+from reports.gates import COMBINED, Gate
+from reports.histogram import Histogram
+from reports.history import History
+from reports.recovery import Recovery
+from reports.verdict import Judgement, lag_limit_ms
+
+SUMMARY_VERSION: Final = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Analysis:
+    """One run, analysed.
+
+    ``latency``: a histogram a class. ``channels``: of ``latency.by_channel``. ``intervals``: of
+    ``timeline``. ``workers``: each load worker's counters. ``samples``: metrics/*.parquet by name.
+    """
+
+    history: History
+    integrity: Integrity
+    latency: Mapping[str, Histogram]
+    seconds: pl.DataFrame
+    channels: pl.DataFrame
+    intervals: pl.DataFrame
+    effects: Sequence[FaultEffect]
+    recoveries: Sequence[Recovery]
+    gates: Sequence[Gate]
+    results: Sequence[GateResult]
+    workers: Sequence[Mapping[str, Any]]
+    samples: Mapping[str, pl.DataFrame] = field(default_factory=dict)
+    judgement: Judgement
+
+    @property
+    def run(self) -> dict[str, Any]:
+        return self.history.run
+
+    @property
+    def steady(self) -> pl.DataFrame:
+        """Intervals that lie wholly inside phases that are no warm-up."""
+        return whole_seconds(self.intervals, self.history)
+
+    def combined(self, name: str) -> ClassCount:
+        """Count of "lost", "duplicated" or "reordered", and whether it may be too low."""
+        found = [self.integrity.classes.get(cls) for cls in COMBINED[name]]
+        known = [c for c in found if c is not None]
+        unknown = len(known) < len(found) or any(c.unknown for c in known)
+        return ClassCount(sum(c.count for c in known), unknown)
+
+    def deliveries_per_s(self) -> float | None:
+        """Mean rate of live deliveries over ``steady``; None when no whole second was recorded."""
+        mean = self.steady["delivered"].mean() if self.steady.height else None
+        return None if mean is None else round(float(mean), 3)  # type: ignore[arg-type]
+
+    def worst(self, key: str) -> float | None:
+        """Highest value of a counter among the load workers."""
+        values = [float(w[key]) for w in self.workers if isinstance(w.get(key), int | float)]
+        return max(values, default=None)
+
+    def total(self, column: str) -> int:
+        """Sum of a column of the intervals, warm-ups included."""
+        return int(self.intervals[column].sum())
+
+
+def coverage(analysis: Analysis) -> dict[str, Any]:
+    return asdict(analysis.integrity.coverage)
+
+
+def summary(analysis: Analysis) -> dict[str, Any]:
+    """The content of ``summary.json``: plain values, every key always there."""
+    run, judgement = analysis.run, analysis.judgement
+    return {
+        "schema_version": SUMMARY_VERSION,
+        "run_id": run.get("run_id"),
+        "scenario": run.get("scenario"),
+        "seed": run.get("seed"),
+        "via": run.get("via"),
+        "status": run.get("status"),
+        "started_utc": run.get("started_utc"),
+        "duration_s": run.get("duration_s"),
+        "outcome": judgement.word,
+        "sentence": judgement.sentence,
+        "verdict": judgement.verdict,
+        "void": list(judgement.void),
+        "reasons": list(judgement.reasons),
+        "exit": int(judgement.exit),
+        "anomalies": {name: analysis.combined(name).count for name in COMBINED},
+        "classes": {
+            name: {"title": c.title, "count": c.count, "gated": c.gated, "unknown": c.unknown}
+            for name, c in analysis.integrity.classes.items()
+        },
+        "coverage": coverage(analysis),
+        "latency_ms": {name: histogram.summary() for name, histogram in analysis.latency.items()},
+        "load": {
+            "scheduled": analysis.total("scheduled"),
+            "sent": analysis.total("sent"),
+            "acked": analysis.total("acked"),
+            "delivered": analysis.total("delivered"),
+            "replayed": analysis.total("replayed"),
+            "deliveries_per_s": analysis.deliveries_per_s(),
+            "lag_p99_ms": analysis.worst("lag_p99_ms"),
+            "lag_limit_ms": lag_limit_ms(analysis.gates),
+        },
+        "faults": [_fault(analysis, effect) for effect in analysis.effects],
+        "gates": [
+            {"id": r.id, "kind": r.kind, "verdict": str(r.verdict), "actual": r.actual, "unit": r.unit}
+            for r in analysis.results
+        ],
+        "versions": run.get("versions") or {},
+    }
+
+
+def _fault(analysis: Analysis, effect: FaultEffect) -> dict[str, Any]:
+    recovery = next((r for r in analysis.recoveries if r.fault == effect.id), None)
+    told = asdict(effect)
+    told["errors"] = list(effect.errors)
+    told["recovery"] = None if recovery is None else asdict(recovery)
+    return told

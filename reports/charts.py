@@ -1,0 +1,195 @@
+"""Charts as data: what is drawn, before it is an SVG in the page or a file made by matplotlib.
+
+Both renderers read the same ``Chart``, so the page and the plot files cannot disagree.
+Series are thinned here to at most MAX_POINTS, by the minimum and maximum of equal stretches:
+a spike of one second survives in a chart of a day.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+MAX_POINTS: Final = 1000
+AxisKind = Literal["linear", "log", "quantile"]
+Point = tuple[float, float | None]  # None: no value there, the line is broken
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """``kind`` "quantile" draws q at 1/(1-q) on a log scale: 0.9, 0.99, 0.999 are equally far apart."""
+
+    label: str
+    unit: str = ""
+    kind: AxisKind = "linear"
+
+    @property
+    def title(self) -> str:
+        return f"{self.label} ({self.unit})" if self.unit else self.label
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One line or set of bars. ``slot`` picks colour and dash: the same thing has the same slot everywhere.
+
+    Bars: points are (left edge, height), and ``widths`` their widths in x.
+    """
+
+    name: str
+    points: tuple[Point, ...]
+    slot: int = 0
+    kind: Literal["line", "step", "bars"] = "line"
+    widths: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """A stretch of x in which a fault was in force (``kind`` "fault") or warm-up lasted ("warmup")."""
+
+    start: float
+    end: float
+    label: str
+    kind: Literal["fault", "warmup"] = "fault"
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One plot; panels of a chart stand on each other and share x."""
+
+    y: Axis
+    series: tuple[Series, ...]
+    title: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """``name``: stem of the plot file. ``says``: what it shows, in words, for those who cannot see it."""
+
+    name: str
+    title: str
+    x: Axis
+    panels: tuple[Panel, ...]
+    says: str
+    bands: tuple[Band, ...] = ()
+    filed: bool = True  # also written to plots/
+    x_range: tuple[float, float] | None = None
+
+    @property
+    def empty(self) -> bool:
+        """Nothing to draw: no panel has a value."""
+        return not any(y is not None for panel in self.panels for s in panel.series for _, y in s.points)
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Maps values to 0…1 along an axis and holds its ticks as (value, label)."""
+
+    low: float
+    high: float
+    kind: str
+    ticks: tuple[tuple[float, str], ...]
+
+    def at(self, value: float) -> float:
+        low, high, x = (_warp(v, self.kind) for v in (self.low, self.high, value))
+        return min(1.0, max(0.0, (x - low) / (high - low)))
+
+
+def _warp(value: float, kind: str) -> float:
+    if kind == "log":
+        return math.log10(max(value, 1e-12))
+    if kind == "quantile":
+        return -math.log10(max(1 - value, 1e-9))
+    return value
+
+
+def scale(values: Sequence[float], axis: Axis, *, zero: bool = True) -> Scale:
+    """A scale that holds all values and ends at round figures.
+
+    Args:
+        values: at least one; for a log axis, those <= 0 are left out.
+        zero: a linear scale begins at 0 when no value is negative.
+    """
+    if axis.kind == "quantile":
+        top = min(max([*values, 0.99]), 0.999999)
+        marks = [0.5, 0.9, 0.99, 0.999, 0.9999, 0.99999]
+        return Scale(0.0, top, "quantile", tuple((q, f"{q * 100:g}") for q in marks if q <= top))
+    if axis.kind == "log":
+        positive = [v for v in values if v > 0] or [1.0]
+        first = math.floor(math.log10(min(positive)))
+        last = max(math.ceil(math.log10(max(positive))), first + 1)
+        ticks = tuple((10.0**e, _short(10.0**e)) for e in range(first, last + 1))
+        return Scale(10.0**first, 10.0**last, "log", ticks)
+    low, high = min(values, default=0.0), max(values, default=1.0)
+    low = min(low, 0.0) if zero else low
+    return _linear(low, high if high > low else low + 1)
+
+
+def exact(low: float, high: float) -> Scale:
+    """A linear scale from ``low`` to ``high``, with round ticks inside."""
+    high = high if high > low else low + 1
+    step = _step(high - low, 8)
+    first = math.ceil(round(low / step, 9))
+    marks = [i * step for i in range(first, math.floor(round(high / step, 9)) + 1)]
+    return Scale(low, high, "linear", tuple((m, _short(m)) for m in marks))
+
+
+def _linear(low: float, high: float) -> Scale:
+    step = _step(high - low, 5)
+    first, last = math.floor(round(low / step, 9)), math.ceil(round(high / step, 9))
+    return Scale(
+        first * step,
+        last * step,
+        "linear",
+        tuple((i * step, _short(i * step)) for i in range(first, last + 1)),
+    )
+
+
+def _step(span: float, most: int) -> float:
+    """A round step that cuts ``span`` into at most ``most`` parts."""
+    size = 10.0 ** math.floor(math.log10(span / most))
+    return next(m * size for m in (1, 2, 2.5, 5, 10) if m * size * most >= span * (1 - 1e-9))
+
+
+def _short(value: float) -> str:
+    """A tick: 0, 0.05, 250, 1.5k, 2M."""
+    size = abs(value)
+    for limit, sign in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if size >= limit:
+            return f"{value / (1e3 if sign == 'k' else limit):g}{sign}"
+    return f"{round(value, 10):,g}" if size < 1e3 else f"{value:,.0f}"
+
+
+def thin(points: Sequence[Point], most: int = MAX_POINTS) -> tuple[Point, ...]:
+    """At most ``most`` points: of each stretch, its lowest and its highest value, in their order.
+
+    A stretch with no value at all keeps one empty point, so that a hole stays a hole.
+    """
+    if len(points) <= most:
+        return tuple(points)
+    stretches = max(1, most // 2)
+    kept: list[Point] = []
+    for k in range(stretches):
+        part = points[k * len(points) // stretches : (k + 1) * len(points) // stretches]
+        valued = [(y, i) for i, (_, y) in enumerate(part) if y is not None]
+        if not valued:
+            kept.append((part[0][0], None))
+            continue
+        kept += [part[i] for i in sorted({min(valued)[1], max(valued)[1]})]
+    return tuple(kept)
+
+
+def bins(values: Sequence[float], most: int = 24) -> tuple[tuple[Point, ...], tuple[float, ...]]:
+    """A histogram of values with round edges: (left edge, count) points and the bars' widths."""
+    if not values:
+        return (), ()
+    low, high = min(values), max(values)
+    step = _step(max(high - low, abs(high) * 0.05, 1e-6), most)
+    first = math.floor(round(low / step, 9))
+    places = [math.floor(round(v / step, 9)) - first for v in values]
+    counts = [0] * (max(places) + 1)
+    for place in places:
+        counts[place] += 1
+    edges = [round((first + i) * step, 12) for i in range(len(counts))]
+    return tuple((e, float(n)) for e, n in zip(edges, counts, strict=True)), (step,) * len(counts)

@@ -1,0 +1,258 @@
+"""Which charts a report shows: from an ``Analysis`` to ``Chart`` values.
+
+Every chart over time has the same x axis, seconds since the start of the schedule, with the same
+faults as bands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+import numpy as np
+
+from reports import wording
+from reports.analysis import Analysis
+from reports.charts import Axis, AxisKind, Band, Chart, Panel, Point, Series, bins, thin
+from reports.histogram import UPPER_US, Histogram
+from reports.periods import fault_windows, phases, seconds, start_ns
+
+SLOTS: Final = {  # colour and dash of each thing that is drawn, the same in every chart
+    "delivery": 0,
+    "service": 1,
+    "ack": 2,
+    "replayed": 3,
+    "connect": 4,
+    "resume": 5,
+    "scheduled": 3,
+    "sent": 1,
+    "acked": 2,
+    "delivered": 0,
+    "connected": 0,
+    "live": 4,
+    "p50": 2,
+    "p90": 3,
+    "p99": 1,
+    "max": 5,
+}
+_TIME: Final = Axis("time since the start of the schedule", "s")
+_LOG_ABOVE: Final = 40.0  # ratio of largest to smallest latency above which a linear axis hides the small
+
+
+def charts(analysis: Analysis) -> dict[str, Chart]:
+    """All charts of a report by name; those with nothing to draw are left out."""
+    made = [
+        timeline(analysis),
+        percentiles(analysis),
+        latency_over_time(analysis),
+        p99_per_interval(analysis),
+        p99_per_channel(analysis),
+        throughput(analysis),
+        presence(analysis),
+    ]
+    return {chart.name: chart for chart in made if not chart.empty}
+
+
+def bands(analysis: Analysis) -> tuple[Band, ...]:
+    """Warm-ups, then faults in the order of planning, in seconds; clipped to the time axis."""
+    zero = start_ns(analysis.run)
+    end = _end_s(analysis)
+    warm = [
+        Band((p.start_ns - zero) / 1e9, (p.end_ns - zero) / 1e9, "warm-up", "warmup")
+        for p in phases(analysis.run)
+        if p.warmup
+    ]
+    faults = [
+        Band(seconds(w.applied_ns, zero) or 0.0, min(end, seconds(w.reverted_ns, zero) or end), w.id)
+        for w in fault_windows(analysis.history.faults)
+        if w.applied_ns is not None
+    ]
+    return tuple(band for band in (*warm, *faults) if band.end > band.start and band.start < end)
+
+
+def timeline(analysis: Analysis) -> Chart:
+    rates = [
+        Panel(Axis("connections"), (_over_time(analysis, "connected", step=True),)),
+        Panel(Axis("sent", "/s"), (_over_time(analysis, "sent"),)),
+        Panel(Axis("deliveries", "/s"), (_over_time(analysis, "delivered"),)),
+        Panel(
+            Axis("p99", "ms", _kind(_values(analysis, "p99_ms"))),
+            (_over_time(analysis, "p99_ms", name="p99"),),
+        ),
+    ]
+    return _timed(
+        analysis,
+        "timeline",
+        "The run at a glance",
+        tuple(rates),
+        "Connections, messages sent and delivered per second, and p99 of delivery latency, second by second, "
+        "with the faults as bands.",
+    )
+
+
+def percentiles(analysis: Analysis) -> Chart:
+    drawn = [name for name in ("delivery", "service", "ack") if analysis.latency[name].count]
+    series = tuple(Series(_NAMED[name], _curve(analysis.latency[name]), SLOTS[name]) for name in drawn)
+    values = [y for s in series for _, y in s.points if y]
+    p99 = analysis.latency["delivery"].quantile_ms(0.99)
+    return Chart(
+        "latency-percentiles",
+        "Latency by percentile",
+        Axis("percentile", "%", "quantile"),
+        (Panel(Axis("latency", "ms", _kind(values)), series),),
+        f"Latency at each percentile. p99 of delivery is {wording.ms(p99)}.",
+    )
+
+
+_NAMED: Final = {
+    "delivery": "delivery, from scheduled",
+    "service": "service, from sent",
+    "ack": "ack, from scheduled",
+}
+
+
+def _curve(histogram: Histogram) -> tuple[Point, ...]:
+    """Value over quantile, at each bucket in use."""
+    used = histogram.used()
+    upto = np.cumsum(histogram.counts[used]) / histogram.count
+    points: list[Point] = [(0.0, (histogram.min_ms or 0.0))]
+    for q, value in zip(upto[:-1], UPPER_US[used[:-1]], strict=True):
+        points.append((float(q), float(value) / 1000))
+    # The last bucket ends at quantile 1, which the axis cannot show: it stands at 1 - 1/n.
+    last = max(1 - 1 / histogram.count, points[-1][0])
+    points.append((last, histogram.max_ms))
+    return thin(points, 400)
+
+
+def latency_over_time(analysis: Analysis) -> Chart:
+    series = tuple(_over_time(analysis, f"{q}_ms", name=q) for q in ("p50", "p99", "max"))
+    values = [y for s in series for _, y in s.points if y]
+    return _timed(
+        analysis,
+        "latency-over-time",
+        "Delivery latency over time",
+        (Panel(Axis("latency", "ms", _kind(values)), series),),
+        "Median, p99 and maximum of delivery latency of the messages that were due in each second.",
+    )
+
+
+def p99_per_interval(analysis: Analysis) -> Chart:
+    values = analysis.steady["p99_ms"].drop_nulls().to_list() if analysis.steady.height else []
+    return _histogram(
+        "latency-p99-histogram",
+        "p99 of each second",
+        values,
+        "seconds",
+        f"How many seconds had which p99, over {wording.plural(len(values), 'second')} outside of warm-ups.",
+    )
+
+
+def p99_per_channel(analysis: Analysis) -> Chart:
+    values = analysis.channels["p99_ms"].drop_nulls().to_list()
+    return _histogram(
+        "latency-p99-channels",
+        "p99 of each channel",
+        values,
+        "channels",
+        f"How many channels had which p99, over {wording.plural(len(values), 'channel')}.",
+    )
+
+
+def throughput(analysis: Analysis) -> Chart:
+    publish = tuple(
+        _over_time(analysis, c, name=n)
+        for c, n in (("scheduled", "scheduled"), ("sent", "sent"), ("acked", "acked"))
+    )
+    deliver = (
+        _over_time(analysis, "delivered", name="live"),
+        _over_time(analysis, "replayed", name="replayed"),
+    )
+    return _timed(
+        analysis,
+        "throughput",
+        "Throughput",
+        (
+            Panel(Axis("messages", "/s"), publish, "Publishing"),
+            Panel(Axis("deliveries", "/s"), deliver, "Delivering"),
+            Panel(Axis("unacked", "messages"), (_backlog(analysis),), "Backlog: due and not yet acked"),
+        ),
+        "Messages due, sent and acked per second; deliveries per second, live and replayed; and how many "
+        "messages were due and not yet acked.",
+        filed=False,
+    )
+
+
+def presence(analysis: Analysis) -> Chart:
+    return _timed(
+        analysis,
+        "presence",
+        "Who was there",
+        (
+            Panel(Axis("connections"), (_over_time(analysis, "connected", step=True),), "Connections"),
+            Panel(Axis("subscriptions"), (_over_time(analysis, "live", step=True),), "Live subscriptions"),
+        ),
+        "Clients connected and subscriptions live at the end of each second.",
+        filed=False,
+    )
+
+
+def _backlog(analysis: Analysis) -> Series:
+    frame = analysis.intervals
+    behind = (frame["scheduled"].cum_sum() - frame["acked"].cum_sum()).clip(lower_bound=0)
+    points = [(float(s), float(b)) for s, b in zip(frame["second"], behind, strict=True)]
+    return Series("backlog", thin(points), 5, "step")
+
+
+def _timed(
+    analysis: Analysis, name: str, title: str, panels: tuple[Panel, ...], says: str, *, filed: bool = True
+) -> Chart:
+    return Chart(
+        name,
+        title,
+        _TIME,
+        panels,
+        says,
+        bands=bands(analysis),
+        filed=filed,
+        x_range=(0.0, _end_s(analysis)),
+    )
+
+
+def _end_s(analysis: Analysis) -> float:
+    return float(max(1, analysis.intervals.height))
+
+
+def _over_time(analysis: Analysis, column: str, *, name: str = "", step: bool = False) -> Series:
+    frame = analysis.intervals
+    points = [
+        # A figure of a second stands in its middle, a state at its end.
+        (float(second) + (1.0 if step else 0.5), None if value is None else float(value))
+        for second, value in zip(frame["second"], frame[column], strict=True)
+    ]
+    slot = SLOTS.get(name or column, SLOTS.get(column, 0))
+    return Series(name or column, thin(points), slot, "step" if step else "line")
+
+
+def _values(analysis: Analysis, column: str) -> list[float]:
+    return [float(v) for v in analysis.intervals[column].drop_nulls()]
+
+
+def _kind(values: Iterable[float]) -> AxisKind:
+    positive = [v for v in values if v > 0]
+    return "log" if positive and max(positive) / min(positive) > _LOG_ABOVE else "linear"
+
+
+def _histogram(name: str, title: str, values: list[float], unit: str, says: str) -> Chart:
+    points, widths = bins(values)
+    bars = Series("p99", points, SLOTS["p99"], "bars", widths)
+    ends = [e + w for (e, _), w in zip(points, widths, strict=True)]
+    reach = (min(e for e, _ in points), max(ends)) if points else None
+    return Chart(
+        name,
+        title,
+        Axis("p99 of delivery latency", "ms"),
+        (Panel(Axis(unit), (bars,)),),
+        says,
+        filed=name == "latency-p99-histogram",
+        x_range=reach,
+    )

@@ -1,0 +1,169 @@
+"""Charts as inline SVG for the page: no script, no inline style, legible at any width.
+
+Text keeps its size when the page is narrow, because only the lines are stretched (a nested
+``svg`` with ``preserveAspectRatio="none"``); everything else is placed by per cent. Colours
+and dashes are classes, so that the page's light and dark schemes apply and no style
+attribute needs an exception in the content security policy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from reports.charts import Band, Chart, Panel, Scale, Series, exact, scale
+from reports.escape import for_html
+
+_SIDE: Final = 1000  # of the stretched coordinate system
+
+
+def chart(drawn: Chart) -> str:
+    """A ``figure`` element: caption, key, panels, x axis."""
+    x = _x_scale(drawn)
+    faults = [band for band in drawn.bands if band.kind == "fault"]
+    panels = "".join(_panel(panel, x, drawn, first=i == 0) for i, panel in enumerate(drawn.panels))
+    return (
+        f'<figure class="chart" id="chart-{for_html(drawn.name)}">'
+        f"<figcaption><b>{for_html(drawn.title)}</b><span>{for_html(drawn.says)}</span></figcaption>"
+        f"{panels}{_x_axis(x, drawn)}{_fault_key(faults)}</figure>\n"
+    )
+
+
+def _x_scale(drawn: Chart) -> Scale:
+    if drawn.x_range is not None:
+        return exact(*drawn.x_range)
+    return scale([p for panel in drawn.panels for s in panel.series for p, _ in s.points], drawn.x)
+
+
+def _panel(panel: Panel, x: Scale, drawn: Chart, *, first: bool) -> str:
+    values = [v for s in panel.series for _, v in s.points if v is not None]
+    y = scale(values, panel.y)
+    height = "tall" if len(drawn.panels) == 1 else "low"
+    grid = "".join(_line("grid", (0, 100), (_down(y, t), _down(y, t))) for t, _ in y.ticks)
+    lines = "".join(_path(s, x, y) for s in panel.series if s.kind != "bars")
+    stretched = (
+        f'<svg viewBox="0 0 {_SIDE} {_SIDE}" preserveAspectRatio="none" width="100%" height="100%">'
+        f"{lines}</svg>"
+    )
+    marks = "".join(_bars(s, x, y) if s.kind == "bars" else _dots(s, x, y) for s in panel.series)
+    title = panel.title or panel.y.title
+    head = f'<div class="panel-head"><b>{for_html(title)}</b>{_unit(panel)}{_key(panel.series)}</div>'
+    return (
+        f'<div class="panel">{head}'
+        f'<svg class="y-axis {height}" aria-hidden="true">{_y_ticks(y)}</svg>'
+        f'<svg class="plot {height}" role="img" aria-label="{for_html(f"{title}. {drawn.says}")}">'
+        f"{_bands(drawn.bands, x, numbers=first)}{grid}{stretched}{marks}</svg></div>"
+    )
+
+
+def _unit(panel: Panel) -> str:
+    return f'<span class="unit">{for_html(panel.y.title)}</span>' if panel.title else ""
+
+
+def _key(series: Sequence[Series]) -> str:
+    if len(series) < 2:
+        return ""
+    items = "".join(
+        f'<li><svg class="swatch" aria-hidden="true">'
+        f'<line class="line s{s.slot}" x1="0" x2="26" y1="6" y2="6"/></svg>'
+        f"{for_html(s.name)}</li>"
+        for s in series
+    )
+    return f'<ul class="key">{items}</ul>'
+
+
+def _fault_key(faults: Sequence[Band]) -> str:
+    if not faults:
+        return ""
+    items = "".join(
+        f"<li><span>{number}</span> <code>{for_html(band.label)}</code></li>"
+        for number, band in enumerate(faults, start=1)
+    )
+    return f'<ol class="fault-key" aria-label="Faults">{items}</ol>'
+
+
+def _bands(bands: Sequence[Band], x: Scale, *, numbers: bool) -> str:
+    drawn, number = "", 0
+    for band in bands:
+        left, right = x.at(band.start) * 100, x.at(band.end) * 100
+        # A band as short as a moment still shows.
+        width = max(right - left, 0.3)
+        drawn += f'<rect class="band {band.kind}" x="{left:.2f}%" y="0" width="{width:.2f}%" height="100%"/>'
+        if band.kind == "fault":
+            number += 1
+            drawn += _line("edge", (left, left), (0, 100))
+            if numbers:
+                middle = min(max(left + width / 2, 1.5), 98.5)
+                drawn += f'<text class="number" x="{middle:.2f}%" y="13">{number}</text>'
+        elif numbers and width > 12:
+            drawn += f'<text class="number" x="{left + width / 2:.2f}%" y="13">{for_html(band.label)}</text>'
+    return drawn
+
+
+def _path(series: Series, x: Scale, y: Scale) -> str:
+    d, pen = "", False
+    before = 0.0
+    for at, value in series.points:
+        if value is None:
+            pen = False
+            continue
+        right, down = x.at(at) * _SIDE, (1 - y.at(value)) * _SIDE
+        if pen and series.kind == "step":
+            d += f"V{before:.1f}H{right:.1f}V{down:.1f}"
+        else:
+            d += f"{'L' if pen else 'M'}{right:.1f} {down:.1f}"
+        pen, before = True, down
+    return f'<path class="line s{series.slot}" d="{d}"/>' if d else ""
+
+
+def _dots(series: Series, x: Scale, y: Scale) -> str:
+    """A point between two holes has no line, so it gets a dot."""
+    points = [(None, None), *series.points, (None, None)]
+    alone = [
+        (at, value)
+        for (_, before), (at, value), (_, after) in zip(points, points[1:], points[2:], strict=False)
+        if at is not None and value is not None and before is None and after is None
+    ]
+    return "".join(
+        f'<circle class="dot s{series.slot}" cx="{x.at(at) * 100:.2f}%" cy="{_down(y, value):.2f}%" r="3"/>'
+        for at, value in alone
+    )
+
+
+def _bars(series: Series, x: Scale, y: Scale) -> str:
+    drawn = ""
+    for (left, value), width in zip(series.points, series.widths, strict=True):
+        if value:
+            begin, end, top = x.at(left) * 100, x.at(left + width) * 100, _down(y, value)
+            drawn += (
+                f'<rect class="bar s{series.slot}" x="{begin:.2f}%" y="{top:.2f}%" '
+                f'width="{max(end - begin, 0.3):.2f}%" height="{100 - top:.2f}%"/>'
+            )
+    return drawn
+
+
+def _line(kind: str, x: tuple[float, float], y: tuple[float, float]) -> str:
+    return f'<line class="{kind}" x1="{x[0]:.2f}%" x2="{x[1]:.2f}%" y1="{y[0]:.2f}%" y2="{y[1]:.2f}%"/>'
+
+
+def _down(y: Scale, value: float) -> float:
+    """Per cent from the top."""
+    return (1 - y.at(value)) * 100
+
+
+def _y_ticks(y: Scale) -> str:
+    return "".join(
+        f'<text x="100%" y="{_down(y, value):.2f}%" dx="-6" dy="4">{label}</text>' for value, label in y.ticks
+    )
+
+
+def _x_axis(x: Scale, drawn: Chart) -> str:
+    ticks = ""
+    for value, label in x.ticks:
+        at = x.at(value) * 100
+        anchor = "first" if at < 2 else "last" if at > 98 else "mid"
+        ticks += f'<text class="{anchor}" x="{at:.2f}%" y="13">{label}</text>'
+    return (
+        f'<div class="panel x"><svg class="x-axis" aria-hidden="true">{ticks}</svg>'
+        f'<div class="x-title">{for_html(drawn.x.title)}</div></div>'
+    )
