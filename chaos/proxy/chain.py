@@ -1,0 +1,202 @@
+"""The toxics at work on one direction of one connection, in a row. No sockets, no clock.
+
+    feed ─► Stage ─► Stage ─► run() yields what leaves now; due() says when to run again
+
+Bytes are never lost, repeated or reordered by a change of the row: a stage that
+goes gives what it holds to its successor, in order, before anything newer.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from chaos.proxy.draws import Draws
+from chaos.proxy.toxics.base import NEVER, Ending, EndsOnRemoval, HoldsEnd, Item, Release, Toxic
+
+CHUNK_COST = 64  # bytes a held chunk counts beyond its own, so that many tiny ones are bounded too
+
+
+@dataclass(slots=True, eq=False)
+class ActiveToxic:
+    """A toxic of a proxy, as the API knows it."""
+
+    name: str
+    type: str
+    stream: str  # as it was given; Toxiproxy keeps its case
+    toxicity: float  # share of connections that it works on
+    toxic: Toxic  # its attributes; each stage has a copy
+
+    @property
+    def direction(self) -> str:
+        """``upstream`` or ``downstream``."""
+        return self.stream.lower()
+
+    def hits(self, seed: int, connection: int) -> bool:
+        """Whether it works on the proxy's n-th connection: fixed for the connection's life.
+
+        Toxics whose names differ only in ``_upstream`` and ``_downstream`` hit the same
+        connections, so a fault on both directions is one fault.
+        """
+        fault = self.name.removesuffix("_upstream").removesuffix("_downstream")
+        return Draws(seed, fault, connection).uniform(0, 1) < self.toxicity
+
+    def attributes(self) -> dict[str, int]:
+        """As in the API."""
+        return attributes(self.toxic)
+
+
+def attributes(toxic: Toxic) -> dict[str, int]:
+    """The attributes of a toxic, without its state."""
+    dataclass_toxic: Any = toxic  # a Protocol cannot ask for a dataclass
+    return {field.name: getattr(toxic, field.name) for field in fields(dataclass_toxic) if field.init}
+
+
+class Stage:
+    """One toxic at work: what it was given and has not let go."""
+
+    __slots__ = ("_deadline", "_draws", "_inbox", "_releases", "_started", "active", "head", "held", "toxic")
+
+    def __init__(self, active: ActiveToxic, now: float, draws: Draws) -> None:
+        self.active = active
+        dataclass_toxic: Any = active.toxic
+        self.toxic: Toxic = replace(dataclass_toxic)  # same attributes, fresh state
+        self.held = 0  # bytes, with CHUNK_COST
+        self.head: Release | None = None  # the next to leave
+        self._draws = draws
+        self._inbox: deque[Release] = deque()
+        self._releases = self._pieces()
+        self._started = now
+        self._deadline = self._ask_deadline()
+
+    def put(self, t: float, item: Item) -> None:
+        """Take an item that came at ``t``."""
+        self.held += _cost(item)
+        self._inbox.append((t, item))
+
+    def take(self, now: float) -> Iterator[Release]:
+        """What leaves by ``now``, in order, each with the time it was due."""
+        if self._deadline and self._deadline[0] <= now:
+            ending, self._deadline = self._deadline, None
+            yield ending
+        while True:
+            if self.head is None:
+                self.head = next(self._releases, None)
+                if self.head is None:
+                    self._releases = self._pieces()  # a spent generator stays spent
+                    return
+            if self.head[0] > now:
+                return
+            released, self.head = self.head, None
+            yield released
+
+    def due(self) -> float:
+        """When the next item leaves; ``inf`` when none does by itself."""
+        head = self.head[0] if self.head else NEVER
+        return min(head, self._deadline[0]) if self._deadline else head
+
+    def update(self, now: float) -> None:
+        """Take over changed attributes. The piece that waits leaves now, later ones obey the new."""
+        for name, value in self.active.attributes().items():
+            setattr(self.toxic, name, value)
+        self._deadline = self._ask_deadline()
+        if self.head is not None:
+            self.head = (now, self.head[1])
+
+    def flush(self, now: float) -> Iterator[Release]:
+        """Everything held, at once and in order; then the end, if the removal is one."""
+        data = bytearray()
+        held = [self.head] if self.head else []
+        for _, item in (*held, *self._releases):
+            if isinstance(item, bytes):
+                data += item
+                continue
+            if data:
+                yield now, bytes(data)
+                data.clear()
+            yield now, item
+        if data:
+            yield now, bytes(data)
+        if isinstance(self.toxic, EndsOnRemoval):
+            yield now, self.toxic.removed()
+
+    def _pieces(self) -> Iterator[Release]:
+        """The pieces of each item in turn; an item counts as held until its last piece left."""
+        while self._inbox:
+            t, item = self._inbox.popleft()
+            if isinstance(item, bytes):
+                yield from self.toxic.flow(item, t, self._draws)
+            else:
+                yield self.toxic.end(t) if isinstance(self.toxic, HoldsEnd) else t, item
+            self.held -= _cost(item)
+
+    def _ask_deadline(self) -> Release | None:
+        return self.toxic.deadline(self._started) if isinstance(self.toxic, Ending) else None
+
+
+class Chain:
+    """The stages of one direction.
+
+    Args:
+        seed, connection, direction: what the stages' draws depend on.
+    """
+
+    __slots__ = ("_purpose", "_seed", "stages")
+
+    def __init__(self, seed: int, connection: int, direction: str) -> None:
+        self._seed = seed
+        self._purpose = (connection, direction)
+        self.stages: list[Stage] = []
+
+    @property
+    def held(self) -> int:
+        """Bytes inside, a little more for each chunk."""
+        return sum(stage.held for stage in self.stages)
+
+    def feed(self, item: Item, now: float) -> None:
+        """Take an item; call ``run`` after. There must be a stage."""
+        self.stages[0].put(now, item)
+
+    def run(self, now: float) -> Iterator[Item]:
+        """Everything that leaves the last stage by ``now``, in order."""
+        for stage, successor in zip(self.stages, self.stages[1:], strict=False):
+            for t, item in stage.take(now):
+                successor.put(t, item)
+        if self.stages:
+            for _, item in self.stages[-1].take(now):
+                yield item
+
+    def due(self) -> float:
+        """When to run again, monotonic seconds."""
+        return min((stage.due() for stage in self.stages), default=NEVER)
+
+    def change(self, wanted: Sequence[ActiveToxic], now: float) -> list[Item]:
+        """Make the stages those of ``wanted``, in that order; keep those that are there.
+
+        Returns:
+            What leaves the row because of it, before anything that ``run`` yields later.
+        """
+        left: list[Item] = []
+        for stage in [stage for stage in self.stages if stage.active not in wanted]:
+            place = self.stages.index(stage)
+            del self.stages[place]
+            for t, item in stage.flush(now):
+                if place < len(self.stages):
+                    self.stages[place].put(t, item)
+                else:
+                    left.append(item)
+        for place, active in enumerate(wanted):
+            if place == len(self.stages) or self.stages[place].active is not active:
+                draws = Draws(self._seed, active.name, *self._purpose)
+                self.stages.insert(place, Stage(active, now, draws))
+        return left
+
+    def update(self, active: ActiveToxic, now: float) -> None:
+        """Let the stage of ``active``, if there is one, take over changed attributes."""
+        for stage in self.stages:
+            if stage.active is active:
+                stage.update(now)
+
+
+def _cost(item: Item) -> int:
+    return len(item) + CHUNK_COST if isinstance(item, bytes) else 0
