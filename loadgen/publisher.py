@@ -76,7 +76,12 @@ class Shared:
         self.now_ns, self.later, self.rng = now_ns, later, rng
         # All waits are equally long, so a queue keeps them in order.
         self.deadlines: deque[tuple[int, Publisher, Pending, int]] = deque()
-        self.last: Delivery | None = None  # what the frame just read delivered, for the worker's memo
+        self.last: Delivery | None = None  # for `take_delivery`
+
+    def take_delivery(self) -> Delivery | None:
+        """What the frame just read delivered, once."""
+        delivery, self.last = self.last, None
+        return delivery
 
     def expire(self, now_ns: int) -> None:
         """Deal with attempts that have waited for their answer until ``now_ns`` or longer."""

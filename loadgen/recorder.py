@@ -174,13 +174,18 @@ class Recorder:
         self._seen = self._at
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
+    @property
+    def wants_segment(self) -> bool:
+        """Whether this segment is half full and ``prepare`` has something to do."""
+        return self._spare is None and not self._closed and self._at > self._last // 2
+
     def prepare(self) -> None:
-        """Make the next segment now when this one is half full; may run in another thread.
+        """Make the next segment ahead of its need; may run in another thread.
 
         Making a segment takes milliseconds, which a loop that paces load does not have.
         """
         with self._making:
-            if self._spare is None and not self._closed and self._at > self._last // 2:
+            if self.wants_segment:
                 with contextlib.suppress(OSError):
                     self._spare = self._make_segment(self._segment + 1)
 

@@ -1,0 +1,228 @@
+"""A client's socket: picows on one side, ``Client`` on the other.
+
+The hot path of a worker is ``_Socket.on_ws_frame``: one pushed message, on one of many
+connections. A server that encodes a message once sends the same bytes to every
+subscriber, so what they say is worked out once per worker and remembered by those bytes (``Memo``);
+a repeat costs a dictionary look-up instead of a JSON decode and a digest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+from collections.abc import Callable
+from time import monotonic_ns
+from typing import Final
+
+from picows import (
+    WSCloseCode,
+    WSFrame,
+    WSHandshakeError,
+    WSListener,
+    WSMsgType,
+    WSTransport,
+    WSUpgradeRequest,
+    WSUpgradeResponse,
+    ws_connect,
+)
+
+from reports.history import CONN_ERRNO, BadReason
+
+from .client import ABNORMAL, Client
+from .publisher import Delivery, Shared
+
+HANDSHAKE_S: Final = 10.0  # from the dial to the upgrade's answer
+_LEAVE_S: Final = 1.0  # a close frame that is not answered for so long is given up
+_WRITE_BUFFER_BYTES: Final = 65_536  # uvloop's own low-water mark is 16 bytes
+_READ_BUFFER_BYTES: Final = 4_096  # per connection; grows when frames need it
+_MAX_FRAME_BYTES: Final = 16 * 1024 * 1024
+_MEMO_SIZE: Final = 4_096
+
+# picows says one INFO line per connection, and a warning when a write buffer fills up.
+logging.getLogger("picows").setLevel(logging.ERROR)
+
+
+class Memo:
+    """What delivery frames say, by their bytes. Bounded: it is emptied when it is full."""
+
+    __slots__ = ("known",)
+
+    def __init__(self) -> None:
+        self.known: dict[bytes, Delivery] = {}
+
+    def remember(self, payload: bytes, delivery: Delivery) -> None:
+        if len(self.known) >= _MEMO_SIZE:
+            self.known.clear()
+        self.known[payload] = delivery
+
+
+class Wires:
+    """What the sockets of a worker share.
+
+    Args:
+        ended: called when a connection is over, with the client and how long it waits before it comes
+            back (None: never).
+        crashed: called with an exception of ours; picows would log it and go on.
+    """
+
+    def __init__(
+        self,
+        shared: Shared,
+        *,
+        ended: Callable[[Client, float | None], None],
+        crashed: Callable[[BaseException], None],
+    ) -> None:
+        self.shared, self.ended, self.crashed = shared, ended, crashed
+        self.memo = Memo()
+        self.remembers = shared.driver.pure_deliveries
+
+
+class _Socket(WSListener):
+    """One open WebSocket; the ``Link`` of its client."""
+
+    def __init__(self, client: Client, wires: Wires) -> None:
+        super().__init__()
+        self._client, self._wires = client, wires
+        self._known = wires.memo.known
+        self._transport: WSTransport | None = None
+        self._fragments: list[bytes] = []
+        self._code = 0  # of the close frame; 0: none yet
+        self._over = False
+
+    # What picows calls --------------------------------------------------------------------------------
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        transport.underlying_transport.set_write_buffer_limits(high=_WRITE_BUFFER_BYTES)
+        self._transport = transport
+        self._client.opened(self, monotonic_ns())
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        try:
+            payload = frame.get_payload_as_bytes()
+            delivery = self._known.get(payload)
+            if delivery is not None:
+                client = self._client
+                client.heard_ns = monotonic_ns()
+                client.deliver(*delivery)
+            else:
+                self._read(frame, payload)
+        except Exception as error:
+            self._wires.crashed(error)
+
+    def on_ws_disconnected(self, transport: WSTransport) -> None:
+        try:
+            self._end(ABNORMAL)
+        except Exception as error:
+            self._wires.crashed(error)
+
+    def pause_writing(self) -> None:
+        """Writes are never dropped here: what the server does not take shows as latency."""
+
+    def resume_writing(self) -> None:
+        """See ``pause_writing``."""
+
+    # What the client calls ----------------------------------------------------------------------------
+
+    def send(self, frame: bytes) -> bool:
+        transport = self._transport
+        if (
+            transport is None
+            or self._over
+            or transport.is_disconnected
+            or transport.is_close_frame_sent
+            or transport.underlying_transport.is_closing()
+        ):
+            return False
+        transport.send(WSMsgType.TEXT, frame)
+        return True
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.send_close(WSCloseCode.OK)
+            asyncio.get_running_loop().call_later(_LEAVE_S, self.abort)
+
+    def abort(self) -> None:
+        if self._transport is not None and not self._transport.is_disconnected:
+            self._transport.disconnect(graceful=False)
+
+    # Frames that are not a delivery seen before --------------------------------------------------------
+
+    def _read(self, frame: WSFrame, payload: bytes) -> None:
+        kind = frame.msg_type
+        if kind is WSMsgType.TEXT and frame.fin:
+            self._feed(payload)
+        elif kind is WSMsgType.CLOSE:
+            self._closing(payload)
+        elif kind in (WSMsgType.TEXT, WSMsgType.CONTINUATION):
+            self._fragments.append(payload)
+            if frame.fin:
+                whole = b"".join(self._fragments)
+                self._fragments.clear()
+                self._feed(whole)
+        elif kind is WSMsgType.BINARY:
+            self._client.heard_ns = monotonic_ns()
+            self._client.bad(BadReason.UNDECODABLE)
+
+    def _feed(self, payload: bytes) -> None:
+        wires = self._wires
+        self._client.feed(payload, monotonic_ns())
+        delivery = wires.shared.take_delivery()
+        if delivery is not None and wires.remembers:
+            wires.memo.remember(payload, delivery)
+
+    def _closing(self, payload: bytes) -> None:
+        code = int.from_bytes(payload[:2], "big") if len(payload) >= 2 else 1005
+        if self._transport is not None:
+            self._transport.send_close(WSCloseCode.OK)
+            self._transport.disconnect()
+        self._end(code)
+
+    def _end(self, code: int) -> None:
+        """The first sign that the connection is over; others follow and say nothing new."""
+        if self._over:
+            return
+        self._over = True
+        self._wires.ended(self._client, self._client.disconnected(code, monotonic_ns()))
+
+
+async def dial(client: Client, url: str, wires: Wires) -> None:
+    """Connect a client, or record why not; ``wires.ended`` hears of every end, this one included."""
+    client.dialling(monotonic_ns())
+    subprotocol = wires.shared.driver.subprotocol
+
+    def listener(_request: WSUpgradeRequest, _response: WSUpgradeResponse) -> _Socket:
+        return _Socket(client, wires)
+
+    try:
+        _, socket = await ws_connect(
+            listener,
+            url,
+            websocket_handshake_timeout=HANDSHAKE_S,
+            extra_headers=[("Sec-WebSocket-Protocol", subprotocol)] if subprotocol else None,
+            max_redirects=0,  # a redirect could lead away from the allowed targets
+            max_frame_size=_MAX_FRAME_BYTES,
+            read_buffer_init_size=_READ_BUFFER_BYTES,
+            use_aiofastnet=False,
+        )
+    except (OSError, WSHandshakeError) as error:
+        status, wait_s = _failure(error)
+    else:
+        # picows gives no listener when the server closed the connection before it answered the upgrade.
+        if isinstance(socket, _Socket):
+            return
+        status, wait_s = CONN_ERRNO + errno.ECONNRESET, 0.0
+    wires.ended(client, max(wait_s, client.dial_failed(status, monotonic_ns())))
+
+
+def _failure(error: OSError | WSHandshakeError) -> tuple[int, float]:
+    """CONN's serial for a failed dial, and how long the server asks to stay away, in seconds."""
+    if isinstance(error, WSHandshakeError):
+        if error.response is None:
+            return CONN_ERRNO + errno.EPROTO, 0.0
+        after = error.response.headers.get("Retry-After", "")
+        return int(error.response.status), min(float(after), 60.0) if after.isdigit() else 0.0
+    number = error.errno
+    if number is None and isinstance(error, TimeoutError):
+        number = errno.ETIMEDOUT
+    return CONN_ERRNO + (number if number is not None and number > 0 else errno.EIO), 0.0

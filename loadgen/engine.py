@@ -1,0 +1,262 @@
+"""The load of one worker: its clients, their sockets, the pace, and the figures.
+
+Runs on the loop of its process. The engine owns what happens when: arrivals and
+publishes (``pacer``), reconnects, deadlines, silence. What a client does about it is ``client``'s, what
+travels is ``connection``'s, and what is written down is ``recorder``'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from time import monotonic_ns
+from typing import Final, NamedTuple
+
+from .client import Client
+from .connection import Wires, dial
+from .drivers import DRIVERS
+from .drivers.base import Position
+from .figures import Figures
+from .pacer import Pacer
+from .publisher import Shared
+from .recorder import Recorder
+from .schedule import Publishes, owned, publishes, sessions, stripe
+from .workload import Backoff, LoadSpec, client_channels, target_fault
+
+TICK_S: Final = 0.1  # how late a deadline may be noticed
+PROBE_S: Final = 0.005  # a loop that stands still for longer than this is seen as a hiccup
+_STOP_S: Final = 3.0  # for the sockets to close; then the files are closed all the same
+
+
+class State(NamedTuple):
+    """A moment's view of a worker's clients."""
+
+    clients: int  # arrived and not left
+    connected: int
+    live: int  # with every subscription live
+    scheduled: int  # publishes that fell due
+    scheduled_left: int
+    unacked: int  # due, without a final answer
+    behind: int  # open subscriptions below their sentinel
+
+
+class Engine:
+    """Worker ``index`` of ``workers``; ``start`` begins, ``stop`` ends and closes the files.
+
+    Args:
+        crashed: called once with an exception of ours; the run cannot be believed then.
+    """
+
+    def __init__(
+        self, spec: LoadSpec, index: int, workers: int, *, crashed: Callable[[BaseException], None]
+    ) -> None:
+        self._spec, self._loop = spec, asyncio.get_running_loop()
+        workload = spec.workload
+        self.recorder = Recorder(Path(spec.run_dir) / "events", index, spec.nonce)
+        fixed = workload.reconnect if isinstance(workload.reconnect, Backoff) else None
+        self._shared = Shared(
+            recorder=self.recorder,
+            driver=DRIVERS[spec.driver],
+            nonce=spec.nonce,
+            body_bytes=workload.body_bytes,
+            ack_timeout_s=workload.ack_timeout_s,
+            backoff_s=None if fixed is None else (fixed.base_s, fixed.cap_s),
+            now_ns=monotonic_ns,
+            later=self._loop.call_later,
+            rng=random.Random(f"{spec.seed}:{index}"),
+        )
+        channels = client_channels(workload, spec.seed)
+        ordinals = owned(workload, index, workers)
+        self._clients = {c: Client(c, channels[c], self._shared) for c in ordinals}
+        self._ordinals = list(ordinals)
+        self._present: set[int] = set()  # sessions that have arrived and not left
+        mine = sessions(workload, spec.seed)
+
+        def blocks() -> Iterator[Publishes]:
+            return stripe(publishes(workload, spec.seed), index, workers)
+
+        self.total = sum(len(block) for block in blocks())
+        self._pacer = Pacer(
+            sessions=mine[[c - 1 for c in ordinals]],
+            blocks=blocks(),
+            arrive=self._arrive_on_schedule,
+            publish=self._publish,
+            now_ns=monotonic_ns,
+        )
+        self.figures = Figures(self.recorder)
+        self._wires = Wires(self._shared, ended=self._ended, crashed=crashed)
+        self._crashed = crashed
+        self._sentinels: Mapping[int, Position] = {}
+        self._interactive = False  # sessions are opened by count, not by the schedule
+        self._dials: set[asyncio.Task[None]] = set()
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._stopping = False
+        self._all_closed = asyncio.Event()
+
+    # The course of a run ------------------------------------------------------------------------------
+
+    def start(self, t0_ns: int, *, interactive: bool = False) -> None:
+        """Begin: offsets of the schedule count from ``t0_ns``.
+
+        Args:
+            interactive: sessions arrive when ``open_sessions`` says so, and not on schedule.
+        """
+        self._interactive = interactive
+        self._pacer.start(t0_ns)
+        self._at("pace", 0.0, self._pace)
+        self._at("tick", TICK_S, self._tick)
+        self._probe(monotonic_ns())
+
+    def open_sessions(self, count: int) -> None:
+        """The first ``count`` of this worker's sessions are open, the others are not; interactive runs only."""
+        if not self._interactive:
+            return
+        wanted = set(self._ordinals[:count])
+        for ordinal in sorted(wanted - self._present):
+            self._arrive(ordinal)
+        for ordinal in self._present - wanted:
+            self._clients[ordinal].leave()
+        self._present &= wanted
+
+    def drain(self, sentinels: Mapping[int, Position]) -> None:
+        """From now on ``state`` tells how many subscriptions have not reached their channel's sentinel."""
+        self._sentinels = sentinels
+
+    def reconnect_behind(self) -> int:
+        """Close, on purpose, the connections with a subscription that is behind; they come back at once."""
+        behind = [client for client in self._clients.values() if self._behind(client)]
+        for client in behind:
+            client.leave()
+        return len(behind)
+
+    async def stop(self) -> None:
+        """Close all sockets on purpose, then the files. Never raises."""
+        self._stopping = True
+        for timer in self._timers.values():
+            timer.cancel()
+        for task in list(self._dials):
+            task.cancel()
+        for client in self._clients.values():
+            client.leave()
+        self._note_closed()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._all_closed.wait(), _STOP_S)
+        self.fold()
+        self.recorder.close()
+
+    def state(self) -> State:
+        clients = [self._clients[ordinal] for ordinal in self._present]
+        return State(
+            clients=len(clients),
+            connected=sum(client.ready for client in clients),
+            live=sum(client.all_live for client in clients),
+            scheduled=self._pacer.scheduled,
+            scheduled_left=self.total - self._pacer.scheduled,
+            unacked=sum(len(lane.outbox) for client in clients for lane in client.lanes.values()),
+            behind=sum(map(self._behind, clients)),
+        )
+
+    def fold(self) -> None:
+        """Bring ``figures`` up to now."""
+        self.figures.fold(self._pacer.lags_ns)
+        self._pacer.lags_ns.clear()
+
+    # What happens when --------------------------------------------------------------------------------
+
+    def _pace(self) -> None:
+        try:
+            due_ns = self._pacer.run(monotonic_ns())
+        except Exception as error:
+            self._crashed(error)
+            return
+        if due_ns is not None:
+            # libuv counts in milliseconds: rounded up, or it would wake early and spin.
+            wait_ms = max(0, -((monotonic_ns() - due_ns) // 1_000_000))
+            self._at("pace", wait_ms / 1000, self._pace)
+
+    def _arrive_on_schedule(self, ordinal: int) -> None:
+        if not self._interactive:
+            self._arrive(ordinal)
+
+    def _arrive(self, ordinal: int) -> None:
+        self._present.add(ordinal)
+        client = self._clients[ordinal]
+        if client.link is None:
+            self._dial(client)
+
+    def _publish(self, ordinal: int, channel: int, pub_seq: int, scheduled_ns: int) -> None:
+        client = self._clients[ordinal]
+        if ordinal in self._present:
+            client.publish(channel, pub_seq, scheduled_ns)
+
+    def _dial(self, client: Client) -> None:
+        if self._stopping or client.ordinal not in self._present:
+            return
+        task = self._loop.create_task(dial(client, self._target(client), self._wires))
+        self._dials.add(task)
+        task.add_done_callback(self._dialled)
+
+    def _dialled(self, task: asyncio.Task[None]) -> None:
+        self._dials.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._crashed(error)
+
+    def _target(self, client: Client) -> str:
+        """Where a client dials: where the server sent it, if that is allowed, or its place in the plan."""
+        usual = self._spec.targets[client.ordinal % len(self._spec.targets)]
+        allowed = [
+            url
+            for url in client.next_target()
+            if target_fault(url, self._spec.allow_targets) is None and _scheme(url) == _scheme(usual)
+        ]
+        base = self._shared.rng.choice(allowed) if allowed else usual
+        return base.rstrip("/") + self._shared.driver.path(client.ordinal)
+
+    def _ended(self, client: Client, wait_s: float | None) -> None:
+        if self._stopping:
+            self._note_closed()
+        elif wait_s is not None:
+            self._loop.call_later(wait_s, self._dial, client)
+
+    def _note_closed(self) -> None:
+        if all(client.link is None for client in self._clients.values()):
+            self._all_closed.set()
+
+    def _tick(self) -> None:
+        now_ns = monotonic_ns()
+        self._shared.expire(now_ns)
+        for client in self._clients.values():
+            if client.link is not None and now_ns - client.heard_ns > client.silence_ns:
+                client.link.abort()
+        self._at("tick", TICK_S, self._tick)
+        if self.recorder.wants_segment:
+            self._loop.run_in_executor(None, self.recorder.prepare)
+
+    def _probe(self, due_ns: int) -> None:
+        """Measure how late the loop calls back; a stall of S is seen as S - PROBE_S at least."""
+        now_ns = monotonic_ns()
+        self.figures.hiccups_ns.append(max(0, now_ns - due_ns))
+        self._timers["probe"] = self._loop.call_later(PROBE_S, self._probe, now_ns + int(PROBE_S * 1e9))
+
+    def _behind(self, client: Client) -> int:
+        """Open subscriptions of a client that are below their channel's sentinel."""
+        if not self._sentinels:
+            return 0
+        behind = 0
+        for lane in client.lanes.values():
+            sentinel = self._sentinels.get(lane.channel)
+            if lane.subscribed and sentinel is not None:
+                epoch, serial = sentinel
+                behind += lane.epoch_name != epoch or lane.serial < serial
+        return behind
+
+    def _at(self, name: str, wait_s: float, call: Callable[[], None]) -> None:
+        if not self._stopping:
+            self._timers[name] = self._loop.call_later(wait_s, call)
+
+
+def _scheme(url: str) -> str:
+    return url.partition(":")[0].lower()

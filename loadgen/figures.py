@@ -1,0 +1,178 @@
+"""Live figures of a worker, read back from its own log.
+
+The records are in memory anyway, so nothing is counted on the hot path: a few times a second the new
+ones are folded with numpy. What is shown therefore is what was recorded.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from typing import Any, Final, TypedDict
+
+import numpy as np
+import numpy.typing as npt
+
+from reports.history import CONN_OK, Flag, Kind
+
+from .meters import Histogram, Sparse
+from .recorder import Recorder, Records
+
+_SECOND_NS: Final = 1_000_000_000
+
+
+class Totals(TypedDict):
+    """Counts since the start."""
+
+    sent: int  # first attempts
+    retries: int
+    acked: int
+    received: int
+    connects: int
+
+
+class Figures:
+    """Folds a recorder's new records; ``totals`` since the start, ``take`` since the last take."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self.totals = Totals(sent=0, retries=0, acked=0, received=0, connects=0)
+        self.lag = Histogram()
+        self.hiccup = Histogram()
+        self.hiccups_ns: list[int] = []
+        self._recent_delivery = Histogram()
+        self._recent_lag = Histogram()
+        self._entries = {"delivery": LocustEntry("delivery", "RECV"), "ack": LocustEntry("ack", "SEND")}
+        self._errors: Counter[tuple[str, str]] = Counter()
+
+    def fold(self, lags_ns: list[int]) -> None:
+        """Take in everything recorded since the last call, and these lags of the pacer."""
+        lags = np.array(lags_ns, np.int64)
+        self.lag.add(lags)
+        self._recent_lag.add(lags)
+        self.hiccup.add(np.array(self.hiccups_ns, np.int64))
+        self.hiccups_ns.clear()
+        records = self._recorder.fresh()
+        kind = records["kind"]
+        self._fold_deliveries(records[kind == Kind.RECV])
+        self._fold_acks(records[kind == Kind.ACK])
+        sends = records[kind == Kind.SEND]
+        retries = int(np.count_nonzero(sends["flags"] & Flag.RETRY))
+        self.totals["sent"] += len(sends) - retries
+        self.totals["retries"] += retries
+        self._fold_errors(records[kind == Kind.CONN], records[kind == Kind.NACK])
+
+    def take_recent(self) -> tuple[Sparse, Sparse]:
+        """Delivery latency and lag since the last call."""
+        taken = self._recent_delivery.sparse(), self._recent_lag.sparse()
+        self._recent_delivery.clear()
+        self._recent_lag.clear()
+        return taken
+
+    def take_locust(self) -> dict[str, Any]:
+        """The same since the last call, as Locust's worker report has it."""
+        entries = [entry.take() for entry in self._entries.values() if entry.count]
+        errors = {
+            f"{method}.{name}.{text}": {
+                "name": name,
+                "method": method,
+                "error": text,
+                "occurrences": count,
+                "first_seen": time.time(),
+                "last_seen": time.time(),
+            }
+            for (method, text), count in self._errors.items()
+            for name in ["connect" if method == "CONN" else "publish"]
+        }
+        self._errors.clear()
+        return {"stats": entries, "stats_total": total(entries), "errors": errors}
+
+    def _fold_deliveries(self, received: Records) -> None:
+        self.totals["received"] += len(received)
+        # The scheduled time of a foreign or damaged body says nothing.
+        odd = Flag.FOREIGN | Flag.BAD_DIGEST
+        clean = received[(received["flags"] & odd) == 0]
+        took_ns = clean["t"] - clean["t2"]
+        self._recent_delivery.add(took_ns)
+        self._entries["delivery"].add(took_ns)
+
+    def _fold_acks(self, acks: Records) -> None:
+        own = acks[(acks["flags"] & Flag.NOT_OPEN) == 0]
+        self.totals["acked"] += len(own)
+        self._entries["ack"].add(own["t"] - own["t2"])
+
+    def _fold_errors(self, dials: Records, nacks: Records) -> None:
+        failed = dials[dials["serial"] != CONN_OK]
+        self.totals["connects"] += len(dials) - len(failed)
+        for status, count in zip(*np.unique(failed["serial"], return_counts=True), strict=True):
+            self._errors["CONN", f"HTTP {status}" if status < 65_536 else f"errno {status - 65_536}"] += int(
+                count
+            )
+        for code, count in zip(*np.unique(nacks["t2"], return_counts=True), strict=True):
+            self._errors["SEND", f"error {code}" if code else "not written"] += int(count)
+
+
+class LocustEntry:
+    """One row of Locust's statistics table, gathered without an event per message."""
+
+    def __init__(self, name: str, method: str) -> None:
+        self._name, self._method = name, method
+        self._values: list[npt.NDArray[np.int64]] = []
+        self.count = 0
+
+    def add(self, took_ns: npt.NDArray[np.int64]) -> None:
+        if len(took_ns):
+            self._values.append(np.asarray(took_ns))
+            self.count += len(took_ns)
+
+    def take(self) -> dict[str, Any]:
+        """What Locust calls a stripped report, and start afresh."""
+        took_ms = np.concatenate(self._values) / 1e6
+        self._values.clear()
+        count, self.count = self.count, 0
+        now = time.time()
+        # Locust's table wants round numbers: 0.1 ms below 100 ms, 1 ms above. Ours are the histograms.
+        rounded = np.where(took_ms < 100, np.round(took_ms, 1), np.round(took_ms))
+        buckets, counts = np.unique(rounded, return_counts=True)
+        return {
+            "name": self._name,
+            "method": self._method,
+            "last_request_timestamp": now,
+            "start_time": now,
+            "num_requests": count,
+            "num_none_requests": 0,
+            "num_failures": 0,
+            "total_response_time": float(took_ms.sum()),
+            "max_response_time": float(took_ms.max()),
+            "min_response_time": float(took_ms.min()),
+            "total_content_length": 0,
+            "response_times": dict(zip(buckets.tolist(), counts.tolist(), strict=True)),
+            "num_reqs_per_sec": {int(now): count},
+            "num_fail_per_sec": {},
+        }
+
+
+def total(entries: list[dict[str, Any]]) -> dict[str, Any]:
+    """Locust's "Aggregated" row of a report."""
+    now = time.time()
+    times: Counter[float] = Counter()
+    for entry in entries:
+        times.update(entry["response_times"])
+    smallest = [entry["min_response_time"] for entry in entries]
+    count = sum(entry["num_requests"] for entry in entries)
+    return {
+        "name": "Aggregated",
+        "method": "",
+        "last_request_timestamp": now if entries else None,
+        "start_time": now,
+        "num_requests": count,
+        "num_none_requests": 0,
+        "num_failures": 0,
+        "total_response_time": sum(entry["total_response_time"] for entry in entries),
+        "max_response_time": max((entry["max_response_time"] for entry in entries), default=0),
+        "min_response_time": min(smallest, default=None),
+        "total_content_length": 0,
+        "response_times": dict(times),
+        "num_reqs_per_sec": {int(now): count} if count else {},
+        "num_fail_per_sec": {},
+    }

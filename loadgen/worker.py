@@ -1,0 +1,300 @@
+"""A load worker: speaks Locust's worker protocol to a Locust master, and runs on uvloop.
+
+Locust's protocol is msgpack of ``(type, data, node id)`` over a ZMQ DEALER. Its own
+messages are client_ready, ack, heartbeat, spawn, spawning, spawning_complete, stats, client_stopped,
+stop and quit. Ours, which Locust passes on untouched:
+
+===================  =========  ==============================================================
+register             to master  {index}: which stripe of the clients is mine
+plan                 to worker  {spec: JSON of load.json, workers}
+prepared             to master  {index, total}: log and schedule are there
+refused              to master  {index, why}: the plan cannot be carried out
+phase                to worker  {t0_ns, interactive}: the phases of the schedule count from t0_ns
+drain                to worker  {sentinels: {channel id: [epoch, serial]}}
+reconnect_behind     to worker
+finished             to master  {index, counters}: files are closed; the process ends
+===================  =========  ==============================================================
+
+One process for each core: ``python -m loadgen.worker --master-host H --master-port P --index K``. It ends by
+itself when its master has been silent for 5 s; whatever ends it, its log is closed properly first.
+gevent is never imported here: importing locust would patch the whole process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import importlib.metadata
+import json
+import logging
+import resource
+import signal
+import sys
+import uuid
+from pathlib import Path
+from time import monotonic, process_time
+from typing import Any, Final
+
+import click
+import msgpack
+import psutil
+import uvloop
+import zmq
+import zmq.asyncio
+
+from .engine import Engine
+from .recorder import RecorderError
+from .workload import LoadSpec, SpecError, parse_spec
+
+log = logging.getLogger("loadgen.worker")
+
+HEARTBEAT_S: Final = 1.0
+REPORT_S: Final = 0.5
+MASTER_GONE_S: Final = 5.0
+USER_CLASS: Final = "ChatClient"  # the one kind of user that the master knows
+_LINGER_MS: Final = 500  # for the last messages, when the process ends
+
+
+class Master:
+    """The worker's end of the connection to its master."""
+
+    def __init__(self, host: str, port: int, index: int) -> None:
+        self._id = f"worker-{index}-{uuid.uuid4().hex}"
+        self._context = zmq.asyncio.Context()
+        self._socket = self._context.socket(zmq.SocketType.DEALER)
+        self._socket.setsockopt(zmq.SocketOption.ROUTING_ID, self._id.encode())
+        self._socket.setsockopt(zmq.SocketOption.LINGER, _LINGER_MS)
+        self._socket.connect(f"tcp://{host}:{port}")
+
+    async def send(self, kind: str, data: object = None) -> None:
+        await self._socket.send(msgpack.packb((kind, data, self._id)))
+
+    async def receive(self) -> tuple[str, Any]:
+        kind, data, _ = msgpack.unpackb(await self._socket.recv(), strict_map_key=False)
+        return kind, data
+
+    def close(self) -> None:
+        self._socket.close()
+        self._context.term()
+
+
+class Worker:
+    """One worker process, from registration to its last message."""
+
+    def __init__(self, master: Master, index: int) -> None:
+        self._master, self._index = master, index
+        self._engine: Engine | None = None
+        self._spec: LoadSpec | None = None
+        self._state = "ready"  # in Locust's words
+        self._users = 0
+        self._phase: tuple[int, bool] | None = None  # when the schedule's time begins, and is it interactive
+        self._gate_open = False  # Locust has said "spawn"
+        self._started_s = self._started_cpu_s = 0.0
+        self._heard_s = monotonic()
+        self._process = psutil.Process()
+        self._failure: BaseException | None = None
+        self._done = asyncio.Event()
+
+    async def run(self) -> int:
+        """Work until the master or a signal says stop; returns the exit status."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._done.set)
+        await self._master.send("client_ready", importlib.metadata.version("locust"))
+        await self._master.send("register", {"index": self._index})
+        tasks = [loop.create_task(work()) for work in (self._listen, self._beat, self._report)]
+        for task in tasks:
+            task.add_done_callback(self._task_ended)
+        await self._done.wait()
+        for task in tasks:
+            task.cancel()
+        await self._finish()
+        return 0 if self._failure is None else 70
+
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._crash(error)
+
+    def _crash(self, error: BaseException) -> None:
+        """A bug of ours: what follows could not be believed, so the worker ends, and the run is void."""
+        if self._failure is None:
+            self._failure = error
+            log.error("worker %d: internal error", self._index, exc_info=error)
+        self._done.set()
+
+    async def _listen(self) -> None:
+        while True:
+            kind, data = await self._master.receive()
+            self._heard_s = monotonic()
+            await self._obey(kind, data)
+
+    async def _obey(self, kind: str, data: Any) -> None:
+        match kind:
+            case "plan":
+                await self._prepare(data)
+            case "phase":
+                self._phase = (data["t0_ns"], data["interactive"])
+                self._begin()
+            case "spawn":
+                await self._spawn(data)
+            case "drain" if self._engine is not None:
+                self._engine.drain({int(c): (p[0], p[1]) for c, p in data["sentinels"].items()})
+            case "reconnect_behind" if self._engine is not None:
+                self._engine.reconnect_behind()
+            case "stop":  # Locust's: end the users, be ready for the next test
+                await self._stop_users()
+            case "quit":
+                self._done.set()
+            case "ack" | "heartbeat" | "spawning_complete":
+                pass
+            case _:
+                log.warning("worker %d: message %r is not known here", self._index, kind)
+
+    async def _prepare(self, data: Any) -> None:
+        """Hold the plan: check it, start the log, draw the schedule."""
+        if self._engine is not None:
+            return
+        try:
+            spec = parse_spec(data["spec"])
+            self._engine = Engine(spec, self._index, data["workers"], crashed=self._crash)
+        except (SpecError, RecorderError) as error:
+            log.error("worker %d: %s", self._index, error)
+            await self._master.send("refused", {"index": self._index, "why": str(error)})
+            self._done.set()
+            return
+        self._spec = spec
+        # What lives now lives until the end: the collector need not look at it again.
+        gc.collect()
+        gc.freeze()
+        await self._master.send("prepared", {"index": self._index, "total": self._engine.total})
+
+    def _begin(self) -> None:
+        """Start the schedule once there is a time for it and Locust has opened the gate."""
+        if self._engine is not None and self._phase is not None and self._gate_open and not self._started_s:
+            self._started_s, self._started_cpu_s = monotonic(), process_time()
+            t0_ns, interactive = self._phase
+            self._engine.start(t0_ns, interactive=interactive)
+
+    async def _spawn(self, data: Any) -> None:
+        """Locust says how many users there should be: the gate for an interactive run, news for another."""
+        self._users = int(data["user_classes_count"].get(USER_CLASS, 0))
+        self._state = "spawning"
+        await self._master.send("spawning")
+        self._gate_open = True
+        self._begin()
+        if self._engine is not None:
+            self._engine.open_sessions(self._users)
+        self._state = "running"
+        await self._master.send("spawning_complete", self._user_counts())
+
+    async def _stop_users(self) -> None:
+        self._users = 0
+        if self._engine is not None:
+            self._engine.open_sessions(0)
+        self._state = "ready"
+        await self._send_stats()
+        await self._master.send("client_stopped")
+        await self._master.send("client_ready", importlib.metadata.version("locust"))
+
+    async def _beat(self) -> None:
+        self._process.cpu_percent()
+        while True:
+            memory = self._process.memory_info().rss
+            data = {
+                "state": self._state,
+                "current_cpu_usage": self._process.cpu_percent(),
+                "current_memory_usage": memory,
+            }
+            await self._master.send("heartbeat", data)
+            await asyncio.sleep(HEARTBEAT_S)
+            if monotonic() - self._heard_s > MASTER_GONE_S:
+                log.error("worker %d: the master has been silent for %g s", self._index, MASTER_GONE_S)
+                self._done.set()
+
+    async def _report(self) -> None:
+        while True:
+            await asyncio.sleep(REPORT_S)
+            await self._send_stats()
+
+    async def _send_stats(self) -> None:
+        if self._engine is None:
+            return
+        self._engine.fold()
+        figures = self._engine.figures
+        delivery, lag = figures.take_recent()
+        await self._master.send(
+            "stats",
+            {
+                **figures.take_locust(),
+                **self._user_counts(),
+                "chatproof": {
+                    "index": self._index,
+                    **self._engine.state()._asdict(),
+                    **figures.totals,
+                    "lost": self._engine.recorder.lost,
+                    "delivery": delivery,
+                    "lag": lag,
+                    "cpu_s": process_time(),
+                    "rss_bytes": self._process.memory_info().rss,
+                },
+            },
+        )
+
+    def _user_counts(self) -> dict[str, Any]:
+        return {"user_classes_count": {USER_CLASS: self._users}, "user_count": self._users}
+
+    async def _finish(self) -> None:
+        """Close sockets, then files; then say so, if anybody listens."""
+        if self._engine is not None and self._spec is not None:
+            await self._engine.stop()
+            counters = self._counters(self._engine)
+            path = Path(self._spec.run_dir) / "events" / f"w{self._index}.counters.json"
+            try:
+                path.write_text(json.dumps(counters) + "\n")
+            except OSError as error:
+                log.error("worker %d: %s: %s", self._index, path, error.strerror)
+            await self._send_stats()
+            await self._master.send("finished", {"index": self._index, "counters": counters})
+        self._master.close()
+
+    def _counters(self, engine: Engine) -> dict[str, Any]:
+        state, figures = engine.state(), engine.figures
+        lag, hiccup = figures.lag.quantiles(), figures.hiccup.quantiles()
+        return {
+            "worker": self._index,
+            "records": engine.recorder.count,
+            "lost": engine.recorder.lost,
+            "scheduled": state.scheduled,
+            **figures.totals,
+            "lag_p50_ms": lag.p50_ms,
+            "lag_p99_ms": lag.p99_ms,
+            "lag_max_ms": lag.max_ms,
+            "hiccup_p99_ms": hiccup.p99_ms,
+            "hiccup_max_ms": hiccup.max_ms,
+            "cpu_s": process_time() - self._started_cpu_s,
+            "wall_s": monotonic() - self._started_s if self._started_s else 0.0,
+            "max_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        }
+
+
+async def work(host: str, port: int, index: int) -> int:
+    """Be worker ``index`` of the master at ``host``:``port``; returns the exit status."""
+    return await Worker(Master(host, port, index), index).run()
+
+
+@click.command()
+@click.option("--master-host", default="127.0.0.1", show_default=True)
+@click.option("--master-port", type=click.IntRange(1, 65535), required=True)
+@click.option(
+    "--index", type=click.IntRange(min=1), required=True, help="Which stripe of the clients is mine."
+)
+def main(master_host: str, master_port: int, index: int) -> None:
+    """Send load as one worker of a Locust master that `loadgen.master` runs."""
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
+    )
+    sys.exit(uvloop.run(work(master_host, master_port, index)))
+
+
+if __name__ == "__main__":
+    main()
