@@ -1,0 +1,125 @@
+"""What a daemon is told at start: one frozen model for flags, files and scenarios."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic_core import ErrorDetails
+
+from . import mutants
+from .store import STORES
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used. ``faults``: all of them, one line each."""
+
+    def __init__(self, faults: list[str]) -> None:
+        super().__init__("; ".join(faults))
+        self.faults = faults
+
+
+class Config(BaseModel):
+    """Settings of one chatd. Sizes are bytes, times are seconds unless the name says otherwise."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    host: str = Field("127.0.0.1", description="address to listen on; loopback, because there is no login")
+    port: int = Field(8765, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    node: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,32}$")] = Field(
+        "n1", description="this node's name, as clients see it"
+    )
+    store: str = Field("sqlite", description="where messages are kept: " + " or ".join(STORES))
+    data: Path = Field(Path("chatd-data"), description="directory of the sqlite store")
+    retain_n: int = Field(100_000, ge=1, description="messages kept per channel")
+    retain_s: float = Field(86_400, gt=0, description="seconds that a message is kept")
+    retain_bytes: int = Field(64 * 1024 * 1024, ge=1, description="bytes of messages kept per channel")
+    dedupe_s: float = Field(300, ge=0, description="seconds in which a repeated publish is recognised")
+    ping_s: float = Field(25, ge=0.1, le=3600, description="seconds between pings to a client")
+    pong_s: float = Field(8, ge=0.1, le=3600, description="seconds a client has to answer a ping")
+    retry_ms: tuple[int, int] = Field(
+        (500, 30_000), description="first and longest wait of a client that reconnects, as FIRST,LONGEST"
+    )
+    profile: Literal["effectively-once"] = Field("effectively-once", description="delivery profile promised")
+    echo: bool = Field(True, description="whether a publisher receives its own messages")
+    frame_bytes: int = Field(64 * 1024, ge=1024, le=16 * 1024 * 1024, description="largest frame of a client")
+    channels: int = Field(256, ge=1, description="subscriptions of one connection")
+    drain_s: float = Field(5, ge=0, description="seconds that clients have to leave when the daemon stops")
+    test_hooks: bool = Field(False, description="allow switches that break promises on purpose")
+    mutant: str = Field("", description="a fault to plant: name[:probability[:seed]]; needs --test-hooks")
+
+    @field_validator("host")
+    @classmethod
+    def _loopback(cls, host: str) -> str:
+        try:
+            loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            loopback = False
+        if not loopback:
+            raise ValueError(
+                "must be a loopback address (127.0.0.1, ::1 or localhost): nobody is asked to log in, so"
+                " only programs on this machine may connect"
+            )
+        return host
+
+    @field_validator("store")
+    @classmethod
+    def _known_store(cls, store: str) -> str:
+        if store not in STORES:
+            raise ValueError(f"must be one of {', '.join(STORES)}")
+        return store
+
+    @field_validator("retry_ms", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return value.split(",") if isinstance(value, str) else value
+
+    @field_validator("retry_ms")
+    @classmethod
+    def _rising(cls, value: tuple[int, int]) -> tuple[int, int]:
+        if not 0 < value[0] <= value[1]:
+            raise ValueError("must be two numbers of ms, the first above 0 and not above the second")
+        return value
+
+    @field_validator("mutant")
+    @classmethod
+    def _allowed(cls, mutant: str, info: ValidationInfo) -> str:
+        if mutant:
+            mutants.parse(mutant)
+            if not info.data.get("test_hooks"):
+                raise ValueError("needs test_hooks, because it breaks a promise")
+        return mutant
+
+
+def load(path: Path | None, flags: Mapping[str, object]) -> Config:
+    """Read a JSON file of settings, put flags over it, and check everything.
+
+    Raises:
+        ConfigError: with every fault that was found.
+    """
+    settings: dict[str, Any] = {}
+    if path is not None:
+        try:
+            settings = json.loads(path.read_bytes())
+        except OSError as bad:
+            raise ConfigError([f"config file {str(path)!r} cannot be read: {bad.strerror}"]) from None
+        except ValueError as bad:
+            raise ConfigError([f"config file {str(path)!r} is not JSON: {bad}"]) from None
+        if not isinstance(settings, dict):
+            raise ConfigError([f'config file {str(path)!r} holds no JSON object: write {{"port": 8765}}'])
+    try:
+        return Config.model_validate({**settings, **flags})
+    except ValidationError as bad:
+        raise ConfigError([_line(fault) for fault in bad.errors(include_url=False)]) from None
+
+
+def _line(fault: ErrorDetails) -> str:
+    where = ".".join(map(str, fault["loc"]))
+    text = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == "extra_forbidden":
+        return f"{where} is no setting of chatd: known are {', '.join(Config.model_fields)}"
+    return f"{where} is {fault['input']!r}: {text}" if where else text

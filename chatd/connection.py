@@ -1,0 +1,172 @@
+"""One connection of the daemon: carries out what the session decides. No sockets, no tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from .flush import Flusher, Outlet
+from .framing import PING_FRAME, close_frame, text_frame
+from .metrics import Metrics
+from .protocol.errors import CloseCode
+from .protocol.messages import HistoryRequest, Publish
+from .session import Close, Effects, Join, Leave, Phase, Ping, Read, Send, Session, Store, Subscription
+from .store.base import Append
+from .transports.base import Link
+from .wheel import Wheel
+
+IN_FLIGHT: Final = 256  # publishes of one connection without an answer, before it is no longer read from
+STUCK_S: Final = 30.0  # a connection that takes nothing for this long is cut
+GRACE_S: Final = 2.0  # for the peer to answer a close frame
+
+
+class Daemon(Protocol):
+    """What a connection needs of the daemon around it."""
+
+    metrics: Metrics
+    flusher: Flusher
+    wheel: Wheel[Connection]
+    clock: Callable[[], float]
+
+    def append(self, connection: Connection, request: Publish, append: Append) -> None: ...
+    def join(self, connection: Connection, subscription: Subscription) -> None: ...
+    def leave(self, connection: Connection, channel: str) -> None: ...
+    def read(self, connection: Connection, request: HistoryRequest) -> None: ...
+    def ended(self, connection: Connection) -> None: ...
+
+
+class Connection:
+    """Contract: ``Peer`` (chatd/transports/base.py)."""
+
+    __slots__ = (
+        "_daemon",
+        "_hanging_up_since",
+        "_paused",
+        "_wake_at",
+        "link",
+        "on_writable",
+        "outlet",
+        "session",
+    )
+
+    def __init__(self, daemon: Daemon, link: Link, session: Session) -> None:
+        self.link = link
+        self.session = session
+        self.outlet = Outlet(daemon.flusher, link.write)
+        self.on_writable: list[Callable[[], None]] = []  # each called once, then forgotten
+        self._daemon = daemon
+        self._paused = False
+        self._hanging_up_since: float | None = None
+        self._wake_at = session.due
+        daemon.wheel.put(self, session.due)
+
+    # From the transport -----------------------------------------------------------------------------
+
+    def received(self, payload: bytes) -> None:
+        daemon = self._daemon
+        daemon.metrics.received_bytes += len(payload)
+        session = self.session
+        self.apply(session.receive(payload, daemon.clock()))
+        if session.due < self._wake_at:
+            self._wake_at = session.due
+            daemon.wheel.put(self, session.due)
+
+    def reply(self, frame: bytes) -> None:
+        self.outlet.send(frame)
+
+    def broken(self, code: int, reason: str) -> None:
+        self._daemon.metrics.bad_frames += 1
+        self.close(code, reason)
+
+    def leaving(self, frame: bytes) -> None:
+        self.apply(self.session.ended())
+        self.outlet.finish(frame)
+
+    def blocked(self) -> None:
+        self.outlet.block(self._daemon.clock())
+
+    def unblocked(self) -> None:
+        self.outlet.unblock()
+        if self.outlet.free:
+            self._writable()
+
+    def lost(self) -> None:
+        self.apply(self.session.ended())
+        self.outlet.close()
+        self._writable()
+        self._daemon.wheel.remove(self)
+        self._daemon.ended(self)
+
+    def _writable(self) -> None:
+        waiting, self.on_writable = self.on_writable, []
+        for call in waiting:
+            call()
+
+    # From the daemon --------------------------------------------------------------------------------
+
+    def on_time(self, now: float) -> None:
+        """The wheel came round to this connection."""
+        if self._hanging_up_since is not None:
+            self.link.abort()
+            return
+        self.apply(self.session.tick(now))
+        if self._hanging_up_since is None:
+            self._wake_at = self.session.due
+            self._daemon.wheel.put(self, self._wake_at)
+
+    def stuck(self, now: float) -> bool:
+        since = self.outlet.blocked_since
+        return since is not None and now - since > STUCK_S
+
+    def close(self, code: int, reason: str) -> None:
+        self.apply(self.session.close(code, reason))
+
+    def overflow(self) -> None:
+        self.close(CloseCode.SLOW_CONSUMER, "too much waits to be read")
+
+    @property
+    def gone(self) -> bool:
+        return self.session.phase is Phase.CLOSED
+
+    def apply(self, effects: Effects) -> None:
+        """Carry out what the session decided, in order."""
+        for effect in effects:
+            match effect:
+                case Send():
+                    self.outlet.send(text_frame(effect.payload))
+                case Store():
+                    self._append(effect)
+                case Ping():
+                    self.outlet.send(PING_FRAME)
+                case Join():
+                    self._daemon.join(self, effect.subscription)
+                case Leave():
+                    self._daemon.leave(self, effect.channel)
+                case Read():
+                    self._daemon.read(self, effect.request)
+                case Close():
+                    self._hang_up(effect)
+
+    def _append(self, effect: Store) -> None:
+        if not self._paused and self.session.in_flight >= IN_FLIGHT:
+            self._paused = True
+            self.link.pause_reading()
+        self._daemon.append(self, effect.request, effect.append)
+
+    def answered(self) -> None:
+        """A publish got its answer: read on, if reading had stopped."""
+        if self._paused and self.session.in_flight <= IN_FLIGHT // 2 and not self.gone:
+            self._paused = False
+            self.link.resume_reading()
+
+    def _hang_up(self, effect: Close) -> None:
+        daemon = self._daemon
+        daemon.metrics.count_close(effect.code)
+        self.outlet.finish(close_frame(effect.code, effect.reason))
+        self._writable()
+        if self._paused:
+            self._paused = False
+            self.link.resume_reading()
+        self.link.hang_up()
+        self._hanging_up_since = now = daemon.clock()
+        daemon.wheel.put(self, now + GRACE_S)

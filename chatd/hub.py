@@ -1,0 +1,233 @@
+"""Who listens to what on this node, and the fan-out to them. No sockets, no store.
+
+A message is encoded once, and its frame is shared by all subscribers. Each channel
+that somebody listens to keeps its newest few frames (its *tail*). A subscriber joins by
+replaying up to the tail, from the store if need be, and then takes the rest of the
+tail and its place among the live ones in one step; since everything here happens on one
+thread, nothing is skipped or repeated between replay and live, and no subscriber needs a
+buffer of its own. PROTOCOL.md § Resume.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import msgspec
+
+from .flush import Flusher, Outlet
+from .framing import text_frame
+from .protocol.messages import Gap, Live, Message, encode
+from .session import Subscription
+from .store.base import Entry, Head, Page, Retention
+from .stream import Stream
+
+# The tail serves resumes after a short cut without a read.
+TAIL: Final = Retention(n=64, s=math.inf, bytes=64 * 1024)
+# While somebody replays from the store, the tail must reach back to what was read.
+JOIN_TAIL: Final = Retention(n=8192, s=math.inf, bytes=4 * 1024 * 1024)
+
+
+class Push(msgspec.Struct, frozen=True, gc=False):
+    """A message as a frame, ready to be written to any subscriber."""
+
+    serial: int
+    user: str
+    frame: bytes
+
+
+def push(channel: str, entry: Entry) -> Push:
+    return Push(entry.serial, entry.user, text_frame(message_payload(channel, entry)))
+
+
+def message_payload(channel: str, entry: Entry) -> bytes:
+    """The one encoding of a message: the same bytes live, replayed and in a history page."""
+    return encode(
+        Message(
+            channel=channel,
+            serial=entry.serial,
+            message=entry.message,
+            user=entry.user,
+            time=entry.time,
+            data=msgspec.Raw(entry.data),
+            kind=sys.intern(entry.kind),  # the encoder leaves a default out only if it is the same object
+        )
+    )
+
+
+class Channel:
+    """One channel with at least one subscriber on this node.
+
+    ``head`` is known once ``begin`` has been given the newest page of the log. Messages
+    that are committed before that wait in the tail, so none falls between.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.epoch = ""
+        self.floor = 1
+        self.open = False
+        self.tail: Stream[Push] | None = None
+        self.live: dict[Outlet, None] = {}
+        self.quiet: dict[Outlet, str] = {}  # live, without the messages of this user
+        self.joining: dict[Outlet, Subscription] = {}
+
+    @property
+    def head(self) -> Head:
+        assert self.tail is not None
+        return Head(self.epoch, self.tail.top, self.floor)
+
+    def begin(self, page: Page) -> bool:
+        """Take the newest messages of the log. False: it is already too old, read again."""
+        early, first = self.tail, page.entries[0].serial if page.entries else page.top + 1
+        tail = Stream[Push](JOIN_TAIL, top=first - 1)
+        for entry in page.entries:
+            self._keep(tail, push(self.name, entry))
+        if early is not None:
+            if early.floor > tail.top + 1:
+                return False
+            for item in early.after(tail.top, JOIN_TAIL.n, JOIN_TAIL.bytes):
+                self._keep(tail, item)
+        if tail.top < page.top:
+            return False
+        tail.trim(0)
+        self.epoch, self.floor, self.tail, self.open = page.epoch, page.floor, tail, True
+        return True
+
+    def take(self, pushes: Sequence[Push]) -> Sequence[Push]:
+        """Append committed messages to the tail; returns those that it did not have yet.
+
+        The read of ``begin`` may have seen a commit before its result came here.
+        """
+        if self.tail is None:
+            self.tail = Stream(JOIN_TAIL, top=pushes[0].serial - 1)
+        tail = self.tail
+        if pushes[0].serial <= tail.top:
+            pushes = [item for item in pushes if item.serial > tail.top]
+        for item in pushes:
+            self._keep(tail, item)
+        tail.retention = JOIN_TAIL if self.joining else TAIL
+        tail.trim(0)
+        return pushes
+
+    @staticmethod
+    def _keep(tail: Stream[Push], item: Push) -> None:
+        if item.serial != tail.top + 1:
+            raise RuntimeError(f"serial {item.serial} follows {tail.top}: the store left a hole")
+        tail.append(item, len(item.frame), 0)
+
+    @property
+    def empty(self) -> bool:
+        return not (self.live or self.quiet or self.joining)
+
+
+class Hub:
+    """The channels of this node."""
+
+    def __init__(self, flusher: Flusher) -> None:
+        self.flusher = flusher
+        self.metrics = flusher.metrics
+        self._channels: dict[str, Channel] = {}
+
+    def channel(self, name: str) -> Channel | None:
+        return self._channels.get(name)
+
+    def enlist(self, subscription: Subscription, outlet: Outlet) -> Channel:
+        """Somebody wants to join. The caller sees to it that the channel gets its ``begin``."""
+        channel = self._channels.get(subscription.channel)
+        if channel is None:
+            channel = self._channels[subscription.channel] = Channel(subscription.channel)
+            self.metrics.channels += 1
+        channel.live.pop(outlet, None)
+        channel.quiet.pop(outlet, None)
+        channel.joining[outlet] = subscription
+        return channel
+
+    def advance(self, channel: Channel, subscription: Subscription, outlet: Outlet) -> bool:
+        """Go live, if the tail holds everything after the cursor. False: read a page first."""
+        tail = channel.tail
+        assert tail is not None
+        if subscription.cursor + 1 < tail.floor:
+            return False
+        rest = tail.after(subscription.cursor, tail.top - subscription.cursor, tail.bytes)
+        self._replay(subscription, outlet, rest)
+        position = (channel.epoch, tail.top)
+        outlet.send(text_frame(encode(Live(channel=channel.name, position=position))))
+        del channel.joining[outlet]
+        if subscription.echo:
+            channel.live[outlet] = None
+        else:
+            channel.quiet[outlet] = subscription.user
+        return True
+
+    def replay(self, channel: Channel, subscription: Subscription, outlet: Outlet, page: Page) -> None:
+        """Send a page of the log that follows the cursor, up to what the tail has seen."""
+        assert channel.tail is not None
+        channel.floor = max(channel.floor, page.floor)
+        if page.floor > subscription.cursor + 1:
+            # Trimmed while replaying: what is lost is said in its place in the stream.
+            lost_from, lost_to = (page.epoch, subscription.cursor), (page.epoch, page.floor - 1)
+            gap = Gap(channel=channel.name, why="trimmed", from_=lost_from, to=lost_to)
+            outlet.send(text_frame(encode(gap)))
+            self.metrics.gaps += 1
+            subscription.cursor = page.floor - 1
+        top = channel.tail.top
+        self._replay(
+            subscription, outlet, [push(channel.name, entry) for entry in page.entries if entry.serial <= top]
+        )
+
+    def _replay(self, subscription: Subscription, outlet: Outlet, pushes: Sequence[Push]) -> None:
+        if not pushes:
+            return
+        subscription.cursor = pushes[-1].serial
+        frames = [item.frame for item in pushes if subscription.echo or item.user != subscription.user]
+        if frames:
+            self.metrics.deliveries += len(frames)
+            self.metrics.replayed += len(frames)
+            outlet.send(b"".join(frames))
+
+    def leave(self, name: str, outlet: Outlet) -> None:
+        channel = self._channels.get(name)
+        if channel is None:
+            return
+        channel.live.pop(outlet, None)
+        channel.quiet.pop(outlet, None)
+        channel.joining.pop(outlet, None)
+        if channel.empty:
+            del self._channels[name]
+            self.metrics.channels -= 1
+
+    def committed(self, name: str, entries: Iterable[Entry]) -> None:
+        """Messages of one channel are durable, in serial order: deliver them to whoever listens."""
+        channel = self._channels.get(name)
+        if channel is None:
+            return
+        fresh = channel.take([push(name, entry) for entry in entries])
+        if channel.open and fresh:
+            self.deliver(channel, fresh)
+
+    def deliver(self, channel: Channel, pushes: Sequence[Push]) -> None:
+        """The hot path: one list append per live subscriber, however many messages there are."""
+        frames = [item.frame for item in pushes]
+        data = frames[0] if len(frames) == 1 else b"".join(frames)
+        dirty = self.flusher.dirty
+        for outlet in channel.live:
+            pending = outlet.pending
+            if not pending:
+                dirty.append(outlet)
+            pending.append(data)
+        self.metrics.deliveries += len(frames) * len(channel.live)
+        for outlet, user in channel.quiet.items():
+            others = [item.frame for item in pushes if item.user != user]
+            if others:
+                outlet.send(b"".join(others))
+                self.metrics.deliveries += len(others)
+        if dirty:
+            self.flusher.wake()
+
+    def trimmed(self, floors: dict[str, int]) -> None:
+        for name, floor in floors.items():
+            if (channel := self._channels.get(name)) is not None:
+                channel.floor = max(channel.floor, floor)

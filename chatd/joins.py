@@ -1,0 +1,204 @@
+"""Bringing subscribers from where they left off to live; history pages. Reads, never writes.
+
+A subscriber that the hub's tail can serve is live within the call. Any other waits its turn
+in its connection's queue: one page of one channel at a time, and the next only when
+the connection has taken the last, so that a replay of any length holds one page.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
+
+import msgspec
+
+from .connection import Connection
+from .framing import text_frame
+from .hub import JOIN_TAIL, TAIL, Channel, Hub, message_payload
+from .logs import log
+from .protocol.errors import CloseCode, PositionUnrecoverable, Unavailable
+from .protocol.messages import HistoryPage, HistoryRequest, encode
+from .session import Subscription
+from .store.base import Page, Store, StoreUnavailable
+
+PAGE_N: Final = 500
+PAGE_BYTES: Final = 128 * 1024
+HISTORY_BYTES: Final = 1024 * 1024
+RETRY_MS: Final = 500
+
+Spawn = Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
+
+
+class Joins:
+    """Carries out ``Join`` and ``Read``. ``spawn`` starts a task that the server owns."""
+
+    def __init__(self, store: Store, hub: Hub, spawn: Spawn) -> None:
+        self._store = store
+        self._hub = hub
+        self._spawn = spawn
+        self._opening: dict[Channel, asyncio.Task[None]] = {}
+        self._queues: dict[Connection, deque[tuple[Channel, Subscription]]] = {}
+
+    def join(self, connection: Connection, subscription: Subscription) -> None:
+        channel = self._hub.enlist(subscription, connection.outlet)
+        if channel.open:
+            self._answer(connection, channel, subscription)
+            if self._hub.advance(channel, subscription, connection.outlet):
+                return
+        queue = self._queues.get(connection)
+        if queue is not None:
+            queue.append((channel, subscription))
+        else:
+            self._queues[connection] = deque([(channel, subscription)])
+            self._spawn(self._work(connection))
+
+    def _answer(self, connection: Connection, channel: Channel, subscription: Subscription) -> None:
+        effects, answer = connection.session.subscribed(subscription, channel.head)
+        connection.apply(effects)
+        self._hub.metrics.resumes += answer.resumed
+        self._hub.metrics.gaps += answer.gap is not None
+
+    async def _work(self, connection: Connection) -> None:
+        """All replays of one connection, one after the other."""
+        queue = self._queues[connection]
+        try:
+            while queue:
+                channel, subscription = queue.popleft()
+                await self._replay(connection, channel, subscription)
+        except Exception as bug:
+            _close(connection, bug)
+        finally:
+            del self._queues[connection]
+
+    async def _replay(self, connection: Connection, channel: Channel, subscription: Subscription) -> None:
+        outlet, answered = connection.outlet, channel.open
+        try:
+            while not channel.open:
+                await self._opened(channel)
+            if not subscription.active:
+                return
+            if not answered:
+                self._answer(connection, channel, subscription)
+                answered = True
+            while subscription.active and not self._hub.advance(channel, subscription, outlet):
+                await self._writable(connection)
+                page = await self._store.read(channel.name, subscription.cursor, PAGE_N, PAGE_BYTES)
+                if subscription.active:
+                    self._hub.replay(channel, subscription, outlet, page)
+                    outlet.flush()
+                await asyncio.sleep(0)  # a store in memory answers at once: others have their turn
+        except StoreUnavailable as bad:
+            self._unreadable(connection, subscription, answered, bad)
+
+    def _unreadable(
+        self, connection: Connection, subscription: Subscription, answered: bool, bad: StoreUnavailable
+    ) -> None:
+        if not subscription.active:
+            return
+        if answered:
+            # A hole must not look like the end of the replay: the client comes back and resumes.
+            connection.close(CloseCode.RESYNC, "the store cannot be read")
+            return
+        error = Unavailable(f"the store cannot be read: {bad}", after_ms=RETRY_MS)
+        subscription.active = False
+        connection.session.subscriptions.pop(subscription.channel, None)
+        self._hub.leave(subscription.channel, connection.outlet)
+        if subscription.request_id is None:
+            connection.close(CloseCode.RESYNC, "the store cannot be read")
+        else:
+            connection.apply(connection.session.refuse(subscription.request_id, error))
+
+    async def _writable(self, connection: Connection) -> None:
+        if not connection.outlet.free and not connection.gone:
+            writable = asyncio.Event()
+            connection.on_writable.append(writable.set)
+            await writable.wait()
+
+    # Opening a channel: once, whoever asks --------------------------------------------------------
+
+    async def _opened(self, channel: Channel) -> None:
+        task = self._opening.get(channel)
+        if task is None:
+            task = self._opening[channel] = self._spawn(self._open(channel))
+            task.add_done_callback(lambda _: self._opening.pop(channel, None))
+        await asyncio.shield(task)
+
+    async def _open(self, channel: Channel) -> None:
+        """Prime the tail from the log. What is committed meanwhile waits in the tail already."""
+        while not channel.open:
+            (head,) = await self._store.tops([channel.name])
+            newest = await self._store.read(
+                channel.name, max(0, head.top - TAIL.n), JOIN_TAIL.n, JOIN_TAIL.bytes
+            )
+            channel.begin(newest)
+
+    # History ------------------------------------------------------------------------------------------
+
+    def read(self, connection: Connection, request: HistoryRequest) -> None:
+        self._spawn(self._history(connection, request))
+
+    async def _history(self, connection: Connection, request: HistoryRequest) -> None:
+        session = connection.session
+        try:
+            page = await self._history_page(request)
+        except StoreUnavailable as bad:
+            error = Unavailable(f"the store cannot be read: {bad}", after_ms=RETRY_MS)
+            connection.apply(session.refuse(request.id, error))
+            return
+        except PositionUnrecoverable as bad:
+            connection.apply(session.refuse(request.id, bad))
+            return
+        except Exception as bug:
+            _close(connection, bug)
+            return
+        await self._writable(connection)
+        connection.outlet.send(text_frame(encode(page)))
+
+    async def _history_page(self, request: HistoryRequest) -> HistoryPage:
+        store, channel, limit = self._store, request.channel, request.limit
+        if request.after is not None:
+            epoch, serial = request.after
+            if epoch != store.epoch:
+                raise PositionUnrecoverable(
+                    f"after has epoch {epoch!r}: this stream's is {store.epoch!r}; ask without `after`"
+                )
+            page = await store.read(channel, serial, limit, HISTORY_BYTES)
+            return _page(request, page, more=bool(page.entries) and page.entries[-1].serial < page.top)
+        if request.before is not None:
+            end = request.before - 1
+        else:
+            (head,) = await store.tops([channel])
+            end = head.top
+        page = await self._ending_at(channel, end, limit)
+        return _page(request, page, more=bool(page.entries) and page.entries[0].serial > page.floor)
+
+    async def _ending_at(self, channel: str, end: int, limit: int) -> Page:
+        """The ``limit`` messages up to serial ``end``; fewer, but the newest, when they are large."""
+        while True:
+            begin = max(0, end - limit)
+            page = await self._store.read(channel, begin, end - begin, HISTORY_BYTES)
+            entries = [entry for entry in page.entries if entry.serial <= end]
+            if limit == 1 or not entries or entries[-1].serial >= min(end, page.top):
+                return Page(page.epoch, page.top, page.floor, entries)
+            limit //= 2
+
+
+def _close(connection: Connection, bug: Exception) -> None:
+    """One client's work went wrong in a way nobody thought of: the others go on."""
+    log("internal_error", level="error", reason=repr(bug), trace="".join(traceback.format_exception(bug)))
+    connection.close(CloseCode.INTERNAL, "internal error")
+
+
+def _page(request: HistoryRequest, page: Page, *, more: bool) -> HistoryPage:
+    return HistoryPage(
+        id=request.id,
+        channel=request.channel,
+        position=(page.epoch, page.top),
+        floor=page.floor,
+        epochs=[(page.epoch, 1)],
+        messages=[msgspec.Raw(message_payload(request.channel, entry)) for entry in page.entries],
+        more=more,
+    )

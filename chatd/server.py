@@ -1,0 +1,290 @@
+"""The daemon: wires config, store, hub and transports. The only module that starts tasks."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import gc
+import random
+import resource
+import signal
+import time
+import traceback
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import Any, Final
+
+import uvloop
+
+from . import mutants
+from .config import Config
+from .connection import STUCK_S, Connection
+from .flush import Flusher, Outlet
+from .ingest import Ingest
+from .joins import Joins
+from .logs import log
+from .metrics import Metrics
+from .protocol.errors import CloseCode
+from .protocol.messages import Contract, HistoryRequest, Limits, Publish
+from .session import Session, Subscription, Terms
+from .store import STORES
+from .store.base import Append, Retention, StoreUnavailable, StoreUnusable
+from .transports import TRANSPORTS
+from .transports.base import Link, Listening, Page
+from .wheel import Wheel
+
+HOUSEKEEPING_S: Final = 1.0
+
+
+class StartError(Exception):
+    """The daemon cannot start. The text is one line: what is wrong and what to do."""
+
+
+class Server:
+    """One chatd, on the running event loop.
+
+    >>> server = Server(Config(port=0, store="memory"))  # doctest: +SKIP
+    >>> await server.start(); server.url  # doctest: +SKIP
+    >>> await server.stop()  # doctest: +SKIP
+    """
+
+    def __init__(self, config: Config, *, rng: random.Random | None = None) -> None:
+        mutant = mutants.parse(config.mutant) if config.mutant else None
+        self.config = config
+        self.metrics = Metrics()
+        self.clock = time.monotonic
+        retention = Retention(config.retain_n, config.retain_s, config.retain_bytes)
+        self.store = STORES[config.store](
+            config.data, retention, mutants.make_dedupe(config.dedupe_s, mutant)
+        )
+        self.flusher = Flusher(self._schedule, self.clock, self._overflow, self.metrics)
+        self.hub = mutants.make_hub(self.flusher, mutant)
+        self.connections: dict[Outlet, Connection] = {}
+        self.draining = False
+        self.wheel = Wheel[Connection](
+            step_s=min(0.25, config.ping_s / 4, config.pong_s / 4), now=self.clock()
+        )
+        self._rng = rng or random.Random()
+        self._terms = _terms(config, self.store.durability)
+        self._ingest = Ingest(self.store, self.hub, self.clock, _wall_ms, self.metrics)
+        self._joins = Joins(self.store, self.hub, self._spawn)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._listening: list[Listening] = []
+        self._empty = asyncio.Event()
+        self.over = asyncio.Event()  # time to stop: somebody asked, or a part that all depend on has died
+        self.failed = False
+        self._loop: asyncio.AbstractEventLoop
+
+    @property
+    def url(self) -> str:
+        return self._listening[0].url
+
+    @property
+    def ready(self) -> bool:
+        return bool(self._listening) and not self.draining and self.store.healthy
+
+    # Starting and stopping --------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Open the store, then the door. Raises ``StartError``."""
+        self._loop = asyncio.get_running_loop()
+        try:
+            await self.store.open()
+        except StoreUnusable as bad:
+            await self.store.close()
+            raise StartError(str(bad)) from None
+        try:
+            for listen in TRANSPORTS.values():
+                self._listening.append(await listen(self.config, self))
+        except OSError as bad:
+            await self.store.close()
+            raise StartError(_cannot_listen(self.config, bad)) from None
+        self._spawn(self._ingest.run())
+        self._spawn(self._turn_wheel())
+        self._spawn(self._keep_house())
+
+    async def stop(self) -> None:
+        """Let every client go, finish what is in flight, release everything.
+
+        Readiness turns false and new clients are refused at once; open ones are told goodbye;
+        publishes in flight get their answers; then all are closed with 4101.
+        """
+        self.draining = True
+        count = len(self.connections)
+        # A whole node's clients come back somewhere at once: about 2,000 handshakes a second.
+        after_ms = (0, max(250, count // 2))
+        for connection in list(self.connections.values()):
+            connection.apply(connection.session.goodbye(CloseCode.DRAIN, "drain", after_ms))
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._ingest.idle(), self.config.drain_s)
+        for connection in list(self.connections.values()):
+            connection.close(CloseCode.DRAIN, "drain")
+        if self.connections:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._empty.wait(), self.config.drain_s)
+        for connection in list(self.connections.values()):
+            connection.link.abort()
+        for listening in self._listening:
+            listening.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.store.close()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+        return task
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        if not isinstance(error, StoreUnavailable):  # that one is told to whoever waits for the task
+            trace = "".join(traceback.format_exception(error))
+            log("internal_error", level="error", reason=repr(error), trace=trace)
+            self.failed = True
+            self.over.set()
+
+    def _schedule(self, delay_s: float, call: Any) -> None:
+        if delay_s > 0:
+            self._loop.call_later(delay_s, call)
+        else:
+            self._loop.call_soon(call)
+
+    # Time -------------------------------------------------------------------------------------------
+
+    async def _turn_wheel(self) -> None:
+        step_s = self.wheel.step_s
+        while True:
+            due = self._loop.time() + step_s
+            await asyncio.sleep(step_s)
+            self.metrics.loop_lag_s.observe(max(0.0, self._loop.time() - due))
+            now = self.clock()
+            for connection in self.wheel.expire(now):
+                connection.on_time(now)
+
+    async def _keep_house(self) -> None:
+        """Trim, cut what is stuck, find out whether a failed store is well again."""
+        failing = False
+        while True:
+            await asyncio.sleep(HOUSEKEEPING_S)
+            now = self.clock()
+            for connection in [one for one in self.connections.values() if one.stuck(now)]:
+                connection.close(CloseCode.SLOW_CONSUMER, f"nothing was read for {STUCK_S:g} s")
+            try:
+                self.hub.trimmed(await self.store.trim(_wall_ms()))
+            except StoreUnavailable as bad:
+                if not failing:
+                    log("trim_failed", level="error", reason=str(bad))
+                failing = True
+            else:
+                failing = False
+
+    # Gateway (chatd/transports/base.py) -------------------------------------------------------------
+
+    def refuse(self) -> Page | None:
+        if self.draining:
+            return Page(503, "this node is going away\n", retry_after_s=1)
+        return None
+
+    def accept(self, link: Link) -> Connection:
+        first_ping_s = self._rng.random() * self.config.ping_s
+        user = f"anon-{self._rng.getrandbits(48):012x}"
+        session = Session(self._terms, self.clock(), user=user, first_ping_s=first_ping_s)
+        connection = Connection(self, link, session)
+        self.connections[connection.outlet] = connection
+        self.metrics.accepted += 1
+        self.metrics.connections += 1
+        return connection
+
+    def page(self, path: str) -> Page | None:
+        if path == "/healthz":
+            return Page(200, "ok\n")
+        if path == "/readyz":
+            if self.ready:
+                return Page(200, "ready\n")
+            why = "draining" if self.draining else "the store cannot write"
+            return Page(503, f"not ready: {why}\n", retry_after_s=1)
+        if path == "/metrics":
+            self.metrics.ready = self.ready
+            return Page(200, self.metrics.render(), "text/plain; version=0.0.4; charset=utf-8")
+        return None
+
+    # Daemon (chatd/connection.py) -------------------------------------------------------------------
+
+    def append(self, connection: Connection, request: Publish, append: Append) -> None:
+        self._ingest.submit(connection, request, append)
+
+    def join(self, connection: Connection, subscription: Subscription) -> None:
+        self._joins.join(connection, subscription)
+
+    def leave(self, connection: Connection, channel: str) -> None:
+        self.hub.leave(channel, connection.outlet)
+
+    def read(self, connection: Connection, request: HistoryRequest) -> None:
+        self._joins.read(connection, request)
+
+    def ended(self, connection: Connection) -> None:
+        if self.connections.pop(connection.outlet, None) is not None:
+            self.metrics.connections -= 1
+            if self.draining and not self.connections:
+                self._empty.set()
+
+    def _overflow(self, outlet: Outlet) -> None:
+        self.connections[outlet].overflow()
+
+
+def _terms(config: Config, durability: str) -> Terms:
+    contract = Contract(
+        profile=config.profile,
+        echo=config.echo,
+        durability=durability,
+        retain_n=config.retain_n,
+        retain_s=config.retain_s,
+        retain_bytes=config.retain_bytes,
+        dedupe_s=config.dedupe_s,
+        test_hooks=[config.mutant] if config.mutant else [],
+    )
+    limits = Limits(frame_bytes=config.frame_bytes, channels=config.channels)
+    return Terms(config.node, contract, limits, config.ping_s, config.pong_s, config.retry_ms)
+
+
+def _cannot_listen(config: Config, bad: OSError) -> str:
+    where = f"port is {config.port}: on {config.host} it "
+    if bad.errno == errno.EADDRINUSE:
+        return where + "is in use; choose another with --port, or stop the program that has it"
+    return where + f"cannot be listened on: {bad.strerror or bad}"
+
+
+def _wall_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+async def _serve(config: Config) -> bool:
+    server = Server(config)
+    await server.start()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, server.over.set)
+    log("listening", url=server.url, node=config.node, store=config.store, epoch=server.store.epoch)
+    if config.mutant:
+        log("test_hooks", level="warning", mutant=config.mutant)
+    gc.collect()
+    gc.freeze()  # what is loaded by now stays: no collection need look at it again
+    await server.over.wait()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.remove_signal_handler(number)  # a second one ends the process at once
+    log("draining", connections=server.metrics.connections)
+    await server.stop()
+    log("stopped", publishes=server.metrics.publishes, deliveries=server.metrics.deliveries)
+    return not server.failed
+
+
+def run(config: Config) -> bool:
+    """Serve until SIGTERM or SIGINT. False: it stopped because of a bug. Raises ``StartError``."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    return uvloop.run(_serve(config))

@@ -1,0 +1,451 @@
+"""One client's state machine: (frame, now) → effects. No I/O, no clock, no randomness.
+
+The transport feeds payloads and the passing of time; the server carries out the
+effects and feeds their outcomes back. Whatever a client sends, nothing here raises:
+it is answered with an ``error``, or the connection is closed with a code
+(PROTOCOL.md § Errors, § Close codes).
+
+    NEW ── connect ──► OPEN ── goodbye ──► DRAINING ── close ──► CLOSED
+     └── nothing within connect_s: 4502
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Final
+
+import msgspec
+
+from .protocol.errors import (
+    AlreadySubscribed,
+    BadRequest,
+    ChatdError,
+    CloseCode,
+    IdReused,
+    OutOfOrder,
+    Unavailable,
+    Unknown,
+)
+from .protocol.messages import (
+    MAX_SERIAL,
+    PING,
+    Ack,
+    ChannelFrom,
+    Connect,
+    Connected,
+    Contract,
+    Error,
+    From,
+    Goodbye,
+    HistoryRequest,
+    Last,
+    Limits,
+    Publish,
+    Request,
+    Subscribe,
+    Subscribed,
+    Undecodable,
+    Unsubscribe,
+    Unsubscribed,
+    decode_request,
+    encode,
+)
+from .store.base import Append, Conflict, Duplicate, Head, Outcome
+from .stream import locate
+
+NAME_BYTES: Final = 128  # of a channel, a client, a message id: in UTF-8
+EPOCH_CHARACTERS: Final = 16
+HISTORY_LIMIT: Final = 1000
+CONNECT_S: Final = 5.0  # from the upgrade to `connect`
+
+
+class Terms(msgspec.Struct, frozen=True):
+    """What the server tells every client, fixed at start."""
+
+    node: str
+    contract: Contract
+    limits: Limits
+    ping_s: float
+    pong_s: float
+    retry_ms: tuple[int, int]
+
+
+class Subscription:
+    """One subscription of one connection, from the request to its end.
+
+    ``active`` turns false once, when it is replaced, left or its connection ends;
+    whoever works for it in the background looks there first.
+    """
+
+    __slots__ = ("active", "asked", "channel", "cursor", "echo", "request_id", "user")
+
+    def __init__(self, channel: str, asked: From, *, echo: bool, user: str, request_id: int | None) -> None:
+        self.channel = channel
+        self.asked = asked
+        self.echo = echo
+        self.user = user
+        self.request_id = request_id
+        self.cursor = 0  # the serial that was sent last; meaningful once answered
+        self.active = True
+
+
+# Effects ----------------------------------------------------------------------------------------------
+
+
+class Send(msgspec.Struct, frozen=True):
+    """Write one text frame."""
+
+    payload: bytes
+
+
+class Ping(msgspec.Struct, frozen=True):
+    """Write the protocol's ping."""
+
+
+class Close(msgspec.Struct, frozen=True):
+    """Write what is queued, then the close frame, then end the connection."""
+
+    code: int
+    reason: str
+
+
+class Store(msgspec.Struct, frozen=True):
+    """Append to the log; tell ``placed`` or ``failed``."""
+
+    request: Publish
+    append: Append
+
+
+class Join(msgspec.Struct, frozen=True):
+    """Find the channel's head; tell ``subscribed``; replay; go live."""
+
+    subscription: Subscription
+
+
+class Leave(msgspec.Struct, frozen=True):
+    """Deliver nothing more of the channel."""
+
+    channel: str
+
+
+class Read(msgspec.Struct, frozen=True):
+    """Read a page of history and send it."""
+
+    request: HistoryRequest
+
+
+Effect = Send | Ping | Close | Store | Join | Leave | Read
+Effects = list[Effect]
+
+
+class Phase(enum.Enum):
+    NEW = "new"
+    OPEN = "open"
+    DRAINING = "draining"  # goodbye was said: answers still go out, requests are refused
+    CLOSED = "closed"
+
+
+class Session:
+    """The server's side of one connection.
+
+    Args:
+        terms: what every client is told.
+        now: seconds, monotonic, the time of the upgrade.
+        user: the name of a client that gives none.
+        first_ping_s: when the first ping is due after connect, in [0, ping_s): chosen at
+            random by the caller, so that clients that came together are not pinged together.
+    """
+
+    def __init__(self, terms: Terms, now: float, *, user: str, first_ping_s: float) -> None:
+        self.phase = Phase.NEW
+        self.user = user
+        self.subscriptions: dict[str, Subscription] = {}
+        self.in_flight = 0  # publishes with no answer yet
+        self._terms = terms
+        self._first_ping_s = first_ping_s
+        self._due = now + CONNECT_S  # the deadline of connect, then the next ping or the pong's deadline
+        self._awaiting_pong = False
+        self._last_id = -1
+        self._blocked: dict[str, str] = {}  # channel → the message id to be sent again first
+
+    # Time -------------------------------------------------------------------------------------------
+
+    @property
+    def due(self) -> float:
+        """When ``tick`` has something to do, if no frame comes before."""
+        return self._due
+
+    def tick(self, now: float) -> Effects:
+        if self.phase is Phase.CLOSED or now < self._due:
+            return []
+        if self.phase is Phase.NEW:
+            return self.close(CloseCode.NEVER_CONNECTED, f"no connect within {CONNECT_S:g} s")
+        if self._awaiting_pong:
+            return self.close(CloseCode.NO_PONG, f"no pong within {self._terms.pong_s:g} s")
+        self._awaiting_pong = True
+        self._due = now + self._terms.pong_s
+        return [Ping()]
+
+    def _pong(self, now: float) -> None:
+        # An unasked pong changes nothing: a client that only sends `{}` is pinged all the same.
+        if self._awaiting_pong:
+            self._awaiting_pong = False
+            self._due += self._terms.ping_s - self._terms.pong_s  # ping_s after the last ping
+            self._due = max(self._due, now)
+
+    # Frames -----------------------------------------------------------------------------------------
+
+    def receive(self, payload: bytes, now: float) -> Effects:
+        """Handle one text frame."""
+        if self.phase is Phase.CLOSED:
+            return []
+        if payload == PING:
+            self._pong(now)
+            return []
+        try:
+            request = decode_request(payload)
+        except Undecodable as bad:
+            return self._undecodable(bad)
+        try:
+            self._check_id(request.id)
+            if self.phase is Phase.NEW:
+                return self._connect(request, now)
+            if self.phase is Phase.DRAINING:
+                raise Unavailable("this node is going away", after_ms=self._terms.retry_ms[0])
+            return self._handle(request)
+        except ChatdError as error:
+            return [self._error(error, request.id)]
+
+    def _undecodable(self, bad: Undecodable) -> Effects:
+        if bad.unknown_type:
+            return [self._error(Unknown(bad.reason), bad.request_id)]
+        error = self._error(BadRequest(bad.reason), bad.request_id)
+        if bad.request_id is not None:
+            return [error]
+        # Nothing that an answer could refer to: the peer speaks another protocol.
+        return [error, *self.close(CloseCode.PROTOCOL, "not a chatd.v1 frame")]
+
+    def _check_id(self, request_id: int) -> None:
+        if request_id <= self._last_id:
+            raise BadRequest(f"id is {request_id}: must be above {self._last_id}, the last one used")
+        self._last_id = request_id
+
+    def _handle(self, request: Request) -> Effects:
+        match request:
+            case Publish():
+                return self._publish(request)
+            case Subscribe():
+                return self._subscribe(request)
+            case Unsubscribe():
+                return self._unsubscribe(request)
+            case HistoryRequest():
+                return self._history(request)
+            case Connect():
+                raise BadRequest("connect was already answered on this connection")
+
+    def _connect(self, request: Request, now: float) -> Effects:
+        if not isinstance(request, Connect):
+            raise BadRequest("the first request must be connect")
+        if request.client is not None:
+            self.user = _name("client", request.client)
+        names = [_name("channel", wish.channel) for wish in request.subscribe]
+        if len(set(names)) < len(names):
+            raise BadRequest("subscribe names a channel twice: name each once")
+        self._check_room(len(names))
+        for wish in request.subscribe:
+            _from(wish.from_)
+        terms = self._terms
+        self.phase = Phase.OPEN
+        self._due = now + self._first_ping_s
+        connected = Connected(
+            id=request.id,
+            node=terms.node,
+            user=self.user,
+            contract=terms.contract,
+            limits=terms.limits,
+            ping_s=terms.ping_s,
+            pong_s=terms.pong_s,
+            retry_ms=terms.retry_ms,
+        )
+        effects: Effects = [Send(encode(connected))]
+        for wish in request.subscribe:
+            effects.append(self._join(wish, None))
+        return effects
+
+    def _subscribe(self, request: Subscribe) -> Effects:
+        name = _name("channel", request.channel)
+        if request.from_ is not None:
+            _from(request.from_)
+        current = self.subscriptions.get(name)
+        if current is not None:
+            if request.from_ is None:
+                raise AlreadySubscribed(f"channel {name!r} is already subscribed: give `from` to start again")
+            current.active = False
+        else:
+            self._check_room(1)
+        wish = ChannelFrom(channel=name, from_=request.from_ or "new", echo=request.echo)
+        effects: Effects = [] if current is None else [Leave(name)]
+        return [*effects, self._join(wish, request.id)]
+
+    def _check_room(self, more: int) -> None:
+        limit = self._terms.limits.channels
+        if len(self.subscriptions) + more > limit:
+            raise BadRequest(f"channels would be {len(self.subscriptions) + more}: must be {limit} or fewer")
+
+    def _join(self, wish: ChannelFrom, request_id: int | None) -> Join:
+        subscription = Subscription(
+            wish.channel,
+            wish.from_,
+            echo=wish.echo and self._terms.contract.echo,
+            user=self.user,
+            request_id=request_id,
+        )
+        self.subscriptions[wish.channel] = subscription
+        return Join(subscription)
+
+    def _unsubscribe(self, request: Unsubscribe) -> Effects:
+        subscription = self.subscriptions.pop(request.channel, None)
+        if subscription is None:
+            raise Unknown(f"channel {request.channel!r} is not subscribed on this connection")
+        subscription.active = False
+        answer = Unsubscribed(id=request.id, channel=request.channel)
+        return [Leave(request.channel), Send(encode(answer))]
+
+    def _publish(self, request: Publish) -> Effects:
+        _name("channel", request.channel)
+        _name("message", request.message)
+        first = self._blocked.get(request.channel)
+        if first is not None and first != request.message:
+            raise OutOfOrder(f"message {first!r} failed temporarily on this channel: send it again first")
+        self.in_flight += 1
+        append = Append(request.channel, self.user, request.message, bytes(request.data))
+        return [Store(request, append)]
+
+    def _history(self, request: HistoryRequest) -> Effects:
+        _name("channel", request.channel)
+        if not 1 <= request.limit <= HISTORY_LIMIT:
+            raise BadRequest(f"limit is {request.limit}: must be from 1 to {HISTORY_LIMIT}")
+        if request.before is not None and request.after is not None:
+            raise BadRequest("before and after are both given: give one")
+        if request.before is not None:
+            _serial("before", request.before)
+        if request.after is not None:
+            _from(request.after)
+        return [Read(request)]
+
+    # Outcomes ---------------------------------------------------------------------------------------
+
+    def subscribed(self, subscription: Subscription, head: Head) -> tuple[Effects, Subscribed]:
+        """The channel's head is known: answer, and set where the replay begins."""
+        start = locate(subscription.asked, head)
+        subscription.cursor = start.serial
+        asked = subscription.asked
+        other_epoch = isinstance(asked, tuple) and asked[0] != head.epoch
+        answer = Subscribed(
+            id=subscription.request_id,
+            channel=subscription.channel,
+            position=(head.epoch, head.top),
+            resumed=start.resumed,
+            count=head.top - start.serial,
+            floor=head.floor,
+            start=start.serial,
+            gap=start.gap,
+            epochs=[(head.epoch, 1)] if other_epoch else None,
+        )
+        return [Send(encode(answer))], answer
+
+    def placed(self, request: Publish, outcome: Outcome, epoch: str) -> Effects:
+        """The log holds the message (or held it before, or holds another with its id)."""
+        self._answered(request)
+        if isinstance(outcome, Conflict):
+            reused = IdReused(f"message {request.message!r} was published before with other content")
+            return [self._error(reused, request.id)]
+        ack = Ack(
+            id=request.id,
+            message=request.message,
+            position=(epoch, outcome.serial),
+            duplicate=isinstance(outcome, Duplicate),
+            durability=self._terms.contract.durability,
+        )
+        return [Send(encode(ack))]
+
+    def failed(self, request: Publish, error: ChatdError) -> Effects:
+        """The publish failed. After a temporary failure, later ones of the channel must wait for it."""
+        if error.temporary:
+            self.in_flight -= 1
+            self._blocked.setdefault(request.channel, request.message)
+        else:
+            self._answered(request)
+        return [self._error(error, request.id)]
+
+    def _answered(self, request: Publish) -> None:
+        self.in_flight -= 1
+        if self._blocked.get(request.channel) == request.message:
+            del self._blocked[request.channel]
+
+    def refuse(self, request_id: int | None, error: ChatdError) -> Effects:
+        """A request other than publish failed."""
+        return [self._error(error, request_id)]
+
+    # The end ----------------------------------------------------------------------------------------
+
+    def goodbye(self, code: int, why: str, after_ms: tuple[int, int]) -> Effects:
+        """The server is about to close; requests are refused from here on, answers still go out."""
+        if self.phase is not Phase.OPEN:
+            return []
+        self.phase = Phase.DRAINING
+        return [Send(encode(Goodbye(code=code, why=why, after_ms=after_ms)))]
+
+    def close(self, code: int, reason: str) -> Effects:
+        if self.phase is Phase.CLOSED:
+            return []
+        return [*self.ended(), Close(code, reason)]
+
+    def ended(self) -> Effects:
+        """The connection is over, whoever ended it."""
+        self.phase = Phase.CLOSED
+        effects: Effects = []
+        for name, subscription in self.subscriptions.items():
+            subscription.active = False
+            effects.append(Leave(name))
+        self.subscriptions.clear()
+        return effects
+
+    @staticmethod
+    def _error(error: ChatdError, request_id: int | None) -> Send:
+        return Send(
+            encode(
+                Error(
+                    id=request_id,
+                    code=error.code,
+                    reason=error.reason,
+                    temporary=error.temporary,
+                    definite=error.definite,
+                    after_ms=error.after_ms,
+                )
+            )
+        )
+
+
+def _from(asked: From) -> None:
+    if isinstance(asked, Last):
+        _serial("from.last", asked.last)
+    elif isinstance(asked, tuple):
+        epoch, serial = asked
+        if len(epoch) > EPOCH_CHARACTERS:
+            raise BadRequest(f"epoch has {len(epoch)} characters: must have {EPOCH_CHARACTERS} or fewer")
+        _serial("serial", serial)
+
+
+def _serial(field: str, value: int) -> None:
+    if not 0 <= value <= MAX_SERIAL:
+        raise BadRequest(f"{field} is {value}: must be from 0 to 2^53 - 1")
+
+
+def _name(field: str, value: str) -> str:
+    """Check a name that a client chose. Control characters would garble logs and terminals."""
+    if not 1 <= len(value.encode()) <= NAME_BYTES:
+        raise BadRequest(f"{field} has {len(value.encode())} bytes: must have from 1 to {NAME_BYTES}")
+    if not value.isprintable():
+        raise BadRequest(f"{field} is {value!r}: must have printable characters only")
+    return value

@@ -1,0 +1,232 @@
+"""The contract of a store: where messages become durable and get their serials.
+
+A store owns the log of every channel. The server sends it batches of ``Append`` and
+acknowledges a publish only after ``append`` has returned. Everything here is a value;
+``STORES`` (chatd/store/__init__.py) names the implementations, and
+``tests/conformance/stores.py`` is what each of them must pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import blake2b
+from typing import Final, Literal, Protocol
+
+import msgspec
+
+Durability = Literal["memory", "process", "fsync", "replicated"]
+
+
+class Append(msgspec.Struct, frozen=True, gc=False):
+    """One publish on its way into the log. (channel, user, message) is its identity."""
+
+    channel: str
+    user: str
+    message: str  # the publisher's own id: the same in every retry
+    data: bytes  # raw JSON
+    kind: str = "text"
+
+
+class Placed(msgspec.Struct, frozen=True, gc=False):
+    """The message is in the log, at ``serial``, and is as durable as the store says."""
+
+    serial: int
+    time: int  # ms since 1970
+
+
+class Duplicate(msgspec.Struct, frozen=True, gc=False):
+    """The same message was placed before, at ``serial``. Nothing was written."""
+
+    serial: int
+
+
+class Conflict(msgspec.Struct, frozen=True, gc=False):
+    """The message id was used before with other content. Nothing was written."""
+
+    serial: int
+
+
+Outcome = Placed | Duplicate | Conflict
+
+
+class Entry(msgspec.Struct, frozen=True, gc=False):
+    """One message as the log holds it."""
+
+    serial: int
+    time: int
+    user: str
+    message: str
+    data: bytes
+    kind: str = "text"
+
+
+class Head(msgspec.Struct, frozen=True, gc=False):
+    """The ends of a channel's stream. Empty: ``floor`` is ``top`` + 1."""
+
+    epoch: str
+    top: int  # the newest serial; 0 before the first message
+    floor: int  # the oldest serial still retained
+
+
+class Page(msgspec.Struct, frozen=True, gc=False):
+    """A run of messages without holes, and the ends of the stream when it was read.
+
+    The first entry is max(asked + 1, floor); when floor > asked + 1, the serials
+    between were trimmed. ``entries`` is empty only when nothing follows.
+    """
+
+    epoch: str
+    top: int
+    floor: int
+    entries: list[Entry]
+
+
+class Retention(msgspec.Struct, frozen=True):
+    """How much of a channel stays readable: a message goes when it is beyond any of the three."""
+
+    n: int
+    s: float
+    bytes: int  # of `data`
+
+
+class StoreUnavailable(Exception):
+    """Nothing of the batch was written, and nothing of it will appear later (error 503)."""
+
+
+class StoreUncertain(Exception):
+    """The commit itself failed: the batch may or may not be in the log (error 504).
+
+    A retry with the same message ids is safe either way.
+    """
+
+
+class StoreUnusable(Exception):
+    """The store cannot be opened. The text is one line: what is wrong and what to do."""
+
+
+class Store(Protocol):
+    """A log of channels. All methods are called from one event loop; ``append`` never concurrently.
+
+    ``append`` and ``trim`` are called by one caller at a time; ``read`` and ``tops`` may run
+    beside them and see only what is durable.
+    """
+
+    @property
+    def durability(self) -> Durability:
+        """What has survived by the time that ``append`` returns."""
+
+    @property
+    def epoch(self) -> str:
+        """The life of the streams, at most 16 characters. Known after ``open``."""
+
+    @property
+    def healthy(self) -> bool:
+        """False while appends fail. ``trim`` tries again and sets it back."""
+
+    async def open(self) -> None:
+        """Make ready. Raises ``StoreUnusable``."""
+
+    async def append(self, batch: Sequence[Append], now_ms: int) -> list[Outcome]:
+        """Place a batch at ``now_ms`` (since 1970); one outcome per message, in order.
+
+        Time never runs backwards within the log: a clock that was set back is ignored.
+
+        Serials of a channel are 1, 2, 3 … in the order of the batch, without holes. Returns
+        only when ``durability`` holds for the whole batch. Duplicates are found among
+        all messages of the last ``dedupe_s`` and within the batch.
+
+        Raises:
+            StoreUnavailable: certainly nothing was written.
+            StoreUncertain: some of it may have been written.
+        """
+
+    async def read(self, channel: str, after: int, limit: int, max_bytes: int) -> Page:
+        """Up to ``limit`` messages after serial ``after``, oldest first.
+
+        Stops once ``max_bytes`` of data are reached, but never before the first message.
+        A channel that nobody published to reads as empty. Raises ``StoreUnavailable``.
+        """
+
+    async def tops(self, channels: Sequence[str]) -> list[Head]:
+        """The ends of many streams in one round trip. Raises ``StoreUnavailable``."""
+
+    async def trim(self, now_ms: int) -> dict[str, int]:
+        """Forget what retention no longer promises; returns the floors that moved.
+
+        Never forgets a message that is still promised. Called about once a second.
+        """
+
+    async def close(self) -> None:
+        """Finish what was begun, then release everything."""
+
+
+class Remembered(msgspec.Struct, frozen=True, gc=False):
+    serial: int
+    digest: bytes  # of the content
+
+
+def identity(channel: str, user: str, message: str) -> bytes:
+    """16 bytes that stand for (channel, user, message id): constant size, whatever a client sends."""
+    return blake2b(f"{len(channel)}:{len(user)}:{channel}{user}{message}".encode(), digest_size=16).digest()
+
+
+def content(kind: str, data: bytes) -> bytes:
+    """16 bytes that stand for a message's content, byte for byte."""
+    return blake2b(kind.encode() + b"\0" + data, digest_size=16).digest()
+
+
+GENERATIONS: Final = 4
+
+
+class Dedupe:
+    """Which messages were placed in the last ``ttl_s``, so that a retry finds its first self.
+
+    Entries staged by a batch are found at once (a retry may follow its original within
+    the same batch), and become permanent only by ``commit``. Old entries leave in
+    generations of ttl/3: one is kept for ttl_s at least and ttl_s × 4/3 at most, without a
+    time per entry or a scan.
+    """
+
+    def __init__(self, ttl_s: float) -> None:
+        self.ttl_ms = ttl_s * 1000
+        self._step_ms = max(1.0, self.ttl_ms / (GENERATIONS - 1))
+        self._generations: list[dict[bytes, Remembered]] = [{} for _ in range(GENERATIONS)]
+        self._staged: dict[bytes, Remembered] = {}
+        self._born_ms: int | None = None  # when the newest generation began
+
+    def find(self, key: bytes) -> Remembered | None:
+        """What is remembered of ``identity(…)``, staged or committed."""
+        if (found := self._staged.get(key)) is not None:
+            return found
+        for generation in self._generations:
+            if (found := generation.get(key)) is not None:
+                return found
+        return None
+
+    def stage(self, key: bytes, serial: int, digest: bytes) -> None:
+        self._staged[key] = Remembered(serial, digest)
+
+    def commit(self, now_ms: int) -> None:
+        """What was staged is durable."""
+        self._rotate(now_ms)
+        if self._staged:
+            self._generations[0].update(self._staged)
+            self._staged.clear()
+
+    def rollback(self) -> None:
+        """What was staged never happened."""
+        self._staged.clear()
+
+    def _rotate(self, now_ms: int) -> None:
+        if self._born_ms is None:
+            self._born_ms = now_ms
+        passed = int((now_ms - self._born_ms) // self._step_ms)
+        if passed <= 0:
+            return
+        for _ in range(min(passed, GENERATIONS)):
+            self._generations.pop()
+            self._generations.insert(0, {})
+        self._born_ms += int(passed * self._step_ms)
+
+    def __len__(self) -> int:
+        return sum(map(len, self._generations))

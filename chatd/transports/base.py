@@ -1,0 +1,80 @@
+"""The contract between a transport and the daemon. Everything runs on one event loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+
+
+class Link(Protocol):
+    """One connection, as the daemon sees it."""
+
+    @property
+    def write(self) -> Callable[[bytes], None]:
+        """Writes whole frames. Never blocks; ``Peer.blocked`` tells when to stop for a while."""
+
+    def hang_up(self) -> None:
+        """A close frame was written: end when the peer has answered it."""
+
+    def abort(self) -> None:
+        """End now. ``Peer.lost`` follows."""
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+
+class Peer(Protocol):
+    """The daemon's side of one connection, as the transport sees it."""
+
+    def received(self, payload: bytes) -> None:
+        """A whole text message, valid UTF-8."""
+
+    def reply(self, frame: bytes) -> None:
+        """Queue a control frame after what is queued already."""
+
+    def broken(self, code: int, reason: str) -> None:
+        """The peer broke the transport's own rules: close with this code."""
+
+    def leaving(self, frame: bytes) -> None:
+        """The peer closes; ``frame`` answers it and is the last thing to write."""
+
+    def blocked(self) -> None: ...
+
+    def unblocked(self) -> None: ...
+
+    def lost(self) -> None:
+        """The connection is gone. Called once, last."""
+
+
+class Page(msgspec.Struct, frozen=True):
+    """An HTTP answer."""
+
+    status: int
+    body: str
+    content_type: str = "text/plain; charset=utf-8"
+    retry_after_s: int | None = None
+
+
+class Gateway(Protocol):
+    """The daemon, as a transport sees it."""
+
+    def refuse(self) -> Page | None:
+        """Why no connection is taken now; None: it is."""
+
+    def accept(self, link: Link) -> Peer: ...
+
+    def page(self, path: str) -> Page | None:
+        """The answer to a plain GET; None: there is no such page."""
+
+
+class Listening(Protocol):
+    """A transport that accepts connections."""
+
+    @property
+    def url(self) -> str: ...
+
+    def close(self) -> None:
+        """Accept no more. Open connections stay."""
