@@ -1,0 +1,161 @@
+"""The `chatproof` command: thin, each command parses, calls and exits with a named status."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from chaos.proxy.cli import proxy
+from loadgen.cli import prediction_text
+from reports.cli import gate, report
+
+from . import doctor as doctor_checks
+from .model import Scenario, ScenarioError, bundled_files, find, load
+
+EXIT_HELP = """\b
+Exit status: 0 pass; 1 a threshold gate failed; 2 usage or scenario error;
+3 integrity: a promise was broken; 4 unknown: not enough evidence;
+5 void: the harness was at fault; 70 internal error; 130 interrupted."""
+
+
+class ExitStatus:
+    """Exit codes of `chatproof`, each with one meaning (ARCHITECTURE.md § Words for outcomes)."""
+
+    OK, THRESHOLD, USAGE, INTEGRITY, UNKNOWN, VOID, INTERNAL, INTERRUPTED = 0, 1, 2, 3, 4, 5, 70, 130
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="chatproof", prog_name="chatproof")
+def main() -> None:
+    """Load a chat system, break its network and its processes, prove what arrived."""
+
+
+def scenario_options(command: click.decorators.FC) -> click.decorators.FC:
+    """Options of every command that reads a scenario."""
+    for option in (
+        click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
+                     help="Override one key, as in --set workload.clients=50. Repeatable."),
+        click.option("--seed", type=click.IntRange(min=0), help="Another seed: other arrivals and times."),
+        click.option("--allow-target", "allow_targets", multiple=True, metavar="HOST",
+                     help="Allow load and faults to a host of yours besides loopback. Repeatable."),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def read_scenario(
+    name: str, overrides: tuple[str, ...], seed: int | None, allow_targets: tuple[str, ...]
+) -> Scenario:
+    """Load a scenario or end with status 2 and one line per fault."""
+    try:
+        extra = () if seed is None else (f"seed={seed}",)
+        return load(find(name), overrides=(*overrides, *extra), allow_targets=allow_targets)
+    except ScenarioError as wrong:
+        for line in wrong.lines:
+            click.echo(line, err=True)
+        sys.exit(ExitStatus.USAGE)
+
+
+@main.command(epilog=EXIT_HELP)
+@click.argument("scenario")
+@scenario_options
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("runs"),
+    show_default=True,
+    help="Where run directories go.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1, max=64),
+    default=os.cpu_count() or 1,
+    show_default=True,
+    help="Load worker processes.",
+)
+@click.option(
+    "--gates",
+    "gates_file",
+    type=click.Path(dir_okay=False, exists=True, path_type=Path),
+    help="A TOML file of [[gate]] tables, added to the scenario's.",
+)
+@click.option("--ui", is_flag=True, help="Serve Locust's web page on 127.0.0.1; the run is then not gated.")
+@click.option("--json", "as_json", is_flag=True, help="Print summary.json instead of text.")
+@click.option("--quiet", is_flag=True, help="Print the verdict only.")
+def run(
+    scenario: str,
+    overrides: tuple[str, ...],
+    seed: int | None,
+    allow_targets: tuple[str, ...],
+    out: Path,
+    workers: int,
+    gates_file: Path | None,
+    ui: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:  # fmt: skip
+    """Run SCENARIO: a name from `chatproof list`, or a path to a TOML file.
+
+    Starts the server, the fault proxy and the load, each a process; injects the faults;
+    heals; reads everything back; checks; reports. The run directory is runs/latest.
+    """
+    from .run import Options, run_scenario
+
+    chosen = read_scenario(scenario, overrides, seed, allow_targets)
+    options = Options(
+        out=out, workers=workers, gates_file=gates_file, ui=ui, as_json=as_json,
+        quiet=quiet or as_json, allow_targets=allow_targets,
+    )  # fmt: skip
+    try:
+        status = run_scenario(chosen, options, Console(stderr=as_json, highlight=False))
+    except ScenarioError as wrong:
+        for line in wrong.lines:
+            click.echo(line, err=True)
+        status = ExitStatus.USAGE
+    except Exception:
+        traceback.print_exc()
+        click.echo("chatproof: internal error; the lines above say where. Please report them.", err=True)
+        status = ExitStatus.INTERNAL
+    sys.exit(status)
+
+
+@main.command()
+@click.argument("scenario")
+@scenario_options
+def plan(scenario: str, overrides: tuple[str, ...], seed: int | None, allow_targets: tuple[str, ...]) -> None:
+    """Print what SCENARIO would do: predicted load and the faults, and send nothing."""
+    from .run import fault_table, make_fault_plan
+
+    chosen = read_scenario(scenario, overrides, seed, allow_targets)
+    click.echo(f"{chosen.name}: {chosen.why}\n")
+    click.echo(prediction_text(chosen.workload, chosen.seed))
+    click.echo()
+    click.echo(fault_table(make_fault_plan(chosen)))
+
+
+@main.command("list")
+def list_scenarios() -> None:
+    """List the scenarios that come with chatproof, each with the question it answers."""
+    for path in bundled_files():
+        click.echo(f"{path.stem:<18} {load(path).why}")
+
+
+@main.command()
+def doctor() -> None:
+    """Say whether this machine can run loads that can be believed, and what to mend."""
+    results = doctor_checks.examine()
+    for result in results:
+        click.echo(f"{'ok  ' if result.ok else 'LOOK'}  {result.what:<22} {result.found}")
+        if not result.ok:
+            click.echo(f"      {'':<22} → {result.remedy}")
+    sys.exit(ExitStatus.OK if all(result.ok or result.optional for result in results) else ExitStatus.USAGE)
+
+
+main.add_command(proxy)
+main.add_command(report)
+main.add_command(gate)

@@ -1,0 +1,76 @@
+"""What is known of a run before its first process: the inputs of a run directory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tomli_w
+from pydantic import BaseModel
+
+from chaos.plan import Plan
+from loadgen.workload import channel_name, client_channels, client_name, predict
+
+from .model import Scenario
+from .rundir import RunDirectory
+from .target import NODE
+
+
+def described(scenario: Scenario) -> dict[str, Any]:
+    """Manifest fields that follow from the scenario alone."""
+    workload = scenario.workload
+    return {
+        "why": scenario.why,
+        "seed": scenario.seed,
+        "via": "direct",
+        "phases": [],
+        "expect": scenario.expect.model_dump(),
+        "load": {
+            "clients": workload.clients,
+            "channels": workload.channels,
+            "workers": 0,
+            "driver": "chatd",
+            "predicted": predict(workload, scenario.seed)._asdict(),
+        },
+    }
+
+
+def write_inputs(scenario: Scenario, plan: Plan, rundir: RunDirectory) -> None:
+    """plan.json, config/scenario.toml and names.json (its epochs are added when sealing)."""
+    workload = scenario.workload
+    (rundir.path / "plan.json").write_bytes(plan.to_bytes())
+    (rundir.path / "config/scenario.toml").write_text(resolved_toml(scenario), encoding="utf-8")
+    subscriptions = client_channels(workload, scenario.seed)
+    clients = range(1, workload.clients + 1)
+    rundir.write_json(
+        "names.json",
+        {
+            "channels": [None, *map(channel_name, range(1, workload.channels + 1))],
+            "clients": [client_name(0), *map(client_name, clients)],
+            "nodes": [None, NODE],
+            "epochs": [None],
+            "subscriptions": {str(client): list(subscriptions[client]) for client in clients},
+        },
+    )
+
+
+def resolved_toml(scenario: Scenario) -> str:
+    """The scenario as it ran, overrides included, as a scenario file that can be run again."""
+    faults = scenario.faults
+    document: dict[str, Any] = {
+        "version": scenario.version,
+        "why": scenario.why,
+        "seed": scenario.seed,
+        "profile": scenario.profile,
+        "server": _set_fields(scenario.server),
+        "workload": _set_fields(scenario.workload),
+        "expect": scenario.expect.model_dump(),
+        "deadlines": scenario.deadlines.model_dump(),
+        "faults": faults.section.model_dump(),
+        "fault": [{**spec.common.model_dump(), **spec.params.model_dump()} for spec in faults.faults],
+        "gate": [_set_fields(gate) for gate in scenario.gates],
+    }
+    return tomli_w.dumps({key: value for key, value in document.items() if value != []})
+
+
+def _set_fields(model: BaseModel) -> dict[str, Any]:
+    return model.model_dump(mode="json", exclude_unset=True, exclude_none=True)

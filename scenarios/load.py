@@ -1,0 +1,109 @@
+"""Handle on the load: a Locust master and its workers, spoken to in JSON lines.
+
+The master answers on its standard output; a reader thread puts its events into a
+queue, so that the run's one loop can wait for "an event, or the next fault", whichever
+comes first.
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from chaos.process import ProcessSpec, Supervisor
+
+
+class LoadFailed(Exception):
+    """The load could not be started or ended by itself; the message says which process and why."""
+
+
+class Load:
+    """One master and ``workers`` workers, each a process of the supervisor."""
+
+    def __init__(self, supervisor: Supervisor, run_path: Path, *, workers: int, ui: bool) -> None:
+        self._supervisor, self._path, self._workers = supervisor, run_path, workers
+        self._events: queue.Queue[dict[str, Any]] = queue.Queue()
+        self.stats: dict[str, Any] = {}
+        self.ui_url: str | None = None
+        argv = [sys.executable, "-m", "loadgen.master", "--spec", str(run_path / "config/load.json")]
+        argv += ["--workers", str(workers), *(["--ui"] if ui else [])]
+        master = supervisor.start(
+            ProcessSpec(
+                name="master", argv=tuple(argv), log=run_path / "logs/master.log", role="harness",
+                stdin=True, stdout=True,
+            )
+        )  # fmt: skip
+        assert master.stdin is not None
+        assert master.stdout is not None
+        self._stdin: IO[bytes] = master.stdin
+        threading.Thread(target=self._read, args=(master.stdout.fileno(),), daemon=True).start()
+
+    def _read(self, stdout: int) -> None:
+        for line in open(stdout, "rb", closefd=False):
+            try:
+                event = json.loads(line)
+            except ValueError:
+                event = {"event": "noise", "text": line.decode(errors="replace").rstrip()}
+            self._events.put(event if isinstance(event, dict) else {"event": "noise", "text": str(event)})
+        self._events.put({"event": "closed"})
+
+    def connect_workers(self, timeout_s: float = 30.0) -> None:
+        """Start the workers and wait until all of them hold the plan.
+
+        Raises:
+            LoadFailed: the master or a worker did not get that far.
+        """
+        listening = self.expect("listening", timeout_s)
+        self.ui_url = listening.get("ui")
+        for index in range(1, self._workers + 1):
+            argv = [sys.executable, "-m", "loadgen.worker", "--master-host", "127.0.0.1"]
+            argv += ["--master-port", str(listening["port"]), "--index", str(index)]
+            log = self._path / f"logs/worker-{index}.log"
+            spec = ProcessSpec(name=f"worker-{index}", argv=tuple(argv), log=log, role="harness")
+            self._supervisor.start(spec)
+        self.expect("ready", timeout_s)
+
+    def send(self, command: str, **fields: Any) -> None:
+        """Give the master a command; one that is gone is noticed by its closed output instead."""
+        try:
+            self._stdin.write(json.dumps({"cmd": command, **fields}).encode() + b"\n")
+            self._stdin.flush()
+        except (BrokenPipeError, ValueError):
+            return
+
+    def poll(self, timeout_s: float) -> Iterator[Mapping[str, Any]]:
+        """Events that are there, waiting up to ``timeout_s`` for the first; keeps ``stats`` current."""
+        wait_s = max(0.0, timeout_s)
+        while True:
+            try:
+                event = self._events.get(timeout=wait_s) if wait_s else self._events.get_nowait()
+            except queue.Empty:
+                return
+            wait_s = 0.0
+            if event["event"] == "stats":
+                self.stats = event
+            yield event
+
+    def expect(self, name: str, timeout_s: float) -> Mapping[str, Any]:
+        """Wait for one event.
+
+        Raises:
+            LoadFailed: it did not come in time, or the master ended.
+        """
+        deadline = time.monotonic() + timeout_s
+        while (left_s := deadline - time.monotonic()) > 0:
+            for event in self.poll(left_s):
+                if event["event"] == name:
+                    return event
+                if event["event"] in ("closed", "worker_lost"):
+                    why = event.get("why", "it ended")
+                    raise LoadFailed(
+                        f"the load did not get to {name!r}: {why}; see logs/ in the run directory"
+                    )
+        raise LoadFailed(f"the load did not get to {name!r} within {timeout_s:g} s; see logs/master.log")

@@ -1,0 +1,307 @@
+"""A scenario: server + workload + faults + gates, and what the run promises to exercise.
+
+One TOML file. Each package reads its own section (chatd ``[server]``, loadgen
+``[workload]``, chaos ``[faults]`` and ``[[fault]]``, reports ``[[gate]]``), so a new fault
+kind or gate never edits this module. A file is read whole: every fault in it is
+reported, one line each, naming key, value and rule.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import socket
+import tomllib
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+import chatd.config
+from chaos.plan import FaultsError, FaultSpecs, parse_faults
+from loadgen.workload import Workload, is_loopback
+from reports.gates import Gate, GatesError, parse_gates
+
+BUNDLED = Path(__file__).parent
+Profile = Literal["at-most-once", "at-least-once", "effectively-once"]
+
+
+class ScenarioError(Exception):
+    """The scenario cannot be run. ``lines``: one sentence for each thing that is wrong with it."""
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        super().__init__("\n".join(lines))
+        self.lines = list(lines)
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
+
+
+class Server(chatd.config.Config):
+    """``[server]``: chatd's own configuration, and where it runs. Port 0 takes a free one.
+
+    With ``url`` the run talks to a server that it did not start: no process faults then.
+    """
+
+    port: int = Field(default=0, ge=0, le=65535)
+    url: str = ""
+
+    @field_validator("url")
+    @classmethod
+    def _is_websocket(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if url and (parts.scheme != "ws" or not parts.hostname or parts.query or parts.fragment):
+            raise ValueError("must be ws://HOST[:PORT][/PATH]; TLS targets are not supported yet")
+        return url
+
+
+class Expect(_Section):
+    """``[expect]``: what the run must have exercised to prove anything, else the verdict is unknown."""
+
+    resumes: bool = False  # some subscription must have been resumed
+    unexercised: float = Field(default=0.0, ge=0, le=1)  # share of channels that may stay silent
+    info_share: float = Field(default=0.2, ge=0, le=1)  # share of publishes whose outcome may stay unknown
+
+
+class Deadlines(_Section):
+    """``[deadlines]``: every T that the checker uses."""
+
+    settle_s: float = Field(default=20.0, gt=0)  # after healing, until all clients are back
+    drain_cap_s: float = Field(default=20.0, gt=0)  # after the sentinels, until all clients have them
+    drain_quiet_s: float = Field(default=3.0, gt=0)  # without any progress: the drain ends before its cap
+    ack_s: float = Field(default=5.0, gt=0)  # a publish on a live connection is answered by then
+
+
+class Scenario(_Section):
+    """A whole scenario, validated. ``faults`` are the parsed fault instances, not yet planned."""
+
+    name: str
+    version: Literal[1]
+    why: str = Field(min_length=10, max_length=200)
+    seed: int = Field(default=1, ge=0, lt=2**63)
+    profile: Profile = "effectively-once"
+    server: Server
+    workload: Workload
+    faults: FaultSpecs
+    gates: tuple[Gate, ...] = ()
+    expect: Expect = Expect()
+    deadlines: Deadlines = Deadlines()
+
+    @property
+    def duration_s(self) -> float:
+        return self.workload.duration_s
+
+
+def find(name: str) -> Path:
+    """The file of a scenario: a path to a TOML file, or the name of one that comes with chatproof.
+
+    Raises:
+        ScenarioError: there is none; names the bundled ones.
+    """
+    path = Path(name)
+    if path.suffix == ".toml":
+        if path.is_file():
+            return path
+        raise ScenarioError([f"{name}: there is no such file"])
+    bundled = BUNDLED / f"{name}.toml"
+    if bundled.is_file() and path.name == name:
+        return bundled
+    names = [file.stem for file in bundled_files()]
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"those that come with chatproof: {', '.join(names)}"
+    raise ScenarioError([f"{name!r} is no scenario: {hint} (an own one is a path that ends in .toml)"])
+
+
+def bundled_files() -> list[Path]:
+    """Every scenario that comes with chatproof, by name."""
+    return sorted(BUNDLED.glob("*.toml"))
+
+
+def load(path: Path, *, overrides: Sequence[str] = (), allow_targets: Sequence[str] = ()) -> Scenario:
+    """Read a scenario and apply ``--set`` overrides.
+
+    Args:
+        overrides: each ``section.key=value``, the value as in TOML; a bare word is a string.
+        allow_targets: hosts besides loopback that may be loaded.
+    Raises:
+        ScenarioError: with everything that is wrong, in the file's order of sections.
+    """
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as bad:
+        raise ScenarioError([f"{path.name}: cannot be read: {bad}"]) from None
+    lines = [line for text in overrides for line in _override(data, text)]
+    if lines:
+        raise ScenarioError(lines)
+    return parse(data, name=path.stem, allow_targets=allow_targets)
+
+
+def parse(data: Mapping[str, Any], *, name: str, allow_targets: Sequence[str] = ()) -> Scenario:
+    """Validate the tables of a scenario; see ``load``."""
+    tables = dict(data)
+    lines: list[str] = []
+    server = _section(_with_hooks(tables.pop("server", {})), Server, "server", lines)
+    workload = _section(tables.pop("workload", {}), Workload, "workload", lines)
+    faults = _faults(tables.pop("faults", {}), tables.pop("fault", []), server, workload, lines)
+    gates = _gates(tables.pop("gate", []), workload, faults, lines)
+    if server:
+        lines += _target_faults(server, allow_targets)
+    reserved = [f"{key} is not a known key" for key in ("name", "gates") if tables.pop(key, None) is not None]
+    fields = {"server": server, "workload": workload, "faults": faults, "gates": gates}
+    try:
+        scenario = Scenario.model_validate({**tables, **fields, "name": name})
+    except ValidationError as bad:
+        lines = explain(bad, Scenario, skip={key for key, value in fields.items() if value is None}) + lines
+        scenario = None
+    if lines or reserved or scenario is None:
+        raise ScenarioError([f"{name}: {line}" for line in (*reserved, *lines)])
+    return scenario
+
+
+def _with_hooks(server: Any) -> Any:
+    """A run on loopback may ask for a mutant without saying test_hooks as well."""
+    if isinstance(server, Mapping) and server.get("mutant"):
+        return {"test_hooks": True, **server}
+    return server
+
+
+M = typing.TypeVar("M", bound=BaseModel)
+
+
+def _section(table: Any, model: type[M], key: str, lines: list[str]) -> M | None:
+    try:
+        return model.model_validate(table)
+    except ValidationError as bad:
+        lines += explain(bad, model, prefix=key)
+        return None
+
+
+def _faults(
+    section: Any, tables: Any, server: Server | None, workload: Workload | None, lines: list[str]
+) -> FaultSpecs | None:
+    if not isinstance(section, Mapping):
+        lines.append(f"faults is {section!r}: must be a table, [faults]")
+        return None
+    if not isinstance(tables, list) or not all(isinstance(table, Mapping) for table in tables):
+        lines.append("fault is not a list of tables: write each as [[fault]]")
+        return None
+    try:
+        return parse_faults(
+            section,
+            tables,
+            run_s=workload.duration_s if workload else math.inf,
+            processes=() if server and server.url else ("chatd-1",),
+        )
+    except FaultsError as wrong:
+        lines += wrong.problems
+        return None
+
+
+def _gates(
+    tables: Any, workload: Workload | None, faults: FaultSpecs | None, lines: list[str]
+) -> tuple[Gate, ...] | None:
+    try:
+        gates = parse_gates({"gate": tables}, source="gate")
+    except GatesError as wrong:
+        lines += wrong.faults
+        return None
+    if workload:
+        phases = ["all", *(phase.name for phase in workload.phase)]
+        lines += [
+            f"gate {gate.id!r}: phase is {gate.phase!r}: must be one of {', '.join(phases)}"
+            for gate in gates
+            if gate.phase not in phases
+        ]
+    if faults:
+        ids = ["none", *(spec.common.id for spec in faults.faults)]
+        lines += [
+            f"gate {gate.id!r}: where.fault is {gate.where.fault!r}: must be one of {', '.join(ids)}"
+            for gate in gates
+            if gate.where.fault is not None and gate.where.fault not in ids
+        ]
+    return gates
+
+
+def explain(
+    bad: ValidationError, model: type[BaseModel], *, prefix: str = "", skip: typing.Container[str] = ()
+) -> list[str]:
+    """One sentence for each fault of a section: key, value, rule, and a near name for an unknown key."""
+    lines = []
+    for error in bad.errors(include_url=False):
+        loc = tuple(part for part in error["loc"] if not (isinstance(part, str) and "[" in part))
+        if loc and loc[0] in skip:
+            continue
+        key = ".".join(str(part) for part in ((prefix, *loc) if prefix else loc)) or "the scenario"
+        if error["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(str(loc[-1]), _fields_at(model, loc[:-1]), n=1, cutoff=0.5)
+            lines.append(f"{key} is not a known key" + (f": did you mean {near[0]!r}?" if near else ""))
+        elif error["type"] == "missing":
+            lines.append(f"{key} is missing: it has no default")
+        else:
+            rule = error["msg"].removeprefix("Value error, ")
+            lines.append(f"{key} is {error['input']!r}: {rule[:1].lower()}{rule[1:]}")
+    return lines
+
+
+def _fields_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
+    """Names of the keys that are legal at a place inside a section."""
+    for part in loc:
+        if isinstance(part, int):
+            continue
+        field = model.model_fields.get(part)
+        nested = [] if field is None else [field.annotation, *typing.get_args(field.annotation)]
+        inner = [kind for kind in nested if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        if not inner:
+            return []
+        model = inner[0]
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _override(data: dict[str, Any], text: str) -> list[str]:
+    """Apply one ``--set``; returns what is wrong with it."""
+    path, equals, raw = text.partition("=")
+    keys = [key.strip() for key in path.split(".")]
+    if not equals or not all(keys):
+        return [f"--set {text!r}: must be section.key=value, as in --set server.retain_n=1000"]
+    try:
+        value = tomllib.loads(f"value = {raw}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = raw.strip()
+    table: Any = data
+    for key in keys[:-1]:
+        table = table.setdefault(key, {}) if isinstance(table, dict) else None
+        if isinstance(table, list):
+            return [f"--set {text!r}: {key!r} is a list; edit a copy of the scenario instead"]
+    if not isinstance(table, dict):
+        return [f"--set {text!r}: {'.'.join(keys[:-1])!r} is a value, not a section"]
+    table[keys[-1]] = value
+    return []
+
+
+def _target_faults(server: Server, allow_targets: Sequence[str]) -> list[str]:
+    lines = []
+    host = urlsplit(server.url).hostname if server.url else server.host
+    if host and not is_loopback(host) and host not in allow_targets:
+        key = "server.url" if server.url else "server.host"
+        lines.append(
+            f"{key} is {(server.url or server.host)!r}: load goes to loopback only, "
+            f"unless you own the host and say --allow-target {host}"
+        )
+    if server.port and not server.url and is_loopback(server.host) and not _is_free(server.host, server.port):
+        lines.append(f"server.port is {server.port}: the port is in use; take another, or 0 for a free one")
+    return lines
+
+
+def _is_free(host: str, port: int) -> bool:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True

@@ -1,0 +1,148 @@
+"""One run, from a scenario to a verdict.
+
+The order is the whole idea: start the target, the proxy and the load; walk the plan;
+heal; settle; sentinels; drain; final reads; seal; check; report. Whatever happens
+(Ctrl-C, an exception, a child that dies), faults are reverted, records are closed and
+children end; what was recorded by then is still judged.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import signal
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+import click
+from rich.console import Console
+
+from chaos.plan import Plan, make_plan
+from loadgen.cli import prediction_text
+from reports.pipeline import report_run
+from reports.render import text as summary_text
+
+from .live import Progress
+from .model import Scenario
+from .rundir import RunDirectory
+from .stage import Stage
+from .target import StageFailed
+
+INTERRUPTED = 130
+
+
+class Interrupted(Exception):
+    """SIGINT or SIGTERM: leave by the ordinary way out."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How to run, as opposed to what."""
+
+    out: Path = Path("runs")
+    workers: int = 2
+    gates_file: Path | None = None
+    ui: bool = False
+    as_json: bool = False
+    quiet: bool = False
+    allow_targets: tuple[str, ...] = ()
+
+
+def run_scenario(scenario: Scenario, options: Options, console: Console) -> int:
+    """Run a scenario and return the exit status (ARCHITECTURE.md § Words for outcomes)."""
+    allow_many_sockets()
+    plan = make_fault_plan(scenario)
+    say: Callable[[str], None] = (lambda _: None) if options.quiet else console.print
+    say(f"{scenario.name} (seed {scenario.seed}): {scenario.why}\n")
+    say(prediction_text(scenario.workload, scenario.seed) + "\n")
+    options.out.mkdir(parents=True, exist_ok=True)
+    rundir = RunDirectory(options.out, scenario.name)
+    interrupted = False
+    with catch_signals() as signals:
+        try:
+            perform(scenario, plan, options, rundir, console)
+        except StageFailed as failed:
+            rundir.problem(str(failed), void=True)
+        except Interrupted:
+            interrupted = True
+            rundir.problem("interrupted before its end", void=True)
+            say("Interrupted: faults are reverted and every process has ended; judging what was recorded.")
+        finally:
+            rundir.finish("aborted" if rundir.manifest.get("phase_reached") != "end" else "complete")
+        signals.restore()  # a second Ctrl-C may end the report
+        outcome = report_run(rundir.path, gates_file=options.gates_file)
+    if options.as_json:
+        click.echo(json.dumps(outcome.summary, indent=1, ensure_ascii=False))
+    else:
+        console.print(summary_text(outcome), markup=False, soft_wrap=True)
+    return INTERRUPTED if interrupted else outcome.exit
+
+
+def perform(scenario: Scenario, plan: Plan, options: Options, rundir: RunDirectory, console: Console) -> None:
+    """Everything of a run that has processes in it; returns when all of them have ended."""
+    with ExitStack() as stack:
+        progress = stack.enter_context(Progress(console, total_s=scenario.duration_s, quiet=options.quiet))
+        stage = Stage(scenario, plan, rundir, progress, stack)
+        stage.start_target()
+        stage.start_proxy()
+        stage.start_load(workers=options.workers, ui=options.ui, allow_targets=options.allow_targets)
+        stage.walk_plan()
+        stage.heal_and_settle()
+        stage.drain()
+        stage.read_back()
+        stage.reached("end")
+
+
+class catch_signals:
+    """SIGINT and SIGTERM raise ``Interrupted`` once; until ``restore``, further ones are ignored."""
+
+    def __enter__(self) -> catch_signals:
+        self._before = {
+            number: signal.signal(number, self._raise) for number in (signal.SIGINT, signal.SIGTERM)
+        }
+        return self
+
+    def _raise(self, number: int, frame: FrameType | None) -> None:
+        for each in self._before:
+            signal.signal(each, signal.SIG_IGN)
+        raise Interrupted
+
+    def restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def __exit__(self, *exc: object) -> None:
+        self.restore()
+
+
+def make_fault_plan(scenario: Scenario) -> Plan:
+    """The faults of a scenario, with times and targets fixed by its seed."""
+    return make_plan(
+        scenario.faults,
+        seed=scenario.seed,
+        clients=scenario.workload.clients,
+        phases=scenario.workload.phase,
+    )
+
+
+def fault_table(plan: Plan) -> str:
+    """The plan as text, one line a fault."""
+    if not plan.faults:
+        return "No faults."
+    rows = [f"{'fault':<18}{'kind':<12}{'target':<10}{'from':>8}{'until':>9}  clients"]
+    for fault in plan.faults:
+        start_s, end_s = fault.at_ns / 1e9, (fault.at_ns + fault.duration_ns) / 1e9
+        clients = f"{len(fault.ordinals):,}" if fault.ordinals else "all"
+        rows.append(
+            f"{fault.id:<18}{fault.kind:<12}{fault.target:<10}{start_s:>6.1f} s{end_s:>7.1f} s  {clients}"
+        )
+    return "\n".join(rows)
+
+
+def allow_many_sockets() -> None:
+    """Raise the soft limit of open files to the hard one; children inherit it."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

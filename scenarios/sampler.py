@@ -1,0 +1,104 @@
+"""1-second samples of the target, the host and our own processes, while a run goes on.
+
+A thread of its own: a paused or dead server delays a sample, never the nemesis.
+"""
+
+from __future__ import annotations
+
+import http.client
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import polars as pl
+import psutil
+
+PERIOD_S = 1.0
+Row = dict[str, float | int | str]
+
+
+class Sampler:
+    """Collects rows until stopped, then writes ``metrics/*.parquet``.
+
+    Args:
+        pids: gives the processes of the run by name, whenever asked.
+        metrics: host and port of the target's ``/metrics``, or None.
+    """
+
+    def __init__(self, pids: Callable[[], Mapping[str, int]], metrics: tuple[str, int] | None) -> None:
+        self._pids, self._metrics = pids, metrics
+        self._stop = threading.Event()
+        self._rows: dict[str, list[Row]] = {"chatd": [], "host": [], "processes": []}
+        self._known: dict[int, psutil.Process] = {}
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def stop(self, folder: Path) -> None:
+        """End sampling and write one Parquet file per table that has rows. Safe to call twice."""
+        self._stop.set()
+        self._thread.join(timeout=5)
+        for name, rows in self._rows.items():
+            if rows:
+                frame = pl.DataFrame(rows, infer_schema_length=None)
+                frame.write_parquet(folder / f"{name}.parquet", compression="zstd")
+
+    def _run(self) -> None:
+        psutil.cpu_percent()
+        while not self._stop.wait(PERIOD_S):
+            now_ns = time.monotonic_ns()
+            self._rows["host"].append(self._host(now_ns))
+            self._rows["processes"] += self._processes(now_ns)
+            if self._metrics:
+                row = scrape(*self._metrics)
+                if row:
+                    self._rows["chatd"].append({"t": now_ns, **row})
+
+    def _host(self, now_ns: int) -> Row:
+        memory, net = psutil.virtual_memory(), psutil.net_io_counters(pernic=True).get("lo")
+        return {
+            "t": now_ns,
+            "cpu": psutil.cpu_percent() / 100,
+            "memory_used_bytes": memory.total - memory.available,
+            "loopback_bytes": net.bytes_sent if net else 0,
+        }
+
+    def _processes(self, now_ns: int) -> list[Row]:
+        rows: list[Row] = []
+        for name, pid in self._pids().items():
+            try:
+                process = self._known.setdefault(pid, psutil.Process(pid))
+                with process.oneshot():
+                    cpu, rss = process.cpu_percent() / 100, process.memory_info().rss
+                    rows.append({"t": now_ns, "process": name, "pid": pid, "cpu": cpu, "rss_bytes": rss})
+            except psutil.Error:
+                self._known.pop(pid, None)
+        return rows
+
+
+def scrape(host: str, port: int, *, timeout_s: float = 0.5) -> Row:
+    """Read a Prometheus text page: unlabelled samples by name; empty when nobody answers."""
+    try:
+        connection = http.client.HTTPConnection(host, port, timeout=timeout_s)
+        try:
+            connection.request("GET", "/metrics")
+            response = connection.getresponse()
+            text = response.read(1 << 20).decode() if response.status == 200 else ""
+        finally:
+            connection.close()
+    except (OSError, http.client.HTTPException, UnicodeDecodeError):
+        return {}
+    return parse_metrics(text)
+
+
+def parse_metrics(text: str) -> Row:
+    """Unlabelled samples of a Prometheus text page as {name: value}."""
+    row: Row = {}
+    for line in text.splitlines():
+        name, _, value = line.partition(" ")
+        if name and not name.startswith("#") and "{" not in name:
+            try:
+                row[name] = float(value.split()[0])
+            except (ValueError, IndexError):
+                continue
+    return row

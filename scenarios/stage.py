@@ -1,0 +1,309 @@
+"""The processes of a run and the steps it goes through, each step a method.
+
+Everything that must be undone is pushed on the run's exit stack as soon as it is done, so
+that leaving, by whatever way, heals first, then ends the load (its records are closed),
+then every other process.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+from urllib.parse import urlsplit
+
+from chaos.engines import ENGINES
+from chaos.engines.base import EngineError
+from chaos.journal import Journal
+from chaos.nemesis import Nemesis
+from chaos.plan import PROXIES, Plan
+from chaos.process import Supervisor
+from loadgen.drivers.base import Position
+from loadgen.workload import LoadSpec
+from reports.history import Mark
+
+from .control import Control, ControlFailed
+from .describe import described, write_inputs
+from .live import Progress
+from .load import Load, LoadFailed
+from .model import Scenario
+from .rundir import RunDirectory
+from .sampler import Sampler
+from .target import StageFailed, start_chatd
+
+START_S = 15.0  # for each process to be ready
+LEAD_S = 0.7  # between the order to start and t0, so that every worker is ready for it
+TICK_S = 0.1
+GRACE_S = 5.0  # for a process to end by itself
+STOP_S = 15.0  # for the load to close its records
+READ_S = 60.0  # for one reading of all channels
+FINAL_READS = 2
+
+
+class Stage:
+    """One run's processes. Methods are called in the order of their definition."""
+
+    def __init__(
+        self, scenario: Scenario, plan: Plan, rundir: RunDirectory, progress: Progress, stack: ExitStack
+    ) -> None:
+        self._scenario, self._plan, self._rundir = scenario, plan, rundir
+        self._progress, self._stack = progress, stack
+        self._nonce = secrets.randbits(63)
+        self._channels = range(1, scenario.workload.channels + 1)
+        self._journal = Journal(rundir.path / "faults.jsonl")
+        stack.callback(self._journal.close)
+        self._supervisor = Supervisor(self._journal)
+        stack.callback(self._supervisor.end_all, grace_s=GRACE_S)
+        self._phase, self._t0_ns = "set-up", 0
+        self._nemesis: Nemesis | None = None
+        rundir.update(nonce=self._nonce, phase_reached="set-up", **described(scenario))
+        write_inputs(scenario, plan, rundir)
+
+    # -- before the load ---------------------------------------------------------------------------------
+
+    def start_target(self) -> None:
+        """Start chatd, or take the one that the scenario names, and learn its contract."""
+        server = self._scenario.server
+        if server.url:
+            self._target_url = server.url
+        else:
+            port = start_chatd(server, self._supervisor, self._rundir)
+            self._target_url = f"ws://127.0.0.1:{port}"
+        parts = urlsplit(self._target_url)
+        self._upstream = f"{parts.hostname}:{parts.port or 80}"
+        metrics = None if server.url else ("127.0.0.1", parts.port or 80)
+        sampler = Sampler(self._supervisor.pids, metrics)
+        self._stack.callback(sampler.stop, self._rundir.path / "metrics")
+        self._control = Control(
+            self._rundir.path / "events",
+            url=self._target_url,
+            driver="chatd",
+            nonce=self._nonce,
+            channels=self._channels,
+            body_bytes=self._scenario.workload.body_bytes,
+        )
+        self._stack.callback(self._control.close)
+        try:
+            welcome = self._control.contract(time.monotonic() + START_S)
+        except ControlFailed as failed:
+            raise StageFailed(str(failed)) from None
+        self._publish_contract(dict(welcome.contract), welcome.ping_s, welcome.pong_s)
+        self._progress.step(f"target    {self._target_url}  durability: {welcome.contract['durability']}")
+
+    def start_proxy(self) -> None:
+        """Start the fault engine when the plan touches the wire; else clients dial the target itself."""
+        self._targets, self._engine = [self._target_url], None
+        if self._plan.needs():
+            section = self._scenario.faults.section
+            engine = ENGINES[section.engine_name](toxiproxy=section.toxiproxy)
+            self._stack.callback(engine.close)
+            try:
+                engine.start(
+                    self._supervisor, log_dir=self._rundir.path / "logs", run_id=self._rundir.run_id[-6:]
+                )
+                listening = engine.create(PROXIES, upstream=self._upstream)
+            except EngineError as failed:
+                raise StageFailed(f"the fault engine: {failed}") from None
+            path = urlsplit(self._target_url).path
+            self._targets = [f"ws://{listening[name]}{path}" for name in PROXIES]
+            self._engine = engine
+        via = f"proxy ({self._engine.describe()})" if self._engine else "direct"
+        self._rundir.update(via=via)
+        if self._engine:
+            self._rundir.manifest["versions"][self._engine.name] = self._engine.version
+        self._progress.step(f"wire      {via}")
+
+    def start_load(self, *, workers: int, ui: bool, allow_targets: tuple[str, ...]) -> None:
+        """Start the Locust master and the workers; nothing is sent yet."""
+        spec = LoadSpec(
+            run_dir=self._rundir.path,
+            nonce=self._nonce,
+            seed=self._scenario.seed,
+            targets=tuple(self._targets),
+            allow_targets=allow_targets,
+            workload=self._scenario.workload,
+        )
+        self._rundir.write_json("config/load.json", spec.model_dump(mode="json"))
+        self._rundir.update(workers=list(range(1, workers + 1)), interactive=ui)
+        self._rundir.manifest["load"]["workers"] = workers
+        self._load = Load(self._supervisor, self._rundir.path, workers=workers, ui=ui)
+        self._stack.callback(self._stop_load)
+        try:
+            self._load.connect_workers(START_S * 2)
+        except LoadFailed as failed:
+            raise StageFailed(str(failed)) from None
+        page = f"  web page: {self._load.ui_url}" if self._load.ui_url else ""
+        self._progress.step(
+            f"load      {workers} workers, {self._scenario.workload.clients:,} clients{page}\n"
+        )
+
+    # -- under load ----------------------------------------------------------------------------------------
+
+    def walk_plan(self) -> None:
+        """Open the gate at t0 and go through the phases, injecting what the plan says."""
+        self._t0_ns = time.monotonic_ns() + round(LEAD_S * 1e9)
+        phases = self._phases()
+        self._rundir.update(t0_ns=self._t0_ns, phases=phases)
+        self._journal.planned(self._plan.faults, self._t0_ns)
+        self._nemesis = Nemesis(
+            self._plan,
+            t0_ns=self._t0_ns,
+            engine=self._engine,
+            supervisor=self._supervisor,
+            journal=self._journal,
+        )
+        self._stack.callback(self._heal)
+        self._load.send("start", t0_ns=self._t0_ns)
+        for index, phase in enumerate(phases):
+            self._control_mark_at(phase["start_ns"], index)
+            self._phase = phase["name"]
+            self._until(lambda: False, deadline_ns=phase["end_ns"])
+
+    def heal_and_settle(self) -> None:
+        """Revert every fault; wait until all clients are back and all publishes answered."""
+        self._heal()
+        self._control.mark(Mark.HEAL)
+        self.reached("settle")
+        clients = self._scenario.workload.clients
+
+        def settled() -> bool:
+            stats = self._load.stats
+            left = stats.get("scheduled_left", 1) + stats.get("unacked", 1)
+            return bool(stats.get("t_ns", 0) > healed_ns and stats.get("live", 0) == clients and left == 0)
+
+        healed_ns = time.monotonic_ns()
+        if not self._until(settled, deadline_ns=healed_ns + _ns(self._scenario.deadlines.settle_s)):
+            stats = self._load.stats
+            text = f"not settled after {self._scenario.deadlines.settle_s:g} s: " + ", ".join(
+                (
+                    f"{stats.get('live', 0)} of {clients} clients live",
+                    f"{stats.get('unacked', 0)} publishes unanswered",
+                )
+            )
+            self._rundir.problem(text, void=False)
+
+    def drain(self) -> None:
+        """Publish a sentinel on each channel and wait until every open subscription has it."""
+        self.reached("drain")
+        self._control.mark(Mark.DRAIN)
+        deadlines = self._scenario.deadlines
+        try:
+            sentinels = self._control.publish_sentinels(time.monotonic() + deadlines.settle_s)
+        except ControlFailed as failed:
+            self._rundir.problem(str(failed), void=False)
+            return
+        self._load.send("drain", sentinels={str(channel): place for channel, place in sentinels.items()})
+        if not self._wait_for_sentinels(sentinels):
+            self._control.mark(Mark.FORCED_RECONNECT)
+            self._load.send("reconnect_behind")
+            self._wait_for_sentinels(sentinels)
+
+    def read_back(self) -> None:
+        """Read every channel directly, twice, and end the load."""
+        self.reached("final reads")
+        self._control.mark(Mark.FINAL_READS)
+        for _ in range(FINAL_READS):
+            try:
+                self._control.read_all(time.monotonic() + READ_S)
+            except ControlFailed as failed:
+                self._rundir.problem(str(failed), void=False)
+        self._control.mark(Mark.END)
+        self._stop_load()
+
+    def reached(self, phase: str) -> None:
+        """Note how far the run has come."""
+        self._phase = phase
+        self._rundir.update(phase_reached=phase)
+
+    # -- parts -----------------------------------------------------------------------------------------------
+
+    def _wait_for_sentinels(self, sentinels: dict[int, Position]) -> bool:
+        """Whether every open subscription got its sentinel. Ends early only when nothing moves any more."""
+        deadlines = self._scenario.deadlines
+        asked_ns = progress_ns = time.monotonic_ns()
+        best: tuple[int, int] | None = None
+
+        def done() -> bool:
+            nonlocal best, progress_ns
+            stats = self._load.stats
+            if stats.get("t_ns", 0) <= asked_ns or stats.get("behind") is None:
+                return False
+            state = (-stats["behind"], stats.get("received", 0))
+            if best is None or state > best:
+                best, progress_ns = state, time.monotonic_ns()
+            quiet = time.monotonic_ns() - progress_ns > _ns(deadlines.drain_quiet_s)
+            return stats["behind"] == 0 or quiet
+
+        self._until(done, deadline_ns=asked_ns + _ns(deadlines.drain_cap_s))
+        return bool(self._load.stats.get("behind") == 0)
+
+    def _until(self, done: Callable[[], bool], *, deadline_ns: int) -> bool:
+        """The run's one loop: faults that are due, events of the load, exits of children, progress."""
+        while (now_ns := time.monotonic_ns()) < deadline_ns:
+            due_ns = deadline_ns
+            if self._nemesis and not self._nemesis.done:
+                self._nemesis.step(now_ns)
+                due_ns = min(due_ns, self._nemesis.next_due_ns or due_ns)
+            wait_s = min(TICK_S, max(0.0, (due_ns - time.monotonic_ns()) / 1e9))
+            for event in self._load.poll(wait_s):
+                if event["event"] in ("worker_lost", "closed"):
+                    raise StageFailed(f"the load broke off: {event.get('why', 'its master ended')}")
+            for gone in self._supervisor.poll():
+                if not gone.planned and gone.role == "harness":
+                    raise StageFailed(
+                        f"{gone.process} ended by itself ({gone.signal or gone.code}); see logs/"
+                    )
+            self._progress.figures(
+                self._load.stats,
+                phase=self._phase,
+                elapsed_s=max(0.0, (time.monotonic_ns() - self._t0_ns) / 1e9),
+                faults=tuple(self._nemesis.active(now_ns)) if self._nemesis else (),
+            )
+            if done():
+                return True
+        return done()
+
+    def _control_mark_at(self, start_ns: int, index: int) -> None:
+        if index == 0:
+            self._until(lambda: False, deadline_ns=start_ns)
+        self._control.mark(Mark.PHASE, pub_seq=index)
+
+    def _heal(self) -> None:
+        if self._nemesis is None:
+            return
+        for failed in self._nemesis.heal(time.monotonic_ns()):
+            self._rundir.problem(f"a fault could not be reverted: {failed}", void=True)
+
+    def _stop_load(self) -> None:
+        """End the load so that its records are closed; safe to call twice."""
+        load, self._load_stopped = self._load, getattr(self, "_load_stopped", False)
+        if self._load_stopped:
+            return
+        self._load_stopped = True
+        for name in self._supervisor.pids():
+            if name == "master" or name.startswith("worker-"):
+                self._supervisor.expect_exit(name)
+        load.send("stop")
+        try:
+            load.expect("stopped", STOP_S)
+        except LoadFailed as failed:
+            self._rundir.problem(f"records may be missing: {failed}", void=True)
+
+    def _phases(self) -> list[dict[str, Any]]:
+        rows, start_ns = [], self._t0_ns
+        for phase in self._scenario.workload.phase:
+            end_ns = start_ns + _ns(phase.duration_s)
+            rows.append({"name": phase.name, "start_ns": start_ns, "end_ns": end_ns, "warmup": phase.warmup})
+            start_ns = end_ns
+        return rows
+
+    def _publish_contract(self, promised: dict[str, Any], ping_s: float, pong_s: float) -> None:
+        deadlines = self._scenario.deadlines.model_dump()
+        contract = {**promised, "profile": self._scenario.profile, "ping_s": ping_s, "pong_s": pong_s}
+        self._rundir.update(contract={**contract, "deadlines": deadlines})
+
+
+def _ns(seconds: float) -> int:
+    return round(seconds * 1e9)

@@ -1,0 +1,65 @@
+"""The server under test: chatd as a process of the run, ready before anyone dials it."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import sys
+import time
+
+from chaos.process import ProcessSpec, Supervisor, log_tail
+
+from .model import Server
+from .rundir import RunDirectory
+
+TARGET = "chatd-1"
+NODE = "n1"
+START_S = 15.0
+ASK_AGAIN_S = 0.02
+
+
+class StageFailed(Exception):
+    """The harness could not do its part; the run is void. The message says which part and why."""
+
+
+def start_chatd(server: Server, supervisor: Supervisor, rundir: RunDirectory) -> int:
+    """Start chatd with the scenario's configuration and wait until it is ready; its port.
+
+    Raises:
+        StageFailed: it ended at once, or was not ready in time; with the end of its log.
+    """
+    port = server.port or free_port()
+    config = server.model_dump(mode="json", exclude={"url"})
+    config |= {"port": port, "node": NODE, "data": str(rundir.path / "data" / TARGET)}
+    path = rundir.write_json(f"config/{TARGET}.json", config)
+    log = rundir.path / f"logs/{TARGET}.log"
+    argv = (sys.executable, "-m", "chatd", "--config", str(path))
+    process = supervisor.start(ProcessSpec(name=TARGET, argv=argv, log=log, role="target"))
+    deadline_s = time.monotonic() + START_S
+    while not answers(port, "/readyz"):
+        if not supervisor.running(TARGET):
+            raise StageFailed(f"chatd ended at its start{log_tail(process)}")
+        if time.monotonic() > deadline_s:
+            raise StageFailed(f"chatd was not ready within {START_S:g} s{log_tail(process)}")
+        time.sleep(ASK_AGAIN_S)
+    return port
+
+
+def free_port() -> int:
+    """A port that is free now; chatd keeps it across restarts, so it cannot be left to port 0."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def answers(port: int, path: str) -> bool:
+    """Whether a GET on this machine is answered with 200."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=1.0)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
