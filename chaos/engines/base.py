@@ -82,8 +82,15 @@ class Engine(Protocol):
     @property
     def version(self) -> str: ...
 
-    def start(self, supervisor: Supervisor, *, log_dir: Path, run_id: str) -> None:
-        """Start the engine, or find the one that runs already."""
+    def start(self, supervisor: Supervisor, *, log_dir: Path, run_id: str, seed: int = 0) -> None:
+        """Start the engine, or find the one that runs already.
+
+        Args:
+            run_id: makes the names of this run's proxies unique.
+            seed: of random draws while the run lasts; a real Toxiproxy cannot take one.
+        Raises:
+            EngineError: it cannot be started or found, or does not answer.
+        """
 
     def create(self, names: tuple[str, ...], *, upstream: str) -> dict[str, str]:
         """Make a proxy for each name, all to ``upstream`` ("host:port"); where each listens ("host:port")."""

@@ -170,13 +170,13 @@ class ApiEngine(ABC):
         self._mine: dict[str, str] = {}  # the run's name of a proxy -> the server's
         self.abilities = self.claims
 
-    def start(self, supervisor: Supervisor, *, log_dir: Path, run_id: str) -> None:
-        self._client = self._reach(supervisor, log_dir)
+    def start(self, supervisor: Supervisor, *, log_dir: Path, run_id: str, seed: int = 0) -> None:
+        self._client = self._reach(supervisor, log_dir, seed)
         self._version = self._client.version()
         self._prefix = f"chatproof-{run_id}-"
 
     @abstractmethod
-    def _reach(self, supervisor: Supervisor, log_dir: Path) -> Client:
+    def _reach(self, supervisor: Supervisor, log_dir: Path, seed: int) -> Client:
         """A client of a server that answers."""
 
     @property

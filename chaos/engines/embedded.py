@@ -24,10 +24,10 @@ class EmbeddedEngine(ApiEngine):
             return [f"{value}: only engine toxiproxy uses it; set faults.engine to toxiproxy"]
         return []
 
-    def _reach(self, supervisor: Supervisor, log_dir: Path) -> Client:
+    def _reach(self, supervisor: Supervisor, log_dir: Path, seed: int) -> Client:
         spec = ProcessSpec(
             name="proxy",
-            argv=(sys.executable, "-m", "chaos.proxy", "--port", "0"),
+            argv=(sys.executable, "-m", "chaos.proxy", "--port", "0", "--seed", str(seed)),
             log=log_dir / "proxy.log",
             role="harness",
             stdout=True,

@@ -52,7 +52,7 @@ class ToxiproxyEngine(ApiEngine):
             ]
         return []
 
-    def _reach(self, supervisor: Supervisor, log_dir: Path) -> Client:
+    def _reach(self, supervisor: Supervisor, log_dir: Path, seed: int) -> Client:
         if "://" in self._toxiproxy:
             client = Client(self._toxiproxy)
             try:
@@ -63,8 +63,8 @@ class ToxiproxyEngine(ApiEngine):
             client = _launch(self._toxiproxy or BINARY, supervisor, log_dir)
         return client
 
-    def start(self, supervisor: Supervisor, *, log_dir: Path, run_id: str) -> None:
-        super().start(supervisor, log_dir=log_dir, run_id=run_id)
+    def start(self, supervisor: Supervisor, *, log_dir: Path, run_id: str, seed: int = 0) -> None:
+        super().start(supervisor, log_dir=log_dir, run_id=run_id, seed=seed)
         self.abilities = _abilities(self.client, self._prefix + "trial")
 
 

@@ -1,0 +1,312 @@
+"""What every fault kind promises, measured through a real engine and a real process.
+
+For one kind, with the keys of its ``example()``, aimed at proxy a (or at the process):
+
+1. while it lasts, a client sees what the kind says it ``shows``;
+2. clients of proxy b see nothing of it (wire faults);
+3. when its lease ends all is as before: engine, process, and what a new client sees;
+4. all five steps are recorded, and nothing was a problem.
+
+Usage::
+
+    with open_bench(EmbeddedEngine(), tmp_path) as bench:
+        check_fault("latency", bench)
+
+A new kind is measured by the word of its ``shows``; ``PROBES`` has one for each word.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path
+
+from chaos.engines.base import Engine
+from chaos.faults import FAULTS
+from chaos.faults.base import Fault, Shows, Where
+from chaos.journal import Journal
+from chaos.nemesis import Nemesis
+from chaos.plan import Common, FaultSpec, FaultSpecs, FaultsSection, make_plan
+from chaos.process import ProcessSpec, Supervisor
+
+S = 1_000_000_000
+WAIT_S = 5.0  # for what must come
+QUIET_S = 0.3  # in which what must not come does not
+CLOSE = b"\x04"  # the echo server answers this by closing
+
+ECHO = """
+import os, signal, socket, sys, threading
+signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+
+def serve(connection):
+    with connection:
+        while (data := connection.recv(65536)) and not data.endswith(b"\\x04"):
+            connection.sendall(data)
+
+with socket.create_server(("127.0.0.1", int(sys.argv[1]))) as listener:
+    while True:
+        threading.Thread(target=serve, args=listener.accept()[:1], daemon=True).start()
+"""
+
+
+class Bench:
+    """An echo server as process chatd-1, and proxies a and b to it on one engine."""
+
+    def __init__(self, engine: Engine, supervisor: Supervisor, journal: Journal, directory: Path) -> None:
+        self.engine, self.supervisor, self.journal = engine, supervisor, journal
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        supervisor.start(
+            ProcessSpec(
+                name="chatd-1",
+                argv=(sys.executable, "-c", ECHO, str(self.port)),
+                log=directory / "chatd-1.log",
+                role="target",
+            )
+        )
+        engine.start(supervisor, log_dir=directory, run_id=directory.name)
+        upstream = f"127.0.0.1:{self.port}"
+        listens = engine.create(("a", "b"), upstream=upstream)
+        self.ports = {name: int(listen.rpartition(":")[2]) for name, listen in listens.items()}
+        self.ports["direct"] = self.port
+        self.await_answer("direct")
+
+    def dial(self, through: str) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.ports[through]), timeout=WAIT_S)
+
+    def echo_s(self, through: str, size: int = 1) -> float:
+        """Seconds for ``size`` bytes to go and come back on a new connection; the best of three."""
+        times = []
+        for _ in range(3):
+            with self.dial(through) as connection:
+                times.append(round_trip_s(connection, size))
+        return min(times)
+
+    def await_answer(self, through: str) -> None:
+        """Until the echo server answers: a process that was just started needs a moment to listen."""
+        deadline = time.monotonic() + WAIT_S
+        while True:
+            try:
+                self.echo_s(through)
+                return
+            except (OSError, AssertionError):
+                assert time.monotonic() < deadline, f"no echo through {through} after {WAIT_S} s"
+                time.sleep(0.01)
+
+    def as_found(self) -> bool:
+        return not any(self.engine.toxics(name) for name in ("a", "b"))
+
+
+@contextmanager
+def open_bench(engine: Engine, directory: Path) -> Iterator[Bench]:
+    journal = Journal(directory / "faults.jsonl")
+    supervisor = Supervisor(journal)
+    try:
+        yield Bench(engine, supervisor, journal, directory)
+    finally:
+        engine.close()
+        supervisor.end_all()
+        journal.close()
+
+
+def round_trip_s(connection: socket.socket, size: int = 1) -> float:
+    start, left = time.monotonic(), size
+    connection.sendall(b"x" * size)
+    while left:
+        data = connection.recv(65536)
+        assert data, f"the connection ended with {left} of {size} bytes to come"
+        left -= len(data)
+    return time.monotonic() - start
+
+
+def nothing_comes(connection: socket.socket) -> bool:
+    connection.settimeout(QUIET_S)
+    try:
+        connection.recv(1)
+    except TimeoutError:
+        return True
+    finally:
+        connection.settimeout(WAIT_S)
+    return False
+
+
+def end_of(connection: socket.socket) -> type[Exception] | None:
+    """Reads to the end: None is an orderly one."""
+    try:
+        while connection.recv(65536):
+            pass
+    except OSError as error:
+        return type(error)
+    return None
+
+
+# One probe for each word of Shows. What is before ``yield`` happens while the fault lasts,
+# the rest when it has ended. "Much" is five times what the same costs through proxy b.
+
+
+@contextmanager
+def delay(bench: Bench) -> Iterator[None]:
+    assert bench.echo_s("a") > 5 * bench.echo_s("b")
+    yield
+
+
+@contextmanager
+def rate(bench: Bench) -> Iterator[None]:
+    assert bench.echo_s("a", 40_000) > 5 * bench.echo_s("b", 40_000)
+    yield
+
+
+@contextmanager
+def late_close(bench: Bench) -> Iterator[None]:
+    def close_s(through: str) -> float:
+        with bench.dial(through) as connection:
+            round_trip_s(connection)
+            start = time.monotonic()
+            connection.sendall(CLOSE)
+            end_of(connection)
+            return time.monotonic() - start
+
+    assert close_s("a") > 5 * close_s("b")
+    yield
+
+
+@contextmanager
+def silence(bench: Bench) -> Iterator[None]:
+    with bench.dial("a") as connection:
+        connection.sendall(b"x")
+        assert nothing_comes(connection)
+        yield
+
+
+@contextmanager
+def close(bench: Bench) -> Iterator[None]:
+    with bench.dial("a") as connection:
+        connection.sendall(b"x" * 20_000)
+        end_of(connection)  # within WAIT_S
+    yield
+
+
+@contextmanager
+def reset(bench: Bench) -> Iterator[None]:
+    with bench.dial("a") as connection:
+        with suppress(ConnectionResetError):  # it may come before the write
+            connection.sendall(b"x")  # a real Toxiproxy leaves an idle connection alone
+        assert end_of(connection) is ConnectionResetError
+    yield
+
+
+@contextmanager
+def slices(bench: Bench) -> Iterator[None]:
+    def pieces(through: str) -> int:
+        with bench.dial(through) as connection:
+            connection.sendall(b"x" * 256)
+            sizes = [0]
+            while sum(sizes) < 256:
+                sizes.append(len(connection.recv(65536)))
+            return len(sizes) - 1
+
+    assert pieces("a") > 5 * pieces("b")
+    yield
+
+
+@contextmanager
+def refused(bench: Bench) -> Iterator[None]:
+    try:
+        bench.dial("a").close()
+    except ConnectionRefusedError:
+        pass
+    else:
+        raise AssertionError("a new connection is not refused")
+    yield
+
+
+@contextmanager
+def death(bench: Bench) -> Iterator[None]:
+    exit_ = bench.supervisor.wait("chatd-1", timeout_s=WAIT_S)
+    assert exit_ is not None
+    assert exit_.planned
+    assert exit_.signal == "SIGKILL"
+    yield
+    bench.await_answer("direct")
+    assert bench.supervisor.pids()["chatd-1"] != exit_.pid
+
+
+@contextmanager
+def freeze(bench: Bench) -> Iterator[None]:
+    pid = bench.supervisor.pids()["chatd-1"]
+    with bench.dial("direct") as connection:
+        connection.sendall(b"x")
+        assert nothing_comes(connection)
+        yield
+        assert connection.recv(1) == b"x"
+    assert bench.supervisor.pids()["chatd-1"] == pid
+
+
+@contextmanager
+def restart(bench: Bench) -> Iterator[None]:
+    exit_ = bench.supervisor.wait("chatd-1", timeout_s=WAIT_S)
+    assert exit_ is not None
+    assert exit_.planned
+    assert exit_.code == 0
+    yield
+    bench.await_answer("direct")
+    assert bench.supervisor.pids()["chatd-1"] != exit_.pid
+
+
+PROBES: dict[Shows, Callable[[Bench], AbstractContextManager[None]]] = {
+    Shows.DELAY: delay,
+    Shows.RATE: rate,
+    Shows.LATE_CLOSE: late_close,
+    Shows.SILENCE: silence,
+    Shows.CLOSE: close,
+    Shows.RESET: reset,
+    Shows.SLICES: slices,
+    Shows.REFUSED: refused,
+    Shows.DEATH: death,
+    Shows.FREEZE: freeze,
+    Shows.RESTART: restart,
+}
+
+
+def check_fault(kind: str, bench: Bench, *, table: Mapping[str, type[Fault]] = FAULTS) -> None:
+    """The promises of one kind. Leaves the bench as it was."""
+    model = table[kind]
+    on_wire = model.where is Where.PROXY
+    fault_id = f"the-{kind}"
+    common = Common(id=fault_id, kind=kind, target="a" if on_wire else "chatd-1", at_s=1.0, duration_s=60.0)
+    specs = FaultSpecs(FaultsSection(), (FaultSpec(common, model.model_validate(model.example())),))
+    plan = make_plan(specs, seed=1, clients=2, phases=())
+    t0_ns = time.monotonic_ns()
+    nemesis = Nemesis(
+        plan,
+        t0_ns=t0_ns,
+        engine=bench.engine,
+        supervisor=bench.supervisor,
+        journal=bench.journal,
+        table=table,
+    )
+    try:
+        with bench.dial("b") as bystander:
+            round_trip_s(bystander)
+            nemesis.step(t0_ns + 1 * S)
+            assert list(nemesis.active(t0_ns)) == [fault_id]
+            with PROBES[model.shows](bench):
+                if on_wire:
+                    round_trip_s(bystander)
+                nemesis.step(t0_ns + 61 * S)
+                assert nemesis.done
+            if on_wire:
+                round_trip_s(bystander)
+        bench.await_answer("a")
+    finally:
+        nemesis.heal(time.monotonic_ns())
+    assert bench.as_found()
+    assert nemesis.problems == []
+    lines = [json.loads(line) for line in bench.journal.path.read_text().splitlines()]
+    steps = [(line["phase"], line["error"]) for line in lines if line["id"] == fault_id and "target" in line]
+    phases = ("planned", "start", "engine_effect", "stop", "revert")
+    assert steps[-5:] == [(phase, None) for phase in phases]
