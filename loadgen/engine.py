@@ -111,7 +111,7 @@ class Engine:
         self._probe(monotonic_ns())
 
     def open_sessions(self, count: int) -> None:
-        """The first ``count`` of this worker's sessions are open, the others are not; interactive runs only."""
+        """Interactive: the first ``count`` of this worker's sessions are open, the others are not."""
         if not self._interactive:
             return
         wanted = set(self._ordinals[:count])

@@ -39,8 +39,8 @@ import click
 import msgpack
 import psutil
 import uvloop
-import zmq
-import zmq.asyncio
+from zmq.asyncio import Context
+from zmq.constants import SocketOption, SocketType
 
 from .engine import Engine
 from .recorder import RecorderError
@@ -60,10 +60,10 @@ class Master:
 
     def __init__(self, host: str, port: int, index: int) -> None:
         self._id = f"worker-{index}-{uuid.uuid4().hex}"
-        self._context = zmq.asyncio.Context()
-        self._socket = self._context.socket(zmq.SocketType.DEALER)
-        self._socket.setsockopt(zmq.SocketOption.ROUTING_ID, self._id.encode())
-        self._socket.setsockopt(zmq.SocketOption.LINGER, _LINGER_MS)
+        self._context = Context()
+        self._socket = self._context.socket(SocketType.DEALER)
+        self._socket.setsockopt(SocketOption.ROUTING_ID, self._id.encode())
+        self._socket.setsockopt(SocketOption.LINGER, _LINGER_MS)
         self._socket.connect(f"tcp://{host}:{port}")
 
     async def send(self, kind: str, data: object = None) -> None:

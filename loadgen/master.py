@@ -1,0 +1,374 @@
+"""The load's master: Locust's own ``MasterRunner`` and web UI, driven in JSON lines.
+
+Commands come on standard input, events go to standard output, one JSON object a line
+(nothing else is ever printed there)::
+
+    {"cmd":"start","t0_ns":N}            {"event":"listening","port":P,"ui":URL or null}
+    {"cmd":"drain","sentinels":{…}}      {"event":"ready","workers":W}
+    {"cmd":"reconnect_behind"}           {"event":"stats",…}                 twice a second
+    {"cmd":"stop"}, or end of file       {"event":"worker_lost","index":K,"why":…}
+                                         {"event":"stopped","workers":[counters,…]}
+
+Without ``--ui`` the schedule owns the sessions and Locust's spawn only opens the gate. With it the
+user count of the page says how many of the ordered sessions are open. Users are never
+rebalanced: worker k of W owns the clients ≡ k (mod W), and a missing worker makes the run void.
+
+``import locust`` patches the whole process, so nothing but this module and ``locustfile.py`` may do it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import stat
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import IO, Any, Final
+from urllib.parse import urlsplit
+
+import click
+import gevent
+import gevent.event
+import gevent.socket
+from flask import Response, abort, request
+from locust import User, task
+from locust.env import Environment
+from locust.runners import STATE_MISSING
+
+from .meters import Histogram
+from .schedule import owned
+from .workload import LoadSpec, SpecError, is_loopback, read_spec
+
+log = logging.getLogger("loadgen.master")
+
+STATS_S: Final = 0.5
+RECENT_S: Final = 1.0  # what the quantiles of a stats event are taken over
+FINISH_S: Final = 10.0  # for the workers to close their files
+_SUMMED: Final = (
+    "clients", "connected", "live", "scheduled", "scheduled_left", "sent", "acked", "received", "unacked",
+    "behind",
+)  # fmt: skip
+
+
+class ChatClient(User):  # type: ignore[misc]  # locust is not followed by mypy
+    """The one kind of user: a client of ``loadgen.client``. Workers have it; the master only counts it."""
+
+    @task  # type: ignore[untyped-decorator]
+    def follow_the_schedule(self) -> None:
+        """Never run here; the page lists it."""
+
+
+class StripedDispatcher:
+    """Locust's ``UsersDispatcher`` for ordered sessions: n users are the sessions 1..n.
+
+    Each worker is told how many of those are its own. Locust's own dispatcher deals users to workers as
+    it likes, and deals again when a worker goes; here every client has its worker for the whole run.
+    """
+
+    def __init__(self, worker_nodes: list[Any], user_classes: list[Any], *, roster: Roster) -> None:
+        self._roster = roster
+        self._steps: Iterator[int] = iter(())
+        self._current = 0
+        self.dispatch_in_progress = False
+
+    def new_dispatch(
+        self, target_user_count: int, spawn_rate: float, user_classes: list[Any] | None = None
+    ) -> None:
+        self._steps = self._ramp(min(target_user_count, self._roster.spec.workload.clients), spawn_rate)
+
+    def add_worker(self, worker_node: Any) -> None:
+        """Nothing: the stripes are fixed."""
+
+    def remove_worker(self, worker_node: Any) -> None:
+        """Nothing: nobody takes over the stripe of a lost worker."""
+
+    def __iter__(self) -> StripedDispatcher:
+        return self
+
+    def __next__(self) -> dict[str, dict[str, int]]:
+        return self._roster.shares(next(self._steps))
+
+    def _ramp(self, target: int, rate: float) -> Iterator[int]:
+        self.dispatch_in_progress = True
+        while True:
+            step = max(1, round(rate))
+            up = min(target, self._current + step)
+            self._current = up if self._current <= target else max(target, self._current - step)
+            yield self._current
+            if self._current == target:
+                break
+            gevent.sleep(step / rate)
+        self.dispatch_in_progress = False
+
+
+class Roster:
+    """Who the workers are, and what each said last."""
+
+    def __init__(self, spec: LoadSpec, workers: int) -> None:
+        self.spec, self.workers = spec, workers
+        self.nodes: dict[int, str] = {}  # index -> Locust's node id
+        self.prepared: set[int] = set()
+        self.lost: set[int] = set()
+        self.counters: dict[int, dict[str, Any]] = {}
+        self.reports: dict[int, dict[str, Any]] = {}
+        self.cpu: dict[int, float] = {}  # share of one core, since the last report
+        self._arrived: dict[int, float] = {}
+        self._recent: deque[tuple[float, dict[str, Any]]] = deque()
+
+    def shares(self, count: int) -> dict[str, dict[str, int]]:
+        """Of the first ``count`` sessions, how many each worker owns, by node id."""
+        return {
+            node: {ChatClient.__name__: sum(c <= count for c in self._owned(index))}
+            for index, node in sorted(self.nodes.items())
+        }
+
+    def _owned(self, index: int) -> range:
+        return owned(self.spec.workload, index, self.workers)
+
+    def report(self, data: dict[str, Any], now_s: float) -> None:
+        index = data["index"]
+        before = self.reports.get(index)
+        if before is not None and now_s > self._arrived[index]:
+            self.cpu[index] = (data["cpu_s"] - before["cpu_s"]) / (now_s - self._arrived[index])
+        self.reports[index], self._arrived[index] = data, now_s
+        self._recent.append((now_s, data))
+
+    def stats(self, now_s: float) -> dict[str, Any]:
+        """The fields of a stats event: sums over the workers, and quantiles of the last second."""
+        while self._recent and self._recent[0][0] < now_s - RECENT_S:
+            self._recent.popleft()
+        delivery, lag = Histogram(), Histogram()
+        for _, data in self._recent:
+            delivery.merge(data["delivery"])
+            lag.merge(data["lag"])
+        sums = {field: sum(report[field] for report in self.reports.values()) for field in _SUMMED}
+        return {
+            **sums,
+            "p50_ms": delivery.quantile_ms(0.5),
+            "p99_ms": delivery.quantile_ms(0.99),
+            "lag_p99_ms": lag.quantile_ms(0.99),
+            "workers": [
+                {"index": index, "cpu": self.cpu.get(index, 0.0), "rss_bytes": report["rss_bytes"]}
+                for index, report in sorted(self.reports.items())
+            ],
+        }
+
+
+class Master:
+    """Locust's master and what goes between it and the JSON lines."""
+
+    def __init__(self, spec: LoadSpec, spec_text: str, workers: int, out: IO[str]) -> None:
+        self._spec, self._spec_text, self._out = spec, spec_text, out
+        self._roster = Roster(spec, workers)
+        self._stop = gevent.event.Event()
+        self._interactive = False
+        self._started = False
+        self._env = Environment(
+            user_classes=[ChatClient],
+            host=spec.targets[0],
+            dispatcher_class=partial(StripedDispatcher, roster=self._roster),
+        )
+        self._runner = self._env.create_master_runner("127.0.0.1", 0)
+        for kind, hear in (
+            ("register", self._register),
+            ("prepared", self._prepared),
+            ("refused", self._refused),
+            ("finished", self._finished),
+        ):
+            self._runner.register_message(kind, hear)
+        self._env.events.worker_report.add_listener(self._reported)
+
+    def run(self, *, ui: bool, ui_port: int) -> None:
+        """Work until ``stop``, the end of standard input or a signal; then end the workers."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            gevent.signal_handler(number, self._stop.set)
+        self._interactive = ui
+        url = self._serve_ui(ui_port) if ui else None
+        self._say("listening", port=self._runner.server.port, ui=url)
+        background = [gevent.spawn(self._read_commands), gevent.spawn(self._tell_stats)]
+        self._stop.wait()
+        gevent.killall(background)
+        self._finish()
+        if self._env.web_ui is not None:
+            self._env.web_ui.stop()
+        self._runner.greenlet.kill(block=True)
+
+    # What workers say ---------------------------------------------------------------------------------
+
+    def _register(self, environment: Environment, msg: Any) -> None:
+        index, roster = msg.data["index"], self._roster
+        if not 1 <= index <= roster.workers or index in roster.nodes:
+            log.error("a worker came as number %s: that is taken, or not one of 1..%d", index, roster.workers)
+            self._runner.send_message("quit", client_id=msg.node_id)
+            return
+        roster.nodes[index] = msg.node_id
+        plan = {"spec": self._spec_text, "workers": roster.workers}
+        self._runner.send_message("plan", plan, client_id=msg.node_id)
+
+    def _prepared(self, environment: Environment, msg: Any) -> None:
+        roster = self._roster
+        roster.prepared.add(msg.data["index"])
+        if len(roster.prepared) == roster.workers:
+            self._say("ready", workers=roster.workers)
+
+    def _refused(self, environment: Environment, msg: Any) -> None:
+        self._lose(msg.data["index"], msg.data["why"])
+
+    def _finished(self, environment: Environment, msg: Any) -> None:
+        self._roster.counters[msg.data["index"]] = msg.data["counters"]
+        if not self._stop.is_set():
+            self._lose(msg.data["index"], "it ended before it was told to; see its log")
+
+    def _reported(self, client_id: str, data: dict[str, Any]) -> None:
+        if "chatproof" in data:
+            self._roster.report(data["chatproof"], time.monotonic())
+
+    def _lose(self, index: int, why: str) -> None:
+        if index not in self._roster.lost:
+            self._roster.lost.add(index)
+            self._say("worker_lost", index=index, why=why)
+
+    # What the owner says ------------------------------------------------------------------------------
+
+    def _read_commands(self) -> None:
+        for line in _lines(sys.stdin.fileno()):
+            try:
+                command = json.loads(line)
+                self._obey(command)
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                log.error("command %r cannot be read: %s", line[:200], error)
+        self._stop.set()
+
+    def _obey(self, command: dict[str, Any]) -> None:
+        match command["cmd"]:
+            case "start":
+                self._start(int(command["t0_ns"]))
+            case "drain":
+                self._runner.send_message("drain", {"sentinels": dict(command["sentinels"])})
+            case "reconnect_behind":
+                self._runner.send_message("reconnect_behind")
+            case "stop":
+                self._stop.set()
+            case other:
+                log.error("command %r is not known: start, drain, reconnect_behind, stop are", other)
+
+    def _start(self, t0_ns: int) -> None:
+        if self._started:
+            log.error("command 'start' came twice: the schedule is running already")
+            return
+        self._started = True
+        self._runner.send_message("phase", {"t0_ns": t0_ns, "interactive": self._interactive})
+        if not self._interactive:
+            clients = self._spec.workload.clients
+            gevent.spawn(self._runner.start, clients, clients)
+
+    # What goes out ------------------------------------------------------------------------------------
+
+    def _tell_stats(self) -> None:
+        roster = self._roster
+        while True:
+            gevent.sleep(STATS_S)
+            for index, node in roster.nodes.items():
+                worker = self._runner.clients.get(node)
+                if worker is None or worker.state == STATE_MISSING:
+                    self._lose(index, "it has not been heard for 3 s")
+            # Sums over some of the workers only would say that less is left to do than there is.
+            if self._started and len(roster.reports) == roster.workers:
+                self._say("stats", t_ns=time.monotonic_ns(), **roster.stats(time.monotonic()))
+
+    def _say(self, event: str, **fields: Any) -> None:
+        try:
+            self._out.write(json.dumps({"event": event, **fields}) + "\n")
+            self._out.flush()
+        except (BrokenPipeError, ValueError):
+            self._stop.set()  # nobody listens any more
+
+    def _finish(self) -> None:
+        """Tell the workers to end, and wait for their counters."""
+        roster = self._roster
+        self._runner.send_message("quit")
+        with gevent.Timeout(FINISH_S, False):
+            while set(roster.nodes) - roster.lost - set(roster.counters):
+                gevent.sleep(0.02)
+        for index in sorted(set(roster.nodes) - set(roster.counters)):
+            self._lose(index, f"it did not close its log within {FINISH_S:g} s")
+        self._say("stopped", workers=[counters for _, counters in sorted(roster.counters.items())])
+
+    # The page -----------------------------------------------------------------------------------------
+
+    def _serve_ui(self, port: int) -> str:
+        ui = self._env.create_web_ui("127.0.0.1", port, delayed_start=True)
+        ui.app.debug = False
+        ui.app.before_request(_refuse_strangers)
+        ui.start()
+        while ui.server is None or not ui.server.started:
+            gevent.sleep(0.01)
+        return f"http://127.0.0.1:{ui.server.server_port}"
+
+
+def _refuse_strangers() -> Response | None:
+    """The page has no login, so only this machine's own browser may use it, and only from this page.
+
+    A name that was made to point at 127.0.0.1 (DNS rebinding) shows in Host, another site's form in Origin.
+    The ``host`` field of a form is of no effect anyway: workers dial the plan's targets and no others.
+    """
+    origin = request.headers.get("Origin")
+    foreign = origin is not None and urlsplit(origin).netloc != request.host
+    if foreign or not is_loopback(urlsplit(f"//{request.host}").hostname or ""):
+        abort(403, "only pages of this machine may use this address")
+    return None
+
+
+def _lines(descriptor: int) -> Iterator[bytes]:
+    """Lines of a pipe, terminal or file, without standing in the way of other greenlets."""
+    kind = os.fstat(descriptor).st_mode
+    waits = stat.S_ISFIFO(kind) or stat.S_ISSOCK(kind) or os.isatty(descriptor)
+    rest = b""
+    while True:
+        if waits:
+            gevent.socket.wait_read(descriptor)
+        chunk = os.read(descriptor, 65_536)
+        *lines, rest = (rest + chunk).split(b"\n")
+        yield from filter(None, lines)
+        if not chunk:
+            if rest:
+                yield rest
+            return
+
+
+def _own_stdout() -> IO[str]:
+    """Standard output for the events alone: whatever a library prints goes to standard error."""
+    out = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return out
+
+
+@click.command()
+@click.option("--spec", "spec_file", type=click.Path(path_type=Path), required=True, help="config/load.json")
+@click.option("--workers", type=click.IntRange(1, 1024), required=True, help="How many workers will come.")
+@click.option("--ui/--no-ui", default=False, help="Serve Locust's web UI on 127.0.0.1.")
+@click.option(
+    "--ui-port", type=click.IntRange(0, 65535), default=0, help="Port of the web UI; 0: any free one."
+)
+def main(spec_file: Path, workers: int, ui: bool, ui_port: int) -> None:
+    """Run the Locust master of a load. Commands on standard input, events on standard output."""
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
+    )
+    try:
+        spec = read_spec(spec_file)
+    except SpecError as error:
+        click.echo(error, err=True)
+        sys.exit(2)
+    out = _own_stdout()
+    Master(spec, spec_file.read_text(), workers, out).run(ui=ui, ui_port=ui_port)
+
+
+if __name__ == "__main__":
+    main()
