@@ -117,5 +117,9 @@ class Engine(Protocol):
         """Name and version, for reports: "embedded 0.1.0"."""
         ...
 
-    def close(self) -> None:
-        """Delete what this run made. Safe to call twice, or before ``start``."""
+    def close(self) -> list[str]:
+        """Delete what this run made; a line for each thing that could not be deleted.
+
+        Safe to call twice, or before ``start``. To be called before the engine's process ends.
+        """
+        ...

@@ -230,11 +230,16 @@ class ApiEngine(ABC):
                 self.remove_toxic(name, toxic.name)
             self.set_enabled(name, True)
 
-    def close(self) -> None:
+    def close(self) -> list[str]:
+        problems = []
         for name, theirs in list(self._mine.items()):
-            with contextlib.suppress(NotFound):  # gone is what is wanted
-                self.client.delete_proxy(theirs)
-            del self._mine[name]
+            try:
+                with contextlib.suppress(NotFound):  # gone is what is wanted
+                    self.client.delete_proxy(theirs)
+                del self._mine[name]
+            except EngineError as error:
+                problems.append(f"proxy {theirs!r} is left behind: {error}")
+        return problems
 
     def _name(self, proxy: str) -> str:
         if proxy not in self._mine:

@@ -24,6 +24,7 @@ from chaos.process import ProcessSpec, Supervisor, log_tail
 BINARY = "toxiproxy-server"
 START_S = 10.0
 ASK_AGAIN_S = 0.02
+_VALID = {"average_size": 1}  # makes the defaults of every toxic values that no server refuses
 REMEDY = "install toxiproxy-server, or give faults.toxiproxy its path or the URL of one that runs"
 
 
@@ -97,7 +98,7 @@ def _abilities(client: Client, trial: str) -> frozenset[str]:
     try:
         for toxic_type in TOXIPROXY_TOXICS:
             try:
-                client.add_toxic(trial, Toxic(toxic_type, toxic_type))
+                client.add_toxic(trial, Toxic(toxic_type, toxic_type, attributes=_VALID))
                 able.add(toxic_ability(toxic_type))
             except BadRequest:
                 pass  # it does not know the type

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from chaos.engines.base import Engine
+from chaos.engines.base import Engine, EngineError
 from chaos.engines.embedded import EmbeddedEngine
 from chaos.engines.toxiproxy import BINARY, ToxiproxyEngine
 from chaos.faults import FAULTS
-from chaos.faults.base import Shows, Where
+from chaos.faults.base import Shows, Toxic, Where
+from tests.conformance import faults
 from tests.conformance.faults import PROBES, Bench, check_fault, open_bench
 
 pytestmark = pytest.mark.e2e
@@ -56,3 +58,48 @@ def test_a_process_fault_does_what_it_says_and_leaves_the_process_running(proces
 
 def test_there_is_a_probe_for_every_word():
     assert set(PROBES) == set(Shows)
+
+
+class LyingEngine(EmbeddedEngine):
+    """Confirms what it does not do."""
+
+    def add_toxic(self, proxy: str, toxic: Toxic) -> dict[str, Any]:
+        return {"name": toxic.name}
+
+    def remove_toxic(self, proxy: str, name: str) -> bool:
+        return True
+
+    def set_enabled(self, proxy: str, enabled: bool) -> None:
+        pass
+
+
+class WideEngine(EmbeddedEngine):
+    """Hits proxy b too."""
+
+    def add_toxic(self, proxy: str, toxic: Toxic) -> Mapping[str, Any]:
+        for name in ("a", "b"):
+            added = super().add_toxic(name, toxic)
+        return added
+
+    def set_enabled(self, proxy: str, enabled: bool) -> None:
+        for name in ("a", "b"):
+            super().set_enabled(name, enabled)
+
+
+class StickyEngine(EmbeddedEngine):
+    """Confirms a revert that it does not do."""
+
+    def remove_toxic(self, proxy: str, name: str) -> bool:
+        return True
+
+    def set_enabled(self, proxy: str, enabled: bool) -> None:
+        super().set_enabled(proxy, False)
+
+
+@pytest.mark.parametrize("kind", ["latency", "timeout", "down"])
+@pytest.mark.parametrize("engine", [LyingEngine, WideEngine, StickyEngine])
+def test_the_suite_finds_an_engine_that_does_not_do_what_it_confirms(engine, kind, tmp_path, monkeypatch):
+    monkeypatch.setattr(faults, "WAIT_S", 1.0)
+    with open_bench(engine(), tmp_path) as bench:
+        with pytest.raises((AssertionError, OSError, EngineError)):
+            check_fault(kind, bench)

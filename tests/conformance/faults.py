@@ -107,8 +107,8 @@ def open_bench(engine: Engine, directory: Path) -> Iterator[Bench]:
     supervisor = Supervisor(journal)
     try:
         yield Bench(engine, supervisor, journal, directory)
+        assert engine.close() == []
     finally:
-        engine.close()
         supervisor.end_all()
         journal.close()
 
