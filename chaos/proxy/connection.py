@@ -105,12 +105,22 @@ class Side(asyncio.Protocol):
         """Choose where bytes go: the one decision that is not made for each chunk."""
         if self._stopped:
             self.sink = self._drop
-        elif not self.received and self is self.connection.client:
+        elif not self.connection.open:
+            self.sink = self.connection.hold
+        elif not self.connection.seen and self is self.connection.client:
             self.sink = self.connection.see_first
         elif self.chain.stages:
             self.sink = self._feed
         else:
             self.sink = self.other.transport.write
+
+    def replay(self, item: Item) -> None:
+        """Carry what came before there was somewhere to carry it."""
+        if isinstance(item, bytes):
+            self.withheld -= len(item)
+            self.sink(item)
+        else:
+            self._take(item)
 
     def change(self, toxics: list[ActiveToxic], now: float) -> None:
         """Work with these toxics from now on."""
@@ -159,7 +169,9 @@ class Side(asyncio.Protocol):
     def _take(self, item: Item) -> None:
         if self._stopped:
             return
-        if self.chain.stages:
+        if not self.connection.open:
+            self.connection.hold(item)
+        elif self.chain.stages:
             self.chain.feed(item, monotonic())
             self._advance()
         else:
@@ -243,7 +255,8 @@ class Connection:
     """
 
     __slots__ = (
-        "_dial", "client", "closing", "id", "number", "open", "opened_at", "ordinal", "proxy", "upstream",
+        "_dial", "_early", "client", "closing", "id", "number", "open", "opened_at", "ordinal", "proxy",
+        "seen", "upstream",
     )  # fmt: skip
 
     def __init__(self, proxy: "Proxy", *, id: int, number: int) -> None:
@@ -254,6 +267,8 @@ class Connection:
         self.opened_at = monotonic()
         self.open = False  # the upstream has answered
         self.closing = False
+        self.seen = False  # the client's first bytes have passed
+        self._early: list[Item] = []  # what the client sent before the upstream answered
         self.client = Side(self, "upstream")
         self.upstream = Side(self, "downstream")
         self.client.other, self.upstream.other = self.upstream, self.client
@@ -264,7 +279,7 @@ class Connection:
         if self.closing:
             side.transport.abort()
         elif side is self.client:
-            self.upstream.pause_writing()  # it takes nothing yet
+            side.route()
             self._dial = asyncio.get_running_loop().create_task(self._connect())
         else:
             self.open = True
@@ -272,7 +287,21 @@ class Connection:
             self.upstream.route()
             self.proxy.on_open(self)
             self.change(monotonic())
+            for item in self._early:
+                self.client.replay(item)
+            self._early.clear()
             self.upstream.resume_writing()
+
+    def hold(self, item: Item) -> None:
+        """Keep what the client sends while its upstream is dialled.
+
+        It is paused here, at its first bytes: a pause in ``connection_made`` would be
+        undone, since uvloop starts to read right after it.
+        """
+        self._early.append(item)
+        if isinstance(item, bytes):
+            self.client.withheld += len(item)
+        self.upstream.pause_writing()
 
     def change(self, now: float) -> None:
         """The proxy's toxics, or their toxicity, have changed."""
@@ -318,6 +347,7 @@ class Connection:
         """Look for the client's ordinal in the first bytes it sends, then step aside."""
         if found := ORDINAL.match(data):
             self.ordinal = int(found[1])
+        self.seen = True
         self.client.route()
         self.client.sink(data)
 

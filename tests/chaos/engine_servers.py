@@ -1,0 +1,56 @@
+"""Servers for the engines' suite: the embedded proxy, and a real Toxiproxy where there is one."""
+
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.conformance.engines import Engine
+
+BUILT = Path(__file__).parents[2] / ".tools/bin/toxiproxy-server"
+TOXIPROXY = shutil.which("toxiproxy-server") or (str(BUILT) if BUILT.exists() else None)
+
+
+@contextmanager
+def serving(*command: str) -> Iterator[Engine]:
+    """A server process that listens on a port given to it, until the end of the block."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    process = subprocess.Popen(
+        [*command, "--host", "127.0.0.1", "--port", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        deadline = time.monotonic() + 15
+        while time.monotonic() < deadline:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.02)
+        yield Engine(f"http://127.0.0.1:{port}")
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+@contextmanager
+def toxiproxy() -> Iterator[Engine]:
+    """A real Toxiproxy, or a skipped test."""
+    if TOXIPROXY is None:
+        pytest.skip("toxiproxy-server is neither on PATH nor in .tools/bin: `make toxiproxy` builds it")
+    with serving(TOXIPROXY, "--proxy-metrics") as engine:
+        yield engine
+
+
+@contextmanager
+def embedded(*options: str) -> Iterator[Engine]:
+    """The embedded proxy."""
+    with serving(sys.executable, "-m", "chaos.proxy", *options) as engine:
+        yield engine
