@@ -42,7 +42,11 @@ class TinyServer:
 
     async def __aenter__(self) -> TinyServer:
         self._server = await serve(
-            self._serve, "127.0.0.1", 0, subprotocols=["chatd.v1"], process_request=self._admit  # type: ignore[list-item]
+            self._serve,
+            "127.0.0.1",
+            0,
+            subprotocols=["chatd.v1"],
+            process_request=self._admit,  # type: ignore[list-item]
         )
         port = next(iter(self._server.sockets)).getsockname()[1]
         self.url = f"ws://127.0.0.1:{port}"
@@ -105,7 +109,12 @@ class TinyServer:
         resumed = isinstance(start, tuple) and start[0] == self.epoch
         after = start[1] if isinstance(start, tuple) and resumed else 0 if start == "first" else top
         answer = wire.Subscribed(
-            channel=channel, position=(self.epoch, top), resumed=resumed, count=top - after, floor=1, start=after
+            channel=channel,
+            position=(self.epoch, top),
+            resumed=resumed,
+            count=top - after,
+            floor=1,
+            start=after,
         )
         await self.send(socket, answer)
         for entry in log[after:]:
@@ -122,14 +131,22 @@ class TinyServer:
         if verdict not in ("ack", "place-and-drop"):
             return
         duplicate = frame.message in self.placed
-        position = self.placed.get(frame.message) or await self.place(frame.channel, frame.message, frame.data)
+        position = self.placed.get(frame.message) or await self.place(
+            frame.channel, frame.message, frame.data
+        )
         self.placed[frame.message] = position
         if verdict == "place-and-drop":
             socket.transport.abort()
             return
         await self.send(
             socket,
-            wire.Ack(id=frame.id, message=frame.message, position=position, duplicate=duplicate, durability="memory"),
+            wire.Ack(
+                id=frame.id,
+                message=frame.message,
+                position=position,
+                duplicate=duplicate,
+                durability="memory",
+            ),
         )
 
     async def place(self, channel: str, message: str, data: msgspec.Raw) -> tuple[str, int]:

@@ -1,0 +1,203 @@
+"""What every load driver must do. Subclass ``DriverConformance`` and give it a driver and a peer.
+
+The peer writes what the server would answer, so that the suite needs no server::
+
+    class TestMyDriver(DriverConformance):
+        driver = MyDriver
+        peer = MyPeer()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Protocol
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loadgen.drivers import DRIVERS
+from loadgen.drivers.base import Capability, Driver, Want
+from reports.history import GapReason
+
+BODY = b'"0123456789abcdef"'
+
+
+class Peer(Protocol):
+    """The server's side of the protocol, as frames."""
+
+    def connected(self, connect_frame: bytes, *, ping_s: float, pong_s: float) -> bytes: ...
+
+    def subscribed(
+        self, channel: str, *, epoch: str, start: int, top: int, floor: int, resumed: bool
+    ) -> bytes: ...
+
+    def live(self, channel: str, *, epoch: str, serial: int) -> bytes: ...
+
+    def message(self, channel: str, serial: int, body: bytes) -> bytes: ...
+
+    def gap(self, channel: str, *, why: GapReason, after: tuple[str, int], to: tuple[str, int]) -> bytes: ...
+
+    def ack(self, publish_frame: bytes, *, epoch: str, serial: int, duplicate: bool) -> bytes: ...
+
+    def refusal(self, publish_frame: bytes, *, temporary: bool, definite: bool) -> bytes: ...
+
+    def ping(self) -> bytes: ...
+
+    def goodbye(self) -> bytes: ...
+
+    def sent(self, publish_frame: bytes) -> tuple[str, str, bytes]:
+        """(channel, message id, body) of a publish, as the server reads it."""
+        ...
+
+    def asked(self, connect_frame: bytes) -> dict[str, Any]:
+        """Channel -> where its subscription begins, as the server reads it."""
+        ...
+
+
+class Spy:
+    """A sink that keeps every call, as (method, arguments)."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        def keep(*args: Any, **kwargs: Any) -> None:
+            kept = tuple(bytes(arg) if name == "message" and i == 2 else arg for i, arg in enumerate(args))
+            self.calls.append((name, kept, kwargs))
+
+        return keep
+
+    @property
+    def names(self) -> list[str]:
+        return [name for name, _, _ in self.calls]
+
+
+class DriverConformance:
+    """The suite."""
+
+    driver: ClassVar[type[Driver]]
+    peer: ClassVar[Peer]
+
+    def open(self, wanted: Sequence[Want] = (Want("room:1"),)) -> tuple[Driver, Spy]:
+        driver, spy = self.driver(), Spy()
+        driver.feed(self.peer.connected(driver.connect("c1", wanted), ping_s=25, pong_s=8), spy)
+        return driver, spy
+
+    def test_it_is_in_the_table_under_its_name(self) -> None:
+        assert DRIVERS[self.driver.name] is self.driver
+
+    def test_its_path_carries_the_ordinal(self) -> None:
+        assert len({self.driver.path(ordinal) for ordinal in (1, 2, 12)}) == 3
+
+    def test_a_connection_is_accepted_with_its_ping_interval(self) -> None:
+        _, spy = self.open()
+        assert spy.names == ["connected"]
+        (welcome,) = spy.calls[0][1]
+        assert (welcome.ping_s, welcome.pong_s) == (25, 8)
+        assert 0 < welcome.retry_s[0] <= welcome.retry_s[1]
+
+    def test_a_subscription_asks_for_what_it_was_told(self) -> None:
+        wanted = [Want("room:1", ("E1", 41)), Want("room:2", "new"), Want("room:3", "first")]
+        asked = self.peer.asked(self.driver().connect("c1", wanted))
+        assert asked == {want.channel: want.start for want in wanted}
+
+    def test_a_subscription_is_answered_and_goes_live(self) -> None:
+        driver, spy = self.open([Want("room:1", ("E1", 41))])
+        driver.feed(self.peer.subscribed("room:1", epoch="E1", start=41, top=57, floor=3, resumed=True), spy)
+        driver.feed(self.peer.live("room:1", epoch="E1", serial=57), spy)
+        (answer,) = spy.calls[1][1]
+        assert answer[:6] == ("room:1", "E1", 41, 57, 3, True)
+        assert answer.hole is None
+        assert spy.calls[2] == ("live", ("room:1", "E1", 57), {})
+
+    def test_a_delivery_passes_its_body_untouched(self) -> None:
+        driver, spy = self.open()
+        driver.feed(self.peer.message("room:1", 58, BODY), spy)
+        assert spy.calls[1] == ("message", ("room:1", 58, BODY), {})
+
+    def test_equal_delivery_frames_mean_the_same_on_every_connection(self) -> None:
+        if not self.driver.pure_deliveries:
+            return
+        frame = self.peer.message("room:1", 58, BODY)
+        calls = []
+        for _ in range(2):
+            driver, spy = self.open()
+            driver.feed(frame, spy)
+            calls.append(spy.calls[1:])
+        assert calls[0] == calls[1]
+        assert len(calls[0]) == 1
+
+    def test_a_delivery_can_be_read_from_a_view(self) -> None:
+        driver, spy = self.open()
+        driver.feed(memoryview(self.peer.message("room:1", 58, BODY)), spy)
+        assert spy.names == ["connected", "message"]
+
+    def test_a_declared_hole_names_both_ends(self) -> None:
+        if Capability.RESUME not in self.driver.capabilities:
+            return
+        driver, spy = self.open()
+        driver.feed(self.peer.gap("room:1", why=GapReason.TRIMMED, after=("E1", 41), to=("E1", 60)), spy)
+        assert spy.calls[1] == ("gap", ("room:1", (GapReason.TRIMMED, ("E1", 41), ("E1", 60))), {})
+
+    def test_a_publish_carries_channel_id_and_body(self) -> None:
+        driver, _ = self.open()
+        assert self.peer.sent(driver.publish("room:1", "c1:7", BODY, object())) == ("room:1", "c1:7", BODY)
+
+    def test_an_ack_brings_its_own_tag_back_in_any_order(self) -> None:
+        driver, spy = self.open()
+        first = driver.publish("room:1", "c1:7", BODY, "first")
+        second = driver.publish("room:1", "c1:8", BODY, "second")
+        driver.feed(self.peer.ack(second, epoch="E1", serial=59, duplicate=False), spy)
+        driver.feed(self.peer.ack(first, epoch="E1", serial=58, duplicate=True), spy)
+        assert [args[0] for _, args, _ in spy.calls[1:]] == ["second", "first"]
+        assert [args[4] for _, args, _ in spy.calls[1:]] == [False, True]
+
+    def test_two_attempts_of_one_message_are_two_requests(self) -> None:
+        driver, spy = self.open()
+        for tag in ("attempt 1", "attempt 2"):
+            frame = driver.publish("room:1", "c1:7", BODY, tag)
+            driver.feed(self.peer.ack(frame, epoch="E1", serial=58, duplicate=False), spy)
+        assert [args[0] for _, args, _ in spy.calls[1:]] == ["attempt 1", "attempt 2"]
+
+    def test_a_second_answer_to_one_attempt_has_no_tag(self) -> None:
+        driver, spy = self.open()
+        frame = driver.publish("room:1", "c1:7", BODY, "tag")
+        for _ in range(2):
+            driver.feed(self.peer.ack(frame, epoch="E1", serial=58, duplicate=False), spy)
+        driver.feed(self.peer.refusal(frame, temporary=False, definite=True), spy)
+        assert [(name, args[0]) for name, args, _ in spy.calls[1:]] == [
+            ("ack", "tag"), ("ack", None), ("nack", None),
+        ]  # fmt: skip
+
+    def test_a_refusal_says_whether_it_passes_and_whether_it_is_definite(self) -> None:
+        driver, spy = self.open()
+        for temporary, definite in ((True, False), (False, True)):
+            frame = driver.publish("room:1", "c1:7", BODY, "tag")
+            driver.feed(self.peer.refusal(frame, temporary=temporary, definite=definite), spy)
+        told = [(args[0], kwargs["temporary"], kwargs["definite"]) for _, args, kwargs in spy.calls[1:]]
+        assert told == [("tag", True, False), ("tag", False, True)]
+
+    def test_a_ping_is_told_and_can_be_answered(self) -> None:
+        driver, spy = self.open()
+        driver.feed(self.peer.ping(), spy)
+        assert spy.names[1:] == ["ping"]
+        assert driver.pong()
+
+    def test_a_goodbye_is_told(self) -> None:
+        driver, spy = self.open()
+        driver.feed(self.peer.goodbye(), spy)
+        assert spy.names[1:] == ["goodbye"]
+
+    @given(payload=st.binary(max_size=200) | st.text(max_size=200).map(lambda text: text.encode()))
+    def test_nothing_that_arrives_makes_it_raise(self, payload: bytes) -> None:
+        driver, spy = self.driver(), Spy()
+        driver.feed(payload, spy)
+        assert len(spy.calls) == 1
+
+    @given(data=st.data())
+    def test_a_damaged_frame_makes_it_neither_raise_nor_stay_silent(self, data: st.DataObject) -> None:
+        driver, spy = self.driver(), Spy()
+        frame = bytearray(self.peer.message("room:1", 58, BODY))
+        frame[data.draw(st.integers(0, len(frame) - 1))] ^= data.draw(st.integers(1, 255))
+        driver.feed(bytes(frame), spy)
+        assert len(spy.calls) == 1

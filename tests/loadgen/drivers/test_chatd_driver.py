@@ -1,0 +1,161 @@
+"""The chatd driver: the conformance suite, and what is chatd's own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from chatd.protocol import messages as wire
+from loadgen.drivers.base import Hole, Want
+from loadgen.drivers.chatd import ChatdDriver
+from reports.history import BadReason, GapReason
+from tests.conformance.drivers import DriverConformance, Spy
+
+
+def request(frame: bytes) -> Any:
+    return wire.decode_request(frame)
+
+
+class ChatdPeer:
+    """Writes chatd's frames with chatd's own structs."""
+
+    def connected(self, connect_frame: bytes, *, ping_s: float, pong_s: float) -> bytes:
+        contract = wire.Contract(
+            profile="effectively-once", echo=True, durability="fsync", retain_n=9, retain_s=9, retain_bytes=9,
+            dedupe_s=9,
+        )  # fmt: skip
+        return wire.encode(
+            wire.Connected(
+                id=request(connect_frame).id,
+                node="n1",
+                user="c1",
+                contract=contract,
+                limits=wire.Limits(frame_bytes=9, channels=9),
+                ping_s=ping_s,
+                pong_s=pong_s,
+                retry_ms=(500, 30_000),
+            )
+        )
+
+    def subscribed(
+        self, channel: str, *, epoch: str, start: int, top: int, floor: int, resumed: bool
+    ) -> bytes:
+        return wire.encode(
+            wire.Subscribed(
+                channel=channel,
+                position=(epoch, top),
+                resumed=resumed,
+                count=top - start,
+                floor=floor,
+                start=start,
+            )
+        )
+
+    def live(self, channel: str, *, epoch: str, serial: int) -> bytes:
+        return wire.encode(wire.Live(channel=channel, position=(epoch, serial)))
+
+    def message(self, channel: str, serial: int, body: bytes) -> bytes:
+        return wire.encode(
+            wire.Message(
+                channel=channel, serial=serial, message="c2:1", user="u", time=1, data=msgspec.Raw(body)
+            )
+        )
+
+    def gap(self, channel: str, *, why: GapReason, after: tuple[str, int], to: tuple[str, int]) -> bytes:
+        return wire.encode(wire.Gap(channel=channel, why=why.name.lower(), from_=after, to=to))  # type: ignore[arg-type]
+
+    def ack(self, publish_frame: bytes, *, epoch: str, serial: int, duplicate: bool) -> bytes:
+        publish = request(publish_frame)
+        return wire.encode(
+            wire.Ack(
+                id=publish.id,
+                message=publish.message,
+                position=(epoch, serial),
+                duplicate=duplicate,
+                durability="fsync",
+            )
+        )
+
+    def refusal(self, publish_frame: bytes, *, temporary: bool, definite: bool) -> bytes:
+        code = 504 if temporary else 409
+        return error(request(publish_frame).id, code, temporary=temporary, definite=definite)
+
+    def ping(self) -> bytes:
+        return wire.PING
+
+    def goodbye(self) -> bytes:
+        return wire.encode(wire.Goodbye(code=4101, why="drain", after_ms=(0, 5000)))
+
+    def sent(self, publish_frame: bytes) -> tuple[str, str, bytes]:
+        publish = request(publish_frame)
+        return publish.channel, publish.message, bytes(publish.data)
+
+    def asked(self, connect_frame: bytes) -> dict[str, Any]:
+        return {wanted.channel: wanted.from_ for wanted in request(connect_frame).subscribe}
+
+
+def error(request_id: int | None, code: int, *, temporary: bool, definite: bool) -> bytes:
+    return wire.encode(
+        wire.Error(
+            id=request_id, code=code, reason="no", temporary=temporary, definite=definite, after_ms=250
+        )
+    )
+
+
+class TestChatdDriver(DriverConformance):
+    driver = ChatdDriver
+    peer = ChatdPeer()
+
+    def test_it_asks_for_the_protocol_by_name(self) -> None:
+        assert ChatdDriver.subprotocol == "chatd.v1"
+
+    def test_out_of_order_passes_when_the_earlier_publish_is_sent_again(self) -> None:
+        driver, spy = self.open()
+        frame = driver.publish("room:1", "c1:2", b'"x"', "tag")
+        driver.feed(error(request(frame).id, 412, temporary=False, definite=True), spy)
+        assert spy.calls[1] == ("nack", ("tag", 412), {"temporary": True, "definite": True, "after_s": 0.25})
+
+    def test_a_refused_subscription_names_its_channel(self) -> None:
+        driver, spy = self.open()
+        frame = driver.subscribe(Want("room:9", "first"))
+        driver.feed(error(request(frame).id, 403, temporary=False, definite=True), spy)
+        assert spy.calls[1] == ("refused", ("room:9", 403, "no"), {"temporary": False})
+
+    def test_an_error_without_a_request_concerns_the_connection(self) -> None:
+        driver, spy = self.open()
+        driver.feed(error(None, 400, temporary=False, definite=True), spy)
+        assert spy.calls[1] == ("refused", (None, 400, "no"), {"temporary": False})
+
+    def test_an_answer_with_a_hole_and_a_new_epoch_says_both(self) -> None:
+        driver, spy = self.open()
+        answer = wire.Subscribed(
+            channel="room:1", position=("E2", 7), resumed=False, count=0, floor=1, start=7,
+            gap=wire.GapInfo(why="epoch", from_=("E1", 41), to=("E2", 7)), epochs=[("E2", 1)],
+        )  # fmt: skip
+        driver.feed(wire.encode(answer), spy)
+        (subscribed,) = spy.calls[1][1]
+        assert subscribed.hole == Hole(GapReason.EPOCH, ("E1", 41), ("E2", 7))
+        assert list(subscribed.lineage) == [("E2", 1)]
+
+    @pytest.mark.parametrize("why", list(GapReason), ids=lambda why: why.name.lower())
+    def test_every_reason_of_a_gap_is_known(self, why: GapReason) -> None:
+        driver, spy = self.open()
+        driver.feed(self.peer.gap("room:1", why=why, after=("E1", 1), to=("E1", 2)), spy)
+        assert spy.calls[1][1][1].why is why
+
+    def test_a_reset_tells_the_fork(self) -> None:
+        driver, spy = self.open()
+        epochs: list[tuple[str, int]] = [("E1", 1), ("E2", 101)]
+        frame = wire.Reset(channel="room:1", position=("E2", 103), fork=100, epochs=epochs, why="failover")
+        driver.feed(wire.encode(frame), spy)
+        assert spy.calls[1] == ("reset", ("room:1", "E2", 100, epochs), {})
+
+    def test_a_legal_frame_that_nobody_asked_for_is_bad(self) -> None:
+        spy = Spy()
+        page = wire.HistoryPage(
+            id=5, channel="room:1", position=("E1", 1), floor=1, epochs=[("E1", 1)], messages=[], more=False
+        )
+        ChatdDriver().feed(wire.encode(page), spy)
+        assert spy.calls == [("bad", (BadReason.UNEXPECTED,), {})]
