@@ -1,0 +1,86 @@
+"""The body of a message: identity, digest, and what a damaged one is taken for."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loadgen.body import decode_body, encode_body, identify
+from reports.history import Flag
+
+NONCE = 0x1122334455667788
+BODY = encode_body(
+    nonce=NONCE, channel=3, publisher=41, pub_seq=7, scheduled_ns=123_456_789_000, body_bytes=20
+)
+
+
+@given(
+    nonce=st.integers(0, 2**64 - 1),
+    channel=st.integers(0, 2**32 - 1),
+    publisher=st.integers(0, 2**32 - 1),
+    pub_seq=st.integers(0, 2**32 - 1),
+    scheduled_ns=st.integers(-(2**63), 2**63 - 1),
+    body_bytes=st.integers(0, 300),
+)
+def test_what_is_encoded_is_decoded(
+    nonce: int, channel: int, publisher: int, pub_seq: int, scheduled_ns: int, body_bytes: int
+) -> None:
+    text = encode_body(
+        nonce=nonce,
+        channel=channel,
+        publisher=publisher,
+        pub_seq=pub_seq,
+        scheduled_ns=scheduled_ns,
+        body_bytes=body_bytes,
+    )
+    assert decode_body(text) == (nonce, channel, publisher, pub_seq, scheduled_ns, True)
+    assert len(text) == 66 + body_bytes
+    assert isinstance(msgspec.json.decode(text), str)
+
+
+def test_a_raw_json_value_is_read_without_a_copy_of_the_caller() -> None:
+    frame = msgspec.json.decode(b'{"data":' + BODY + b"}", type=dict[str, msgspec.Raw])
+    assert identify(frame["data"], NONCE) == (41, 7, 123_456_789_000, 0)
+
+
+@given(position=st.integers(1, len(BODY) - 2), flip=st.integers(1, 255))
+def test_any_changed_byte_is_seen_and_never_taken_for_another_message(position: int, flip: int) -> None:
+    damaged = bytearray(BODY)
+    damaged[position] ^= flip
+    assert identify(bytes(damaged), NONCE).flags == Flag.BAD_DIGEST
+
+
+def test_a_message_of_another_run_is_foreign() -> None:
+    assert identify(BODY, NONCE + 1) == (41, 7, 123_456_789_000, Flag.FOREIGN)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        pytest.param(b'"hello"', id="somebody else's text"),
+        pytest.param(b"null", id="no text"),
+        pytest.param(b'{"text":"' + b"a" * 80 + b'"}', id="an object"),
+        pytest.param(b'"' + b"the quick brown fox jumps over the lazy dog " * 3 + b'"', id="a long text"),
+        pytest.param(b"", id="nothing"),
+    ],
+)
+def test_a_body_without_our_identity_is_foreign_and_names_nobody(raw: bytes) -> None:
+    assert identify(raw, NONCE) == (0, 0, 0, Flag.FOREIGN)
+
+
+def test_an_upper_case_digit_is_damage_although_it_decodes() -> None:
+    shouted = BODY[:1] + BODY[1:65].upper() + BODY[65:]
+    assert shouted != BODY
+    body = decode_body(shouted)
+    assert body is not None
+    assert not body.digest_ok
+
+
+def test_digits_without_a_letter_are_in_order() -> None:
+    for pub_seq in range(2000):
+        text = encode_body(nonce=0, channel=0, publisher=0, pub_seq=pub_seq, scheduled_ns=0, body_bytes=0)
+        body = decode_body(text)
+        assert body is not None
+        assert body.digest_ok
