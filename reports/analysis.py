@@ -18,6 +18,7 @@ from reports.gates import COMBINED, Gate
 from reports.histogram import Histogram
 from reports.history import History
 from reports.recovery import Recovery
+from reports.stories import Story
 from reports.verdict import Judgement, lag_limit_ms
 
 SUMMARY_VERSION: Final = 1
@@ -27,8 +28,10 @@ SUMMARY_VERSION: Final = 1
 class Analysis:
     """One run, analysed.
 
-    ``latency``: a histogram a class. ``channels``: of ``latency.by_channel``. ``intervals``: of
-    ``timeline``. ``workers``: each load worker's counters. ``samples``: metrics/*.parquet by name.
+    ``latency``: a histogram a class. ``seconds``, ``channels``: of ``latency.by_second`` and
+    ``by_channel``. ``intervals``: of ``timeline``. ``presence``: of ``sessions.presence``.
+    ``workers``: each load worker's counters. ``samples``: metrics/*.parquet by name.
+    ``stories``: timelines of the messages in examples.
     """
 
     history: History
@@ -37,13 +40,15 @@ class Analysis:
     seconds: pl.DataFrame
     channels: pl.DataFrame
     intervals: pl.DataFrame
+    presence: pl.DataFrame
     effects: Sequence[FaultEffect]
     recoveries: Sequence[Recovery]
     gates: Sequence[Gate]
     results: Sequence[GateResult]
     workers: Sequence[Mapping[str, Any]]
-    samples: Mapping[str, pl.DataFrame] = field(default_factory=dict)
     judgement: Judgement
+    samples: Mapping[str, pl.DataFrame] = field(default_factory=dict)
+    stories: Mapping[str, Story] = field(default_factory=dict)
 
     @property
     def run(self) -> dict[str, Any]:

@@ -114,10 +114,11 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Details:
-    """Blocks that are folded away until asked for."""
+    """Blocks that are folded away until asked for; ``unfolded``: shown from the start."""
 
     summary: str
     blocks: Sequence[Block] = field(default_factory=tuple)
+    unfolded: bool = False
 
 
 Block = Para | Bullets | Table | Tiles | Picture | Pre | Verdict | Details
@@ -134,4 +135,4 @@ class Section:
 
 def pairs(rows: Sequence[tuple[str, Text]], *, caption: str = "") -> Table:
     """A table of names and values."""
-    return Table((Column(""), Column("", wide=True)), tuple(rows), caption=caption)
+    return Table((Column(""), Column("")), tuple(rows), caption=caption)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final, Literal
 
 MAX_POINTS: Final = 1000
@@ -116,23 +117,35 @@ def scale(values: Sequence[float], axis: Axis, *, zero: bool = True) -> Scale:
         marks = [0.5, 0.9, 0.99, 0.999, 0.9999, 0.99999]
         return Scale(0.0, top, "quantile", tuple((q, f"{q * 100:g}") for q in marks if q <= top))
     if axis.kind == "log":
-        positive = [v for v in values if v > 0] or [1.0]
-        first = math.floor(math.log10(min(positive)))
-        last = max(math.ceil(math.log10(max(positive))), first + 1)
-        ticks = tuple((10.0**e, _short(10.0**e)) for e in range(first, last + 1))
-        return Scale(10.0**first, 10.0**last, "log", ticks)
+        return _logarithmic([v for v in values if v > 0] or [1.0])
     low, high = min(values, default=0.0), max(values, default=1.0)
     low = min(low, 0.0) if zero else low
     return _linear(low, high if high > low else low + 1)
 
 
-def exact(low: float, high: float) -> Scale:
-    """A linear scale from ``low`` to ``high``, with round ticks inside."""
+def exact(low: float, high: float, kind: AxisKind = "linear") -> Scale:
+    """A scale from ``low`` to ``high``, with round ticks inside."""
+    if kind == "log":
+        whole = _logarithmic([low, high])
+        inside = tuple((v, label) for v, label in whole.ticks if low <= v <= high)
+        return Scale(low, high, "log", inside or whole.ticks[:1])
     high = high if high > low else low + 1
     step = _step(high - low, 8)
     first = math.ceil(round(low / step, 9))
     marks = [i * step for i in range(first, math.floor(round(high / step, 9)) + 1)]
     return Scale(low, high, "linear", tuple((m, _short(m)) for m in marks))
+
+
+def _logarithmic(values: Sequence[float]) -> Scale:
+    """From the round figure (1, 2 or 5 times a power of ten) below the lowest to that above the highest."""
+    first = math.floor(math.log10(min(values)))
+    rounds = [m * 10.0**e for e in range(first, math.ceil(math.log10(max(values))) + 2) for m in (1, 2, 5)]
+    low = max(r for r in rounds if r <= min(values) * (1 + 1e-9))
+    high = min(r for r in rounds if r > low * 1.5 and r >= max(values) * (1 - 1e-9))
+    inside = [r for r in rounds if low <= r <= high]
+    if len(inside) > 8:  # then powers of ten alone
+        inside = [r for r in inside if abs(math.log10(r) - round(math.log10(r))) < 1e-9]
+    return Scale(low, high, "log", tuple((r, _short(r)) for r in inside))
 
 
 def _linear(low: float, high: float) -> Scale:
@@ -188,8 +201,24 @@ def bins(values: Sequence[float], most: int = 24) -> tuple[tuple[Point, ...], tu
     step = _step(max(high - low, abs(high) * 0.05, 1e-6), most)
     first = math.floor(round(low / step, 9))
     places = [math.floor(round(v / step, 9)) - first for v in values]
-    counts = [0] * (max(places) + 1)
+    edges = [round((first + i) * step, 12) for i in range(max(places) + 2)]
+    return _bars(places, edges)
+
+
+def log_bins(values: Sequence[float], per_decade: int = 10) -> tuple[tuple[Point, ...], tuple[float, ...]]:
+    """As ``bins``, of positive values, with edges equally far apart on a log axis."""
+    positive = [v for v in values if v > 0]
+    if not positive:
+        return (), ()
+    spots = [math.floor(round(math.log10(v) * per_decade, 9)) for v in positive]
+    first = min(spots)
+    edges = [10 ** ((first + i) / per_decade) for i in range(max(spots) - first + 2)]
+    return _bars([spot - first for spot in spots], edges)
+
+
+def _bars(places: Sequence[int], edges: Sequence[float]) -> tuple[tuple[Point, ...], tuple[float, ...]]:
+    counts = [0] * (len(edges) - 1)
     for place in places:
         counts[place] += 1
-    edges = [round((first + i) * step, 12) for i in range(len(counts))]
-    return tuple((e, float(n)) for e, n in zip(edges, counts, strict=True)), (step,) * len(counts)
+    widths = tuple(right - left for left, right in pairwise(edges))
+    return tuple((left, float(n)) for left, n in zip(edges, counts, strict=False)), widths

@@ -13,7 +13,7 @@ import numpy as np
 
 from reports import wording
 from reports.analysis import Analysis
-from reports.charts import Axis, AxisKind, Band, Chart, Panel, Point, Series, bins, thin
+from reports.charts import Axis, AxisKind, Band, Chart, Panel, Point, Series, bins, log_bins, thin
 from reports.histogram import UPPER_US, Histogram
 from reports.periods import fault_windows, phases, seconds, start_ns
 
@@ -25,14 +25,14 @@ SLOTS: Final = {  # colour and dash of each thing that is drawn, the same in eve
     "connect": 4,
     "resume": 5,
     "scheduled": 3,
-    "sent": 1,
+    "sent": 4,
     "acked": 2,
     "delivered": 0,
     "connected": 0,
     "live": 4,
     "p50": 2,
     "p90": 3,
-    "p99": 1,
+    "p99": 0,
     "max": 5,
 }
 _TIME: Final = Axis("time since the start of the schedule", "s")
@@ -72,7 +72,7 @@ def bands(analysis: Analysis) -> tuple[Band, ...]:
 
 def timeline(analysis: Analysis) -> Chart:
     rates = [
-        Panel(Axis("connections"), (_over_time(analysis, "connected", step=True),)),
+        Panel(Axis("connections"), (_presence(analysis, "connected"),)),
         Panel(Axis("sent", "/s"), (_over_time(analysis, "sent"),)),
         Panel(Axis("deliveries", "/s"), (_over_time(analysis, "delivered"),)),
         Panel(
@@ -188,8 +188,8 @@ def presence(analysis: Analysis) -> Chart:
         "presence",
         "Who was there",
         (
-            Panel(Axis("connections"), (_over_time(analysis, "connected", step=True),), "Connections"),
-            Panel(Axis("subscriptions"), (_over_time(analysis, "live", step=True),), "Live subscriptions"),
+            Panel(Axis("connections"), (_presence(analysis, "connected"),), "Connections"),
+            Panel(Axis("subscriptions"), (_presence(analysis, "live"),), "Live subscriptions"),
         ),
         "Clients connected and subscriptions live at the end of each second.",
         filed=False,
@@ -222,15 +222,24 @@ def _end_s(analysis: Analysis) -> float:
     return float(max(1, analysis.intervals.height))
 
 
-def _over_time(analysis: Analysis, column: str, *, name: str = "", step: bool = False) -> Series:
+def _presence(analysis: Analysis, what: str) -> Series:
+    """How many were there, at each change."""
+    frame = analysis.presence.filter(analysis.presence["what"] == what)
+    points: list[Point] = [(float(t), float(n)) for t, n in zip(frame["at_s"], frame["count"], strict=True)]
+    if points:
+        points = [(0.0, 0.0), *points, (max(points[-1][0], _end_s(analysis)), points[-1][1])]
+    return Series(what, thin(points), SLOTS[what], "step")
+
+
+def _over_time(analysis: Analysis, column: str, *, name: str = "") -> Series:
     frame = analysis.intervals
     points = [
-        # A figure of a second stands in its middle, a state at its end.
-        (float(second) + (1.0 if step else 0.5), None if value is None else float(value))
+        # A figure of a second stands in its middle.
+        (float(second) + 0.5, None if value is None else float(value))
         for second, value in zip(frame["second"], frame[column], strict=True)
     ]
     slot = SLOTS.get(name or column, SLOTS.get(column, 0))
-    return Series(name or column, thin(points), slot, "step" if step else "line")
+    return Series(name or column, thin(points), slot)
 
 
 def _values(analysis: Analysis, column: str) -> list[float]:
@@ -243,14 +252,14 @@ def _kind(values: Iterable[float]) -> AxisKind:
 
 
 def _histogram(name: str, title: str, values: list[float], unit: str, says: str) -> Chart:
-    points, widths = bins(values)
+    kind = _kind(values)
+    points, widths = log_bins(values) if kind == "log" else bins(values)
     bars = Series("p99", points, SLOTS["p99"], "bars", widths)
-    ends = [e + w for (e, _), w in zip(points, widths, strict=True)]
-    reach = (min(e for e, _ in points), max(ends)) if points else None
+    reach = (points[0][0], points[-1][0] + widths[-1]) if points else None
     return Chart(
         name,
         title,
-        Axis("p99 of delivery latency", "ms"),
+        Axis("p99 of delivery latency", "ms", kind),
         (Panel(Axis(unit), (bars,)),),
         says,
         filed=name == "latency-p99-histogram",

@@ -101,9 +101,10 @@ def block(given: Block) -> str:
                 f'<div class="verdict {tone}"><div class="sign" aria-hidden="true">{SIGNS[tone]}</div>'
                 f'<div class="word">{for_html(word)}</div><p class="why">{for_html(sentence)}</p></div>\n'
             )
-        case Details(summary, blocks):
+        case Details(summary, blocks, unfolded):
             inside = "".join(block(b) for b in blocks)
-            return f"<details><summary>{for_html(summary)}</summary>{inside}</details>\n"
+            start = "<details open>" if unfolded else "<details>"
+            return f"{start}<summary>{for_html(summary)}</summary>{inside}</details>\n"
 
 
 def _text(text: Text) -> str:
@@ -128,10 +129,11 @@ def _table(table: Table) -> str:
     head = f"<thead><tr>{heads}</tr></thead>" if any(c.head for c in table.columns) else ""
     rows = "".join(f"<tr>{_cells(row, table.columns)}</tr>\n" for row in table.rows)
     note = f'<p class="note">{for_html(table.note)}</p>' if table.note else ""
+    kind = ' class="full"' if any(c.wide for c in table.columns) else "" if head else ' class="pairs"'
     label = for_html(table.caption or table.columns[0].head or "table")
     return (
         f'<div class="scroll" tabindex="0" role="region" aria-label="{label}">'
-        f"<table>{caption}{head}<tbody>{rows}</tbody></table></div>{note}\n"
+        f"<table{kind}>{caption}{head}<tbody>{rows}</tbody></table></div>{note}\n"
     )
 
 

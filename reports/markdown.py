@@ -70,7 +70,7 @@ def block(given: Block) -> str:
             return f"{fence}\n{text}\n{fence}\n\n"
         case Verdict(tone, word, sentence):
             return f"**{SIGNS[tone]} {for_markdown(word.upper())}** – {for_markdown(sentence)}\n\n"
-        case Details(summary, blocks):
+        case Details(summary, blocks, _):
             inside = "".join(block(b) for b in blocks)
             return f"<details><summary>{for_markdown(summary)}</summary>\n\n{inside}</details>\n\n"
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from reports.history import CONN_OK, Flag, Kind
+from reports.periods import NS, start_ns
 
 if TYPE_CHECKING:
     from reports.history import History
@@ -70,6 +71,42 @@ def stays(history: History) -> pl.DataFrame:
             check_sortedness=False,  # both sides are sorted above; polars cannot see it within groups
         )
     return live.select("client", "channel", "live_ns", end_ns=pl.min_horizontal("closed", "left", "again"))
+
+
+def presence(history: History, stays: pl.DataFrame) -> pl.DataFrame:
+    """How many were there, at each change: what ("connected" or "live") str, at_s f64, count i64.
+
+    ``connected``: clients with a connection. ``live``: live subscriptions. By what, then time.
+
+    Args:
+        stays: of ``stays``.
+    """
+    zero = start_ns(history.run)
+    ok = (pl.col("kind") == Kind.CONN) & (pl.col("serial") == CONN_OK)
+    ends = history.scan().filter((ok | (pl.col("kind") == Kind.CLOSE)) & (pl.col("client") != 0))
+    connections = ends.select("t", by=pl.when(ok).then(1).otherwise(-1)).collect()
+    steps = {
+        "connected": connections,
+        "live": pl.concat(
+            [
+                stays.select(t="live_ns", by=pl.lit(1)),
+                stays.drop_nulls("end_ns").select(t="end_ns", by=pl.lit(-1)),
+            ]
+        ),
+    }
+    counted = [
+        frame.group_by("t")
+        .agg(pl.col("by").cast(pl.Int64).sum())
+        .sort("t")
+        .select(
+            what=pl.lit(what),
+            at_s=(pl.col("t") - zero) / NS,
+            # Below 0 only where a log has lost its beginning.
+            count=pl.col("by").cum_sum().clip(lower_bound=0),
+        )
+        for what, frame in steps.items()
+    ]
+    return pl.concat(counted)
 
 
 def _rows(history: History, kind: Kind) -> pl.LazyFrame:

@@ -31,7 +31,7 @@ def chart(drawn: Chart) -> str:
 
 def _x_scale(drawn: Chart) -> Scale:
     if drawn.x_range is not None:
-        return exact(*drawn.x_range)
+        return exact(*drawn.x_range, drawn.x.kind)
     return scale([p for panel in drawn.panels for s in panel.series for p, _ in s.points], drawn.x)
 
 
@@ -48,8 +48,9 @@ def _panel(panel: Panel, x: Scale, drawn: Chart, *, first: bool) -> str:
     marks = "".join(_bars(s, x, y) if s.kind == "bars" else _dots(s, x, y) for s in panel.series)
     title = panel.title or panel.y.title
     head = f'<div class="panel-head"><b>{for_html(title)}</b>{_unit(panel)}{_key(panel.series)}</div>'
+    only = " only" if len(panel.series) == 1 else ""  # a single line needs no dash to be told from others
     return (
-        f'<div class="panel">{head}'
+        f'<div class="panel{only}">{head}'
         f'<svg class="y-axis {height}" aria-hidden="true">{_y_ticks(y)}</svg>'
         f'<svg class="plot {height}" role="img" aria-label="{for_html(f"{title}. {drawn.says}")}">'
         f"{_bands(drawn.bands, x, numbers=first)}{grid}{stretched}{marks}</svg></div>"

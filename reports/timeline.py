@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
-from reports.history import CONN_OK, Flag, Kind
+from reports.history import Flag, Kind
 from reports.latency import QUANTILES, quantiles_by
 from reports.periods import NS, fault_windows, phases, start_ns
 
@@ -40,34 +40,30 @@ MAX_SECONDS: Final = 7 * 86_400  # of a timeline: a stray clock value must not a
 _COUNTED: Final = ("scheduled", "sent", "acked", "delivered", "replayed")
 
 
-def timeline(history: History, counted: pl.DataFrame, stays: pl.DataFrame) -> pl.DataFrame:
+def timeline(history: History, counted: pl.DataFrame, present: pl.DataFrame) -> pl.DataFrame:
     """The intervals of a run.
 
     Args:
         counted: delivery buckets per second, of ``latency.by_second``.
-        stays: live subscriptions, of ``sessions.stays``.
+        present: of ``sessions.presence``.
     Returns:
         The columns of COLUMNS, one row a second; no row when nothing was recorded.
     """
     zero = start_ns(history.run)
     events = _events(history, zero)
-    steps = pl.concat(
-        [
-            _steps(history, zero),
-            _edge(stays["live_ns"], zero, "live", 1),
-            _edge(stays["end_ns"].drop_nulls(), zero, "live", -1),
-        ]
-    )
+    steps = present.with_columns(second=pl.col("at_s").floor().clip(lower_bound=0).cast(pl.Int64))
     seen = [int(last) for frame in (events, steps, counted) if (last := frame["second"].max()) is not None]  # type: ignore[arg-type]
     if not seen:
         return _empty()
     axis = pl.DataFrame({"second": pl.Series(range(min(max(seen), MAX_SECONDS) + 1), dtype=pl.Int64)})
-    table = axis.join(events, on="second", how="left")
+    table = axis.join(events, on="second", how="left", maintain_order="left")
     for column in ("connected", "live"):
-        change = steps.filter(pl.col("what") == column).group_by("second").agg(pl.col("by").sum())
-        table = table.join(change.rename({"by": column}), on="second", how="left")
-    table = table.with_columns(pl.col(*_COUNTED, "connected", "live").fill_null(0).cast(pl.Int64))
-    table = table.with_columns(pl.col("connected", "live").cum_sum().clip(lower_bound=0))
+        ends = steps.filter(pl.col("what") == column).group_by("second").agg(pl.col("count").last())
+        table = table.join(ends.rename({"count": column}), on="second", how="left", maintain_order="left")
+    table = table.with_columns(
+        pl.col(*_COUNTED).fill_null(0).cast(pl.Int64),
+        pl.col("connected", "live").forward_fill().fill_null(0).cast(pl.Int64),
+    )
     speeds = quantiles_by(counted, "second").rename({"count": "latency_count"})
     table = table.join(speeds, on="second", how="left").with_columns(pl.col("latency_count").fill_null(0))
     return _labelled(table, history, zero).select(list(COLUMNS)).sort("second")
@@ -96,27 +92,6 @@ def _events(history: History, zero: int) -> pl.DataFrame:
     for frame in counts[1:]:
         table = table.join(frame, on="second", how="full", coalesce=True)
     return table
-
-
-def _steps(history: History, zero: int) -> pl.DataFrame:
-    """+1 for a connection, -1 for its end, per second: second, what, by."""
-    ok = (pl.col("kind") == Kind.CONN) & (pl.col("serial") == CONN_OK)
-    return (
-        history.scan()
-        .filter((ok | (pl.col("kind") == Kind.CLOSE)) & (pl.col("client") != 0))
-        .select(
-            _second("t", zero),
-            what=pl.lit("connected"),
-            by=pl.when(pl.col("kind") == Kind.CONN).then(1).otherwise(-1).cast(pl.Int64),
-        )
-        .collect()
-    )
-
-
-def _edge(times: pl.Series, zero: int, what: str, by: int) -> pl.DataFrame:
-    return pl.DataFrame({"t": times}).select(
-        _second("t", zero), what=pl.lit(what), by=pl.lit(by, dtype=pl.Int64)
-    )
 
 
 def _second(column: str, zero: int) -> pl.Expr:

@@ -71,4 +71,7 @@ def share(x: float | None) -> str:
 
 def upper_bound(n: int) -> str:
     """What zero of ``n`` proves: with 95 % confidence the true rate is at most 3/n (rule of three)."""
-    return NONE if n <= 0 else f"≤{NBSP}{3 / n:.2g}"
+    if n <= 0:
+        return NONE
+    rate = min(1.0, 3 / n)
+    return f"≤{NBSP}{share(rate)}" if rate >= 1e-3 else f"≤{NBSP}{decimal(rate * 1e6)} per million"

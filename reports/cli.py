@@ -1,0 +1,71 @@
+"""Commands that judge a run directory, for ``chatproof`` to mount: ``report`` and ``gate``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from reports.evaluate import GateVerdict
+from reports.gates import GatesError
+from reports.history import HistoryError
+from reports.pipeline import Outcome, report_run
+from reports.render import text
+from reports.verdict import Exit, failure
+
+_RUN = click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
+_GATES = click.option(
+    "--gates",
+    "gates_file",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="TOML file whose gates are added; one with the id of a scenario's gate takes its place.",
+)
+
+
+@click.command()
+@_RUN
+@_GATES
+def report(run_dir: Path, gates_file: Path | None) -> None:
+    """Judge the run in RUN again and write its report.
+
+    Reads only RUN, so an old run can be judged by new checks and other gates.
+
+    \b
+    Exit status: 0 valid and all gates hold    1 a threshold gate failed
+                 2 RUN or FILE cannot be used  3 integrity: a message was lost, repeated …
+                 4 unknown                     5 void: the harness was the limit
+    """
+    outcome = _judged(run_dir, gates_file)
+    click.echo(text(outcome, colour=sys.stdout.isatty()), nl=False)
+    sys.exit(outcome.exit)
+
+
+@click.command()
+@_RUN
+@_GATES
+def gate(run_dir: Path, gates_file: Path | None) -> None:
+    """Judge the gates of the run in RUN and print one line a gate.
+
+    Exit status as of ``report``.
+    """
+    outcome = _judged(run_dir, gates_file)
+    for result in outcome.gates:
+        note = (
+            failure(result)
+            if result.verdict is not GateVerdict.PASS
+            else f"{result.metric} {result.condition}"
+        )
+        click.echo(f"{result.verdict!s:<8}{result.id}  {note}".replace("\u00a0", " "))
+    click.echo(outcome.sentence.replace("\u00a0", " "))
+    sys.exit(outcome.exit)
+
+
+def _judged(run_dir: Path, gates_file: Path | None) -> Outcome:
+    try:
+        return report_run(run_dir, gates_file=gates_file)
+    except (HistoryError, GatesError) as error:
+        for line in str(error).splitlines():
+            click.echo(f"error: {line}", err=True)
+        sys.exit(Exit.USAGE)

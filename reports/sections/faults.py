@@ -1,0 +1,128 @@
+"""Faults: what was planned, what it did by the records, and how the system came back."""
+
+from __future__ import annotations
+
+from reports import figures, wording
+from reports.analysis import Analysis
+from reports.blocks import Badge, Block, Bullets, Code, Column, Para, Picture, Table, Text, Tone
+from reports.effects import FaultEffect
+from reports.recovery import Recovery
+
+_UNITS = {"ms": "ms", "s": "s", "bytes": "bytes"}
+
+
+def build(analysis: Analysis) -> tuple[Block, ...]:
+    if not analysis.effects:
+        return (Para("No fault was planned."),)
+    blocks: list[Block] = [_table(analysis)]
+    errors = [f"{e.id}: {error}" for e in analysis.effects for error in e.errors]
+    if errors:
+        blocks += [Para("Errors while faults were applied or reverted:"), Bullets(tuple(errors))]
+    chart = figures.presence(analysis)
+    if not chart.empty:
+        blocks.append(Picture(chart))
+    if analysis.recoveries:
+        blocks.append(_recovery(analysis))
+    return tuple(blocks)
+
+
+def _table(analysis: Analysis) -> Table:
+    columns = (
+        Column("No.", align="right"),
+        Column("Fault"),
+        Column("Kind"),
+        Column("Target"),
+        Column("Planned", "s", "right"),
+        Column("Applied", "s", "right"),
+        Column("Reverted", "s", "right"),
+        Column("Effect"),
+        Column("Measured", wide=True),
+    )
+    rows = tuple(_row(number, effect) for number, effect in _numbered(analysis))
+    note = (
+        "Effects are measured from the clients' records and the processes' exits, not taken from the engine. "
+        "Numbers are those of the bands in the charts; times count from the start of the schedule."
+    )
+    return Table(columns, rows, note=note)
+
+
+def _numbered(analysis: Analysis) -> list[tuple[str, FaultEffect]]:
+    """The number of each fault's band in the charts; those never applied have none."""
+    labels = [band.label for band in figures.bands(analysis) if band.kind == "fault"]
+    return [(str(labels.index(e.id) + 1) if e.id in labels else wording.NONE, e) for e in analysis.effects]
+
+
+def _row(number: str, effect: FaultEffect) -> tuple[Text, ...]:
+    return (
+        number,
+        Code(effect.id),
+        effect.kind,
+        effect.target,
+        *(_at(t) for t in (effect.planned_s, effect.applied_s, effect.reverted_s)),
+        Badge(Tone.PASS, "seen") if effect.had_effect else Badge(Tone.UNKNOWN, "none"),
+        measured(effect),
+    )
+
+
+def _at(t: float | None) -> str:
+    return wording.NONE if t is None else f"{t:,.2f}"
+
+
+def measured(effect: FaultEffect) -> str:
+    """The figures of an effect in words: "closes 25, clients 25"."""
+    told = ", ".join(_figure(name, value) for name, value in effect.effects.items() if value is not None)
+    if effect.why_not:
+        return effect.why_not + (f" ({told})" if told else "")
+    return told
+
+
+def _figure(name: str, value: object) -> str:
+    """``delivery_shift_p50_ms`` 12.3 → "delivery shift p50 12.3 ms"."""
+    stem, _, unit = name.rpartition("_")
+    if not isinstance(value, int | float):
+        return f"{name.replace('_', ' ')} {value}"
+    shown = wording.count(value) if isinstance(value, int) else wording.decimal(value)
+    if stem and unit in _UNITS:
+        return f"{stem.replace('_', ' ')} {shown}{wording.NBSP}{_UNITS[unit]}"
+    return f"{name.replace('_', ' ')} {shown}"
+
+
+def _recovery(analysis: Analysis) -> Table:
+    columns = (
+        Column("Recovery after"),
+        Column("Clients cut off", align="right"),
+        Column("Subscriptions", align="right"),
+        Column("All back", "s after revert", "right"),
+        Column("Never back", align="right"),
+        Column("Replayed", align="right"),
+        *(Column(name.capitalize(), "in examples", "right") for name in ("lost", "duplicated")),
+    )
+    rows = tuple(_recovered(analysis, r) for r in analysis.recoveries)
+    note = (
+        "Lost and duplicated: examples of anomalies that name the fault as in force; "
+        "the integrity section has the exact totals. All back counts from the revert; 0 means before it."
+    )
+    return Table(columns, rows, note=note)
+
+
+def _recovered(analysis: Analysis, recovery: Recovery) -> tuple[Text, ...]:
+    back: Text = wording.decimal(recovery.all_back_s)
+    if recovery.never_back:
+        back = Badge(Tone.FAIL, "never")
+    return (
+        Code(recovery.fault),
+        wording.count(recovery.cut_off),
+        wording.count(recovery.subscriptions),
+        back,
+        wording.count(recovery.never_back),
+        wording.count(recovery.replayed),
+        _named(analysis, recovery.fault, ("L3", "D1")),
+        _named(analysis, recovery.fault, ("L2", "D5")),
+    )
+
+
+def _named(analysis: Analysis, fault: str, classes: tuple[str, ...]) -> str:
+    found = [analysis.integrity.classes[c] for c in classes if c in analysis.integrity.classes]
+    n = sum(fault in finding.faults for c in found for finding in c.findings)
+    capped = any(c.count > len(c.findings) for c in found)
+    return ("≥ " if capped and n else "") + wording.count(n)

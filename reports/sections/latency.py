@@ -1,0 +1,87 @@
+"""Latency: percentiles of every class, over time, and how p99 is spread over seconds and channels."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from reports import figures, wording
+from reports.analysis import Analysis
+from reports.blocks import Block, Column, Para, Picture, Table, Text
+
+TOLD: Final = {
+    "delivery": "due → received, live",
+    "service": "sent → received, live",
+    "ack": "due → acked",
+    "replayed": "due → received in a replay",
+    "connect": "dial → upgraded",
+    "resume": "asked → caught up",
+}
+SLOWEST: Final = 5
+
+
+def build(analysis: Analysis) -> tuple[Block, ...]:
+    charts = [
+        figures.percentiles(analysis),
+        figures.latency_over_time(analysis),
+        figures.p99_per_interval(analysis),
+        figures.p99_per_channel(analysis),
+    ]
+    blocks: list[Block] = [_classes(analysis), *(Picture(c) for c in charts if not c.empty)]
+    if analysis.channels.height > 1:
+        blocks.append(_slowest(analysis))
+    if not analysis.latency["delivery"].count:
+        blocks.insert(0, Para("No message of a phase that counts was delivered live: there is no latency."))
+    return tuple(blocks)
+
+
+def _classes(analysis: Analysis) -> Table:
+    columns = (
+        Column("Class"),
+        Column("From → to"),
+        Column("Samples", align="right"),
+        *(Column(head, "ms", "right") for head in ("p50", "p90", "p99", "p99.9", "Max")),
+        Column("Never arrived", align="right"),
+    )
+    rows = tuple(
+        (name, TOLD[name], wording.count(h.count), *_points(h.summary()), _never(analysis, name))
+        for name, h in analysis.latency.items()
+    )
+    note = (
+        "Buckets are at most 0.1 % wide; a percentile is the value at rank ⌈q·n⌉, never interpolated. "
+        "Warm-up is left out of all classes but connect and resume. "
+        "What never arrived has no latency and is counted in the last column."
+    )
+    return Table(columns, rows, note=note)
+
+
+def _points(summary: dict[str, float | None]) -> tuple[Text, ...]:
+    return tuple(wording.decimal(summary[key]) for key in ("p50", "p90", "p99", "p99_9", "max"))
+
+
+def _never(analysis: Analysis, name: str) -> str:
+    """Deliveries owed and not there, or messages sent and not acked."""
+    if name in ("delivery", "service"):
+        gap = analysis.integrity.classes.get("D1")
+        return wording.NONE if gap is None else wording.count(gap.count)
+    if name == "ack":
+        covered = analysis.integrity.coverage
+        return wording.count(covered.unresolved + covered.recovered)
+    return wording.NONE
+
+
+def _slowest(analysis: Analysis) -> Table:
+    slow = analysis.channels.sort("p99_ms", "channel", descending=[True, False]).head(SLOWEST)
+    columns = (
+        Column("Channel"),
+        Column("Deliveries", align="right"),
+        *(Column(head, "ms", "right") for head in ("p50", "p99", "Max")),
+    )
+    rows = tuple(
+        (
+            analysis.history.names.channel(row["channel"]),
+            wording.count(row["count"]),
+            *(wording.decimal(row[key]) for key in ("p50_ms", "p99_ms", "max_ms")),
+        )
+        for row in slow.to_dicts()
+    )
+    return Table(columns, rows, caption="Slowest channels by p99 of delivery")

@@ -1,0 +1,72 @@
+"""The head: outcome, one sentence why, and the gates."""
+
+from __future__ import annotations
+
+from reports import wording
+from reports.analysis import Analysis
+from reports.blocks import Badge, Block, Bullets, Code, Column, Para, Table, Text, Tone, Verdict
+from reports.evaluate import GateResult, GateVerdict
+from reports.verdict import Exit
+
+TONES = {
+    Exit.PASS: Tone.PASS,
+    Exit.GATE: Tone.FAIL,
+    Exit.INTEGRITY: Tone.FAIL,
+    Exit.UNKNOWN: Tone.UNKNOWN,
+    Exit.VOID: Tone.VOID,
+}
+_GATE_TONES = {GateVerdict.PASS: Tone.PASS, GateVerdict.FAIL: Tone.FAIL, GateVerdict.UNKNOWN: Tone.UNKNOWN}
+
+
+def build(analysis: Analysis) -> tuple[Block, ...]:
+    judged = analysis.judgement
+    blocks: list[Block] = [Verdict(TONES.get(judged.exit, Tone.UNKNOWN), judged.word, judged.sentence)]
+    if len(judged.void) > 1:
+        blocks += [Para("Why the run is void:"), Bullets(judged.void)]
+    if judged.verdict == "unknown" and len(judged.reasons) > 1:
+        blocks += [Para("Why the verdict on the history is unknown:"), Bullets(judged.reasons)]
+    blocks.append(gate_table(analysis.results) if analysis.results else Para("No gate was set.", quiet=True))
+    return tuple(blocks)
+
+
+def gate_table(results: tuple[GateResult, ...] | list[GateResult] | object) -> Block:
+    assert isinstance(results, list | tuple)
+    noted = any(r.why for r in results)
+    columns = (
+        Column("Gate"),
+        Column("Kind"),
+        Column("Condition"),
+        Column("Threshold", align="right"),
+        Column("Actual", align="right"),
+        Column("Margin", align="right"),
+        Column("Result"),
+        *([Column("Note", wide=True)] if noted else []),
+    )
+    return Table(columns, tuple(_row(r, noted) for r in results), caption="Gates")
+
+
+def _row(result: GateResult, noted: bool) -> tuple[Text, ...]:
+    return (
+        Code(result.id),
+        result.kind,
+        _condition(result),
+        wording.figure(result.threshold, result.unit),
+        wording.figure(result.actual, result.unit),
+        _margin(result),
+        Badge(_GATE_TONES[result.verdict], str(result.verdict)),
+        *([result.why] if noted else []),
+    )
+
+
+def _condition(result: GateResult) -> Text:
+    where = ", ".join(f"{key} {value}" for key, value in result.where.items())
+    phase = f"phase {result.phase}" if result.phase != "all" else ""
+    narrowed = "; ".join(part for part in (phase, where) if part)
+    return (f"{result.metric} {result.condition}", f" ({narrowed})" if narrowed else "")
+
+
+def _margin(result: GateResult) -> str:
+    if result.margin is None:
+        return wording.NONE
+    sign = "+" if result.margin > 0 else "−" if result.margin < 0 else ""
+    return sign + wording.figure(abs(result.margin), result.unit)
