@@ -81,7 +81,14 @@ class Workload(_Section):
     reconnect: Literal["server-hint"] | Backoff = "server-hint"
     ack_timeout_s: float = Field(default=5.0, gt=0, allow_inf_nan=False)
     """A publish without an answer for this long is sent again with the same message id."""
-    phase: tuple[Phase, ...] = Field(min_length=1)
+    phase: tuple[Phase, ...]
+
+    @field_validator("phase")
+    @classmethod
+    def _some(cls, phases: tuple[Phase, ...]) -> tuple[Phase, ...]:
+        if not phases:
+            raise ValueError("a workload has at least one [[workload.phase]]")
+        return phases
 
     @model_validator(mode="after")
     def _consistent(self) -> Workload:

@@ -1,0 +1,104 @@
+"""The pacer: everything that is due, in order, however late, and never twice."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loadgen.pacer import Pacer
+from loadgen.schedule import PUBLISH, SECOND_NS, SESSION
+
+T0 = 1_000 * SECOND_NS
+
+
+class Run:
+    """A pacer with a clock that only moves when told."""
+
+    def __init__(self, sessions: list[tuple[int, int]], publishes: list[tuple[int, int, int, int]]) -> None:
+        self.now_ns = T0
+        self.did: list[Any] = []
+        self.drawn = 0
+        due = [publish[0] for publish in publishes]
+        seconds = range(1 + max(due, default=0) // SECOND_NS)
+        blocks = [
+            np.array([publish for publish in publishes if publish[0] // SECOND_NS == second], PUBLISH)
+            for second in seconds
+        ]
+
+        def draw() -> Any:
+            for block in blocks:
+                self.drawn += 1
+                yield block
+
+        self.pacer = Pacer(
+            sessions=np.array(sessions, SESSION),
+            blocks=draw(),
+            arrive=self.did.append,
+            publish=lambda *publish: self.did.append(publish),
+            now_ns=lambda: self.now_ns,
+        )
+        self.pacer.start(T0)
+
+    def at(self, offset_ns: int) -> int | None:
+        self.now_ns = T0 + offset_ns
+        due_ns = self.pacer.run(self.now_ns)
+        return None if due_ns is None else due_ns - T0
+
+
+def test_it_does_what_is_due_and_says_when_to_come_back() -> None:
+    run = Run([(100, 1), (300, 2)], [(200, 1, 9, 1), (400, 2, 8, 1)])
+    assert run.at(0) == 100
+    assert run.at(250) == 300
+    assert run.did == [1, (1, 9, 1, T0 + 200)]
+    assert run.at(400) is None or run.did[-1] == (2, 8, 1, T0 + 400)
+    assert run.did == [1, (1, 9, 1, T0 + 200), 2, (2, 8, 1, T0 + 400)]
+
+
+def test_nothing_is_skipped_when_it_comes_late_and_the_lag_says_how_late() -> None:
+    publishes = [(n * SECOND_NS // 4, 1, 1, n + 1) for n in range(20)]
+    run = Run([(0, 1)], publishes)
+    assert run.at(60 * SECOND_NS) is None
+    assert [publish[2] for publish in run.did[1:]] == list(range(1, 21))
+    assert run.pacer.scheduled == 20
+    assert run.pacer.lags_ns == [60 * SECOND_NS - due for due, *_ in publishes]
+
+
+def test_a_second_is_drawn_before_it_begins_and_not_long_before() -> None:
+    run = Run([], [(n * SECOND_NS, 1, 1, n + 1) for n in range(5)])
+    assert run.at(0) == SECOND_NS // 2
+    assert run.drawn == 1
+    assert run.at(SECOND_NS // 2) == SECOND_NS
+    assert run.drawn == 2
+
+
+@given(
+    due=st.lists(st.integers(0, 6 * SECOND_NS), max_size=40).map(sorted),
+    steps=st.lists(st.integers(0, SECOND_NS), max_size=40),
+)
+def test_however_it_is_woken_each_publish_is_done_once_in_order_and_never_early(
+    due: list[int], steps: list[int]
+) -> None:
+    run = Run([], [(ns, 1, 1, n + 1) for n, ns in enumerate(due)])
+    offset = 0
+    for step in [*steps, 7 * SECOND_NS]:
+        offset += step
+        before = len(run.did)
+        run.at(offset)
+        assert all(publish[3] - T0 <= offset for publish in run.did[before:])
+    assert [publish[2] for publish in run.did] == list(range(1, len(due) + 1))
+
+
+@given(due=st.lists(st.integers(0, 6 * SECOND_NS), max_size=40).map(sorted))
+def test_coming_back_when_it_says_is_enough(due: list[int]) -> None:
+    run = Run([], [(ns, 1, 1, n + 1) for n, ns in enumerate(due)])
+    offset: int | None = 0
+    wakes = 0
+    while offset is not None:
+        offset = run.at(offset)
+        wakes += 1
+    assert len(run.did) == len(due)
+    assert all(lag == 0 for lag in run.pacer.lags_ns)
+    assert wakes <= len(due) + 10
