@@ -22,11 +22,16 @@ class Events:
             if queue.qsize() < QUEUE_LIMIT:
                 queue.put_nowait(event)
             else:
-                self.unlisten(queue)
-                queue.put_nowait(None)
+                queue.put_nowait({"event": "lagged", "t_ns": event["t_ns"]})
+                self._end(queue)
+
+    def close(self) -> None:
+        """End every listener's stream."""
+        for queue in list(self._listeners):
+            self._end(queue)
 
     def listen(self) -> "asyncio.Queue[dict[str, Any] | None]":
-        """A queue of events to come; None means that the listener was too slow."""
+        """A queue of events to come; None ends it."""
         queue: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
         self._listeners.add(queue)
         return queue
@@ -34,3 +39,7 @@ class Events:
     def unlisten(self, queue: "asyncio.Queue[dict[str, Any] | None]") -> None:
         """Stop."""
         self._listeners.discard(queue)
+
+    def _end(self, queue: "asyncio.Queue[dict[str, Any] | None]") -> None:
+        self.unlisten(queue)
+        queue.put_nowait(None)

@@ -6,7 +6,7 @@ from itertools import count
 from time import monotonic
 from typing import Any
 
-from chaos.proxy.address import Address, AddressError, Policy, bind, listen_address, upstream_address
+from chaos.proxy.address import BACKLOG, Address, AddressError, Policy, bind, listen_address, upstream_address
 from chaos.proxy.chain import ActiveToxic
 from chaos.proxy.connection import Connection, Side
 from chaos.proxy.events import Events
@@ -59,7 +59,9 @@ class Proxy:
             raise AddressError(f"listen tcp: {error}") from None
         listener = bind(address)
         host, port = listener.getsockname()[:2]
-        self._server = await asyncio.get_running_loop().create_server(self._accept, sock=listener)
+        loop = asyncio.get_running_loop()
+        # It calls listen() again; with its default a burst of clients would wait for SYN retries.
+        self._server = await loop.create_server(self._accept, sock=listener, backlog=BACKLOG)
         self.listen = str(Address(host, port))
         self.enabled = True
         self._events.emit(event="proxy_up", proxy=self.name, listen=self.listen)

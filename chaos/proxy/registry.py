@@ -143,9 +143,10 @@ class Registry:
         self.get(proxy_name).remove_toxics([toxic])
 
     def close(self) -> None:
-        """Stop every proxy."""
+        """Stop every proxy, and end the streams of events."""
         for proxy in self.proxies.values():
             proxy.stop()
+        self.events.close()
 
     def _new(self, fields: Mapping[str, Any], where: str) -> NewProxy:
         """A proxy that is not started; it may have toxics, as it may in what GET answers."""

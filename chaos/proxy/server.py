@@ -41,8 +41,7 @@ async def serve(settings: Settings) -> None:
     policy.check_listen(address)
     registry = Registry(seed=settings.seed, policy=policy)
     api = Api(registry, version=version("chatproof"), hosts=settings.allow_listen)
-    # No wait for open requests at the end: the only long one is /events.
-    runner = web.AppRunner(api.application(), access_log=None, shutdown_timeout=0)
+    runner = web.AppRunner(api.application(), access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:
         listener = bind(address)

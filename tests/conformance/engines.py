@@ -132,7 +132,8 @@ class Proxied:
         """Close every socket and delete the proxy."""
         for each in self._sockets:
             each.close()
-        self.engine.call("DELETE", f"/proxies/{self.name}")
+        with suppress(OSError):  # the server may be gone
+            self.engine.call("DELETE", f"/proxies/{self.name}")
 
 
 def read(sock: socket.socket, count: int) -> bytes:
@@ -169,6 +170,15 @@ def silent(sock: socket.socket, seconds: float) -> bool:
     finally:
         sock.settimeout(TIMEOUT_S)
     return False
+
+
+def fill(source: socket.socket) -> None:
+    """Send until nothing more fits: the other end reads nothing."""
+    source.settimeout(0.3)
+    with suppress(TimeoutError):
+        while True:
+            source.sendall(bytes(1 << 20))
+    source.settimeout(TIMEOUT_S)
 
 
 def how_it_ends(sock: socket.socket) -> str:

@@ -18,6 +18,7 @@ from tests.conformance.engine_api_table import OFF, PROXY  # noqa: E402
 from tests.conformance.engines import (  # noqa: E402
     Engine,
     Pair,
+    fill,
     how_it_ends,
     passes,
     read,
@@ -85,7 +86,7 @@ class Differences:
     def test_the_api_answers_while_a_peer_does_not_read(self, engine):  # Toxiproxy #412, #558
         with engine.proxied() as proxy:
             pair = proxy.connect()
-            fill(pair)
+            fill(pair.server)
             start = time.monotonic()
             for _ in range(3):
                 name = proxy.add("latency", latency=10)
@@ -226,16 +227,6 @@ class Differences:
             assert silent(pair.client, 0.05)
             proxy.remove(name)
             assert read(pair.client, 4) == b"held"
-
-
-def fill(pair: Pair) -> None:
-    """Send downstream until nothing more fits; the client reads nothing."""
-    pair.server.settimeout(0.3)
-    try:
-        while True:
-            pair.server.sendall(bytes(1 << 20))
-    except TimeoutError:
-        pair.server.settimeout(5)
 
 
 def slow_ones(pairs: list[Pair]) -> set[int]:
