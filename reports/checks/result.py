@@ -60,9 +60,7 @@ class Found:
 
 def earliest(findings: Sequence[Finding]) -> tuple[Finding, ...]:
     """The first CAP findings by time; ties by what they say, so that the order of parts is irrelevant."""
-    return tuple(
-        sorted(findings, key=lambda f: (f.first_t, f.last_t, f.channel, f.records, f.sentence))[:CAP]
-    )
+    return tuple(sorted(findings, key=lambda f: (f.first_t, f.records, f.channel, f.sentence))[:CAP])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

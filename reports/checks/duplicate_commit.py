@@ -1,0 +1,123 @@
+"""L2 duplicate-commit: one message stands at two serials of one stream.
+
+Deliveries and final reads witness where a message stands; an ack alone does not (one that names
+another serial is L9's). A second place is L2 when every attempt that can have caused it was sent
+within dedupe_s of the first attempt. It is L2x, reported and never gated, when a retry outside of
+dedupe_s can have caused it, or when the places are on streams of which neither goes on from the
+other: then the server may have forgotten the first, and did not promise more.
+
+Attempts sent after the second place was first seen cannot have caused it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from .part import Part
+from .result import CAP, Finding, Found
+from .rows import runs
+from .telling import earliest_of, finding, place_text
+
+
+@dataclass(frozen=True, slots=True)
+class _Again:
+    """A further place of a message: positions among the part's entries."""
+
+    first: int
+    again: int
+    excused: bool  # L2x
+
+
+def duplicate_commit(part: Part) -> Found:
+    """Counts places of a message beyond its first."""
+    return _found(part, "L2", [again for again in _again(part) if not again.excused])
+
+
+def late_duplicate_commit(part: Part) -> Found:
+    """L2x: the same, where deduplication was not promised."""
+    return _found(part, "L2x", [again for again in _again(part) if again.excused])
+
+
+def _again(part: Part) -> Iterator[_Again]:
+    entries = part.entries
+    channel_of = part.facts.sends.channel_of(entries.message)
+    stream = np.asarray(entries.place) >> 32
+    streams = np.unique(stream)
+    channel = np.array([part.places.stream(int(s) << 32)[0] for s in streams], np.int64)
+    # What stands in a channel that it was not sent to is L6's.
+    mine = np.flatnonzero(channel[np.searchsorted(streams, stream)] == channel_of)
+    mine = mine[np.lexsort((entries.first_t[mine], entries.message[mine]))]
+    begins, ends = runs(entries.message[mine])
+    for begin, end in zip(begins[ends - begins > 1].tolist(), ends[ends - begins > 1].tolist(), strict=True):
+        for later in range(begin + 1, end):
+            earlier = [int(mine[i]) for i in range(begin, later)]
+            yield _judge(part, earlier, int(mine[later]))
+
+
+def _judge(part: Part, earlier: list[int], again: int) -> _Again:
+    entries = part.entries
+    related = [i for i in earlier if _one_stream(part, int(entries.place[i]), int(entries.place[again]))]
+    if not related:
+        return _Again(earlier[0], again, excused=True)
+    sent = part.messages.sent(part.messages.find(int(entries.message[again])))
+    causes = sent[sent <= entries.first_t[again]]
+    in_time = not len(causes) or causes[-1] - sent[0] <= part.facts.contract.dedupe_ns
+    return _Again(related[0], again, excused=not in_time)
+
+
+def _one_stream(part: Part, one: int, other: int) -> bool:
+    """Whether two places lie on one line of epochs: both can be read in one of the two epochs."""
+    (channel, epoch), (_, other_epoch) = part.places.stream(one), part.places.stream(other)
+    serial, other_serial = one & 0xFFFF_FFFF, other & 0xFFFF_FFFF
+    lineage = part.facts.lineage
+    return lineage.same(channel, epoch, other_epoch, serial) or lineage.same(
+        channel, epoch, other_epoch, other_serial
+    )
+
+
+def _found(part: Part, cls: str, found: list[_Again]) -> Found:
+    order = sorted(
+        found, key=lambda a: (int(part.entries.first_t[a.again]), int(part.entries.place[a.again]))
+    )
+    return Found(len(found), tuple(_tell(part, cls, again) for again in order[:CAP]))
+
+
+def _tell(part: Part, cls: str, again: _Again) -> Finding:
+    entries, facts = part.entries, part.facts
+    one, other = int(entries.place[again.first]), int(entries.place[again.again])
+    message = int(entries.message[again.again])
+    (channel, epoch), (_, other_epoch) = part.places.stream(one), part.places.stream(other)
+    serials = sorted({one & 0xFFFF_FFFF, other & 0xFFFF_FFFF})
+    attempts = int(part.messages.attempts[part.messages.find(message)])
+    first_t, last_t = int(entries.first_t[again.first]), int(entries.first_t[again.again])
+    where = place_text(part, channel, epoch, [(one & 0xFFFF_FFFF,) * 2])
+    return finding(
+        part,
+        cls,
+        f"{facts.message(message)}, sent {attempts} times, stands at {where} (seen at {facts.at(first_t)}) "
+        f"and at {facts.names.epoch(other_epoch)} {other & 0xFFFF_FFFF} (seen at {facts.at(last_t)})",
+        channel=channel,
+        epoch=epoch,
+        ranges=[(serial, serial) for serial in serials],
+        first_t=min(first_t, last_t),
+        last_t=max(first_t, last_t),
+        records=[*witness(part, one, message), *witness(part, other, message)],
+        clients=[message >> 32],
+        message=message,
+    )
+
+
+def witness(part: Part, place: int, message: int) -> list[tuple[int, int]]:
+    """The first record, by time, that showed a message at a place."""
+    for rows, places in (
+        (part.records.arrivals, part.arrival_place),
+        (part.records.reads, part.read_place),
+    ):
+        at = np.flatnonzero((places == place) & (rows.message == message))
+        if len(at):
+            mine = rows.where(at)
+            return [mine.reference(earliest_of(mine.t, mine)[0])]
+    return []

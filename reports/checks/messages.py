@@ -1,0 +1,160 @@
+"""Messages: what became of each publish, and where in the log each message was seen.
+
+All attempts of one (publisher, pub_seq) are folded into one outcome. OK: some attempt was
+acked. FAIL: every attempt failed definitely. COMMITTED: neither, yet the message was observed.
+INFO: anything else; it may or may not have happened and owes nothing. A timeout is never a failure.
+
+A *place* is a position in the canonical epoch (see lineage), as one number: index of
+(channel, epoch) and serial.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+import polars as pl
+
+from reports.history import Flag
+
+from .lineage import Lineage
+from .rows import Column, Int, Rows, high, low, member, pack, runs
+
+
+class Outcome(IntEnum):
+    OK = 1
+    FAIL = 2
+    INFO = 3
+    COMMITTED = 4
+
+
+class Places:
+    """Numbers the (channel, canonical epoch) pairs of some channels, and so every place in them."""
+
+    def __init__(self, lineage: Lineage, *rows: Rows) -> None:
+        self._lineage = lineage
+        heads = []
+        for some in rows:
+            stream = self._streams(some.channel, some.epoch, some.serial)
+            heads.append(stream[runs(stream)[0]])
+        self._known = np.unique(np.concatenate(heads))
+
+    def _streams(self, channel: Column, epoch: Column, serial: Column) -> Int:
+        return pack(channel, self._lineage.epochs(channel, epoch, serial))
+
+    def of(self, channel: Column, epoch: Column, serial: Column) -> Int:
+        """The place of each position; -1 for a stream that nothing was seen of."""
+        stream = self._streams(channel, epoch, serial)
+        if not len(self._known):
+            return np.full(len(stream), -1, np.int64)
+        begins, ends = runs(stream)  # long runs: look each up once
+        at = np.minimum(np.searchsorted(self._known, stream[begins]), len(self._known) - 1)
+        index = np.where(self._known[at] == stream[begins], at, -1)
+        index = np.repeat(index, ends - begins)
+        return np.where(index < 0, -1, pack(index, serial))
+
+    def stream(self, place: int) -> tuple[int, int]:
+        """Channel and canonical epoch of a place."""
+        stream = int(self._known[place >> 32])
+        return stream >> 32, stream & 0xFFFF_FFFF
+
+    def spans(self, channel: int, epoch: int, first: int, last: int) -> list[tuple[int, int]]:
+        """A range of serials of one epoch as ranges of places, both inclusive."""
+        spans = []
+        for canonical, begin, end in self._lineage.pieces(channel, epoch, first, last):
+            at = int(np.searchsorted(self._known, stream := (channel << 32) | canonical))
+            if at < len(self._known) and self._known[at] == stream:
+                spans.append(((at << 32) | begin, (at << 32) | end))
+        return spans
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entries:
+    """Every (place, message) that a delivery or a final read showed, sorted by both."""
+
+    place: Int
+    message: Int
+    first_t: Int
+    last_t: Int
+    count: Int  # records that showed it
+
+    def observed(self) -> Int:
+        """All messages seen, sorted."""
+        return np.unique(self.message)
+
+
+def entries(*seen: tuple[Int, Rows]) -> Entries:
+    """Distinct entries among records, each given with its place."""
+    frame = (
+        pl.concat(
+            [pl.DataFrame({"place": place, "message": rows.message, "t": rows.t}) for place, rows in seen]
+        )
+        .group_by("place", "message")
+        .agg(first_t=pl.col("t").min(), last_t=pl.col("t").max(), count=pl.len().cast(pl.Int64))
+        .sort("place", "message")
+    )
+    return Entries(**{name: frame[name].to_numpy() for name in Entries.__slots__})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Messages:
+    """Every message sent, by identity, with its outcome."""
+
+    message: Int
+    channel: Int
+    outcome: Int  # Outcome
+    attempts: Int
+    begin: Int  # of its attempts in `sent_t`
+    sent_t: Int  # of every attempt, by message and time
+    unsent_answers: int  # ACK and NACK records of messages never sent
+
+    def find(self, message: int) -> int:
+        """Position of a message; -1: never sent."""
+        at = int(np.searchsorted(self.message, message))
+        return at if at < len(self.message) and self.message[at] == message else -1
+
+    def sent(self, at: int) -> Int:
+        """Times of the attempts of the message at a position, rising."""
+        return self.sent_t[self.begin[at] : self.begin[at] + self.attempts[at]]
+
+    def count(self, outcome: Outcome, *, load_only: bool = True) -> int:
+        mine = self.outcome == outcome
+        return int((mine & (high(self.message) != 0)).sum() if load_only else mine.sum())
+
+
+def fold(sends: Rows, acks: Rows, nacks: Rows, observed: Int) -> Messages:
+    """Fold all attempts of each message into one outcome.
+
+    Args:
+        observed: sorted messages that a delivery or a final read showed.
+    """
+    order = np.lexsort((sends.t, sends.message))
+    message = sends.message[order]
+    begins, ends = runs(message)
+    known, attempts = message[begins], ends - begins
+    # An answer to no open request may be a second answer to one attempt: it proves no other one failed.
+    definite = nacks.where((nacks.flag(Flag.DEFINITE) | (nacks.t2 == 0)) & ~nacks.flag(Flag.NOT_OPEN))
+    refused = np.bincount(
+        np.searchsorted(known, definite.message[member(definite.message, known)]), minlength=len(known)
+    )
+    acked = member(known, np.unique(acks.message))
+    outcome = np.full(len(known), Outcome.INFO, np.int64)
+    outcome[refused >= attempts] = Outcome.FAIL
+    outcome[(outcome == Outcome.INFO) & member(known, observed)] = Outcome.COMMITTED
+    outcome[acked] = Outcome.OK
+    unsent = [int((~member(rows.message, known)).sum()) for rows in (acks, nacks)]
+    return Messages(
+        message=known,
+        channel=sends.channel[order][begins].astype(np.int64),
+        outcome=outcome,
+        attempts=attempts,
+        begin=begins,
+        sent_t=sends.t[order],
+        unsent_answers=sum(unsent),
+    )
+
+
+def serial_of(place: Int | int) -> Int:
+    """The serial of places."""
+    return np.asarray(low(place))

@@ -1,0 +1,263 @@
+"""Some channels of a history, and what the checks share about them.
+
+Every derived thing is computed when a check first asks for it, by a module of its own, and
+kept while the part is judged. Parts are independent of each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from reports.history import Kind
+
+from .continuity import Continuity, measure, strange
+from .facts import CONTROL, Facts
+from .fate import Fate, fate
+from .messages import Entries, Messages, Outcome, Places, entries, fold
+from .owed import Ledger, Missing, holes
+from .reads import FinalReads, final_reads
+from .result import Coverage
+from .rows import COLUMNS, Bool, Int, Rows, rows_of, stable_order
+from .tails import Sentinel, Stalled, sentinels, stalled
+from .windows import Windows, build
+
+if TYPE_CHECKING:
+    from reports.history import History
+
+MAX_ID = (1 << 31) - 1  # of a client or channel; ids above are left out and counted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Records:
+    """The records of a part by kind. Client 0's subscriptions are final reads and kept apart."""
+
+    arrivals: Rows  # RECV of load clients, by (channel, client, row)
+    subs: Rows
+    lives: Rows
+    unsubs: Rows
+    gaps: Rows
+    epochs: Rows
+    sends: Rows
+    acks: Rows
+    nacks: Rows
+    reads: Rows
+    control_subs: Rows
+    control_lives: Rows
+    control_arrivals: int  # RECV of client 0, which has no business to get any
+
+
+def read_records(history: History, first: int, last: int) -> Records:
+    """The records of the channels first to last, both inclusive."""
+    frame = (
+        history.scan()
+        .filter(pl.col("channel").is_between(first, last) & (pl.col("client") <= MAX_ID))
+        .select("kind", *COLUMNS)
+        .collect()
+    )
+    return split(frame)
+
+
+def split(frame: pl.DataFrame) -> Records:
+    """Records by kind; ``frame`` in (file, row) order."""
+    kind, rows = frame["kind"].to_numpy(), rows_of(frame)
+    load = rows.client != CONTROL
+
+    def of(which: Kind, *, control: bool = False) -> Rows:
+        return rows.where((kind == which) & (~load if control else load))
+
+    arrivals = of(Kind.RECV)
+    return Records(
+        arrivals=arrivals.where(stable_order([arrivals.channel, arrivals.client])),
+        subs=of(Kind.SUB),
+        lives=of(Kind.LIVE),
+        unsubs=of(Kind.UNSUB),
+        gaps=of(Kind.GAP),
+        epochs=of(Kind.EPOCH),
+        sends=rows.where(kind == Kind.SEND),
+        acks=rows.where(kind == Kind.ACK),
+        nacks=rows.where(kind == Kind.NACK),
+        reads=of(Kind.READ, control=True),
+        control_subs=of(Kind.SUB, control=True),
+        control_lives=of(Kind.LIVE, control=True),
+        control_arrivals=int(((kind == Kind.RECV) & ~load).sum()),
+    )
+
+
+class Part:
+    """Derived facts about some channels."""
+
+    def __init__(self, facts: Facts, records: Records) -> None:
+        self.facts, self.records = facts, records
+
+    @cached_property
+    def windows(self) -> Windows:
+        r = self.records
+        return build(
+            subs=r.subs,
+            lives=r.lives,
+            unsubs=r.unsubs,
+            gaps=r.gaps,
+            epochs=r.epochs,
+            arrivals=r.arrivals,
+            closes=self.facts.closes,
+            lineage=self.facts.lineage,
+        )
+
+    @cached_property
+    def continuity(self) -> Continuity:
+        return measure(self.records.arrivals, self.windows, echo=self.facts.contract.echo)
+
+    @cached_property
+    def places(self) -> Places:
+        r = self.records
+        return Places(self.facts.lineage, r.arrivals, r.acks, r.reads)
+
+    @cached_property
+    def strange(self) -> Bool:
+        """Arrivals with a wrong digest or of another run."""
+        return np.asarray(strange(self.records.arrivals))
+
+    @cached_property
+    def arrival_place(self) -> Int:
+        return self._place(self.records.arrivals)
+
+    @cached_property
+    def read_place(self) -> Int:
+        return self._place(self.records.reads)
+
+    @cached_property
+    def ack_place(self) -> Int:
+        return self._place(self.records.acks)
+
+    def _place(self, rows: Rows) -> Int:
+        return self.places.of(rows.channel, rows.epoch, rows.serial)
+
+    @cached_property
+    def entries(self) -> Entries:
+        """Distinct (place, message) that intact arrivals and reads showed."""
+        whole = np.flatnonzero(~self.strange)
+        read = np.flatnonzero(~strange(self.records.reads))
+        return entries(
+            (self.arrival_place[whole], self.records.arrivals.where(whole)),
+            (self.read_place[read], self.records.reads.where(read)),
+        )
+
+    @cached_property
+    def seen(self) -> Int:
+        """Sorted places that an arrival or a read showed, damaged ones too."""
+        odd = self.arrival_place[self.strange]
+        odd_read = self.read_place[strange(self.records.reads)]
+        return np.unique(np.concatenate([self.entries.place, odd, odd_read]))
+
+    @cached_property
+    def messages(self) -> Messages:
+        r = self.records
+        return fold(r.sends, r.acks, r.nacks, self.entries.observed())
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        return Ledger(
+            windows=self.windows,
+            continuity=self.continuity,
+            places=self.places,
+            entries=self.entries,
+            shown=np.unique(np.concatenate([self.seen, self.ack_place])),
+            lineage=self.facts.lineage,
+            echo=self.facts.contract.echo,
+        )
+
+    @cached_property
+    def channels(self) -> list[int]:
+        """Channels in which a load client published or subscribed."""
+        r = self.records
+        used = np.concatenate([r.subs.channel, r.sends.channel[r.sends.client != CONTROL]])
+        return [int(channel) for channel in np.unique(used)]
+
+    @cached_property
+    def sentinels(self) -> dict[int, Sentinel]:
+        return sentinels(self.facts.marks, self.channels, self.records.acks, self.messages)
+
+    @cached_property
+    def stalled(self) -> list[Stalled]:
+        return stalled(
+            windows=self.windows,
+            arrivals=self.records.arrivals,
+            by_channel=self.sentinels,
+            marks=self.facts.marks,
+            lineage=self.facts.lineage,
+            ledger=self.ledger,
+            owners=self.facts.owners,
+        )
+
+    @cached_property
+    def missing(self) -> list[Missing]:
+        """All serials that subscribers with a whole log were owed and never got."""
+        found = holes(self.windows, self.continuity, self.ledger)
+        found += [missing for behind in self.stalled for missing in behind.lost]
+        at = np.array([missing.window for missing in found], np.int64)
+        torn = self.facts.owners.broken(self.windows.client[at]) if len(at) else ()
+        return [missing for missing, broken in zip(found, torn, strict=True) if not broken]
+
+    @cached_property
+    def final_reads(self) -> FinalReads:
+        r = self.records
+        return final_reads(r.control_subs, r.control_lives, r.reads)
+
+    @cached_property
+    def fate(self) -> Fate:
+        """What became of acked messages."""
+        owners, acks = self.facts.owners, self.records.acks
+        owed_places = [missing.places for missing in self.missing]
+        return fate(
+            acks,
+            self.ack_place,
+            sent=self.messages.message,
+            seen=self.seen,
+            observed=self.entries.observed(),
+            owed=np.unique(np.concatenate([np.empty(0, np.int64), *owed_places])),
+            reads=self.final_reads,
+            lineage=self.facts.lineage,
+            trusted=~owners.broken(acks.publisher) & (not owners.control_broken),
+        )
+
+    def message_at(self, place: int) -> int | None:
+        """A message that an entry or an ack puts at a place."""
+        at = int(np.searchsorted(self.entries.place, place))
+        if at < len(self.entries.place) and self.entries.place[at] == place:
+            return int(self.entries.message[at])
+        acked = np.flatnonzero(self.ack_place == place)
+        return int(self.records.acks.message[acked[0]]) if len(acked) else None
+
+    def coverage(self) -> Coverage:
+        """This part's share of the coverage that needs derived facts."""
+        cover = Coverage(
+            acked=self.messages.count(Outcome.OK),
+            failed=self.messages.count(Outcome.FAIL),
+            recovered=self.messages.count(Outcome.COMMITTED),
+            unresolved=self.messages.count(Outcome.INFO),
+            unwitnessed=self.fate.unwitnessed,
+            sentinels=len(self.sentinels),
+            reads=self.final_reads.complete(),
+        )
+        for why, count in self.windows.strays.items():
+            cover.unexplain(why, count)
+        cover.unexplain("ACK or NACK of a message never sent", self.messages.unsent_answers)
+        cover.unexplain("READ outside of a complete final read", self.final_reads.outside)
+        cover.unexplain("RECV of client 0", self.records.control_arrivals)
+        cover.unexplain("RECV at or before its segment's start", self.continuity.before_start)
+        if not self.facts.contract.echo:
+            own = self.records.arrivals.client == self.records.arrivals.publisher
+            cover.unexplain("own message received though echo is off", int(own.sum()))
+        return cover
+
+
+def channels_without(part: Part, having: Iterable[int]) -> list[str]:
+    """Names of the part's channels that are not among some."""
+    have = set(having)
+    return [part.facts.names.channel(channel) for channel in part.channels if channel not in have]

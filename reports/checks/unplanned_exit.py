@@ -1,0 +1,38 @@
+"""V6 unplanned-exit: a process under test ended, and no fault had planned it.
+
+From faults.jsonl, where the supervisor writes every exit of every process. An unplanned exit of
+one of our own processes (role `harness`) voids the run and is not counted here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .facts import Facts
+from .result import CAP, Finding, Found
+
+
+def unplanned_exit(facts: Facts) -> Found:
+    """Counts exits."""
+    exits = [line for line in facts.exits if line.get("role") == "target" and line.get("planned") is not True]
+    told = sorted(exits, key=lambda line: (_time(facts, line), str(line.get("process"))))[:CAP]
+    return Found(len(exits), tuple(_tell(facts, line) for line in told))
+
+
+def _time(facts: Facts, line: Mapping[str, Any]) -> int:
+    t = line.get("t")
+    return t if type(t) is int else facts.last_t
+
+
+def _tell(facts: Facts, line: Mapping[str, Any]) -> Finding:
+    t = _time(facts, line)
+    how = f"by {line['signal']}" if line.get("signal") else f"with code {line.get('code')}"
+    return Finding(
+        cls="V6",
+        sentence=f"{line.get('process')} (pid {line.get('pid')}) ended {how} at {facts.at(t)}; "
+        f"no fault had planned it{facts.under(t, t)}",
+        first_t=t,
+        last_t=t,
+        faults=facts.active(t, t),
+    )
