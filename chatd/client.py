@@ -1,0 +1,457 @@
+"""The Python client of chatd: it stays connected, and each message arrives once and in order.
+
+::
+
+    async with Client("ws://127.0.0.1:8765/ws", client="alice") as alice:
+        room = await alice.subscribe("room:1")
+        ack = await alice.publish("room:1", {"text": "hi"})
+        async for item in room:
+            match item:
+                case Message():
+                    print(item.user, item.data["text"])
+                case GapNotice():
+                    print("the server no longer has", item.missing)
+
+Connections come and go underneath. After each break the client resumes every channel from its
+position and sends the publishes without an answer again, under the same ids. What the server
+cannot resend it declares, and that is an item of the stream like any other: a ``GapNotice``
+stands exactly where the missing messages would.
+
+A subscription holds at most ``buffer`` items that the application has not taken. Beyond that
+the client leaves the channel, and resumes it from its position when the application has caught
+up; so memory stays bounded, acks are never stuck behind a slow reader, and nothing is lost
+inside the server's retention.
+
+All errors are ``chatd.protocol.errors.ChatdError``. The logic is in ``chatd.client_core``, which does
+no I/O; this module performs its actions on a ``websockets`` connection. One event loop, no threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import logging
+import random
+from collections.abc import Callable, Collection
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar, cast
+from urllib.parse import urlsplit
+
+import msgspec
+import websockets.asyncio.client
+import websockets.exceptions
+
+from .client_actions import (
+    Action,
+    ClientEnded,
+    Deliver,
+    Dial,
+    Done,
+    Failed,
+    Hangup,
+    History,
+    Over,
+    Send,
+    StreamOver,
+    Up,
+)
+from .client_core import ClientCore, State
+from .client_dialer import ABNORMAL
+from .client_inbox import GapNotice, Item, Message
+from .protocol.errors import AlreadySubscribed, ChatdError
+from .protocol.messages import SUBPROTOCOL, Ack, Connected, From, Last, Position
+
+__all__ = [
+    "Ack",
+    "ChatdError",
+    "Client",
+    "ClientEnded",
+    "GapNotice",
+    "History",
+    "Last",
+    "Message",
+    "Subscription",
+]
+
+MAX_FRAME_BYTES: Final = 16 * 2**20  # a history page of 100 large messages fits
+OPEN_S: Final = 10.0  # TCP, TLS and the WebSocket handshake together
+log = logging.getLogger(__name__)
+V = TypeVar("V")
+_Ticket = asyncio.Future[Any]
+
+
+class Subscription:
+    """One channel's stream, an asynchronous iterator; made by ``Client.subscribe``.
+
+    It ends when it is unsubscribed or its client is closed, and raises ``ChatdError`` when the
+    server ends it.
+    """
+
+    def __init__(self, client: Client, channel: str) -> None:
+        self.channel: Final = channel
+        self.position: Position = ("", 0)
+        """The place of the last item taken; ``subscribe(channel, from_=position)`` goes on after it."""
+        self._client = client
+        self._items: collections.deque[Item] = collections.deque()
+        self._changed = asyncio.Event()
+        self._over = False
+        self._error: ChatdError | None = None
+        self._paused = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Item:
+        while not self._items:
+            if self._over:
+                if self._error is not None:
+                    raise self._error
+                raise StopAsyncIteration
+            self._changed.clear()
+            await self._changed.wait()
+        item = self._items.popleft()
+        self.position = item.to if isinstance(item, GapNotice) else item.position
+        if self._paused and not self._over and len(self._items) <= self._client.buffer // 2:
+            self._paused = False
+            self._client._perform(self._client._core.proceed(self.channel, self._client._now()))
+        return item
+
+    async def unsubscribe(self) -> None:
+        """End the stream; items not taken yet are dropped. Does nothing the second time."""
+        if not self._over:
+            self._items.clear()
+            self._end(None)
+            await self._client._unsubscribe(self.channel)
+
+    def _deliver(self, item: Item) -> bool:
+        """Take an item in; true when the buffer is full now."""
+        self._items.append(item)
+        self._changed.set()
+        if self._paused or len(self._items) < self._client.buffer:
+            return False
+        self._paused = True
+        return True
+
+    def _end(self, error: ChatdError | None) -> None:
+        self._over, self._error = True, error
+        self._changed.set()
+
+
+class Client:
+    """A client of chatd; see the module's text.
+
+    Args:
+        url: ws://host:port/ws.
+        client: the name to go by; the server chooses one when it is None.
+        token: proof of who this is, where the server asks for one.
+        follow: hosts, besides the url's own, that a draining server may send this client to.
+        retry_s: (base, cap) in seconds of the full-jitter backoff; None takes the server's bounds.
+        buffer: items that one subscription holds before it is paused.
+        connect_s: how long ``async with`` tries to get the first connection. Later it tries for ever.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        client: str | None = None,
+        token: str | None = None,
+        follow: Collection[str] = (),
+        retry_s: tuple[float, float] | None = None,
+        buffer: int = 1000,
+        connect_s: float = 10.0,
+    ) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("ws", "wss") or not parts.hostname:
+            raise ValueError(f"url is {url!r}: must be ws://host:port/ws or wss://host:port/ws")
+        if buffer < 1:
+            raise ValueError(f"buffer is {buffer}: must be 1 or more")
+        self.buffer: Final = buffer
+        self._connect_s = connect_s
+        self._core: ClientCore[_Ticket] = ClientCore(
+            url, random.Random(), client=client, token=token, follow=follow, retry_s=retry_s
+        )
+        self._subscriptions: dict[str, Subscription] = {}
+        self._dial: asyncio.Queue[str] = asyncio.Queue()
+        self._socket: websockets.asyncio.client.ClientConnection | None = None
+        self._outgoing: asyncio.Queue[bytes] = asyncio.Queue()
+        self._up: _Ticket | None = None
+        self._why = "no attempt was made"  # of the last failure to connect
+        self._closing = False
+        self._task: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    # For the application ---------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        """Connect. Raises ``ClientEnded`` when the server refuses or cannot be reached in time."""
+        if self._task is not None:
+            raise RuntimeError("a Client is entered once: make a new one")
+        self._up = asyncio.get_running_loop().create_future()
+        self._task = asyncio.create_task(self._run(), name=f"chatd client {self._core.url}")
+        self._perform([])
+        try:
+            async with asyncio.timeout(self._connect_s):
+                await self._up
+        except TimeoutError:
+            await self.close()
+            raise ClientEnded(
+                f"url is {self._core.url!r}: no connection within {self._connect_s:g} s ({self._why}); "
+                "check the address, and that chatd is running"
+            ) from None
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """End the client: its streams end, what is open fails with ``ClientEnded``, its task is gone."""
+        self._closing = True
+        self._perform(self._core.end(ClientEnded("the client was closed by the application")))
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    async def subscribe(self, channel: str, *, from_: From = "new") -> Subscription:
+        """Follow a channel.
+
+        Args:
+            from_: "new": what comes from now on; "first": everything retained, then that;
+                ``Last(n)``: the newest n, then that; a ``Position``: what comes after it.
+        Raises:
+            ChatdError: the server refuses, or the channel is subscribed already by this client.
+        """
+        if channel in self._subscriptions:
+            raise AlreadySubscribed(f"channel is {channel!r}: this client is subscribed to it already")
+        subscription = self._subscriptions[channel] = Subscription(self, channel)
+        try:
+            subscription.position = cast(
+                Position,
+                await self._ask(lambda ticket: self._core.subscribe(channel, from_, ticket, self._now())),
+            )
+        except BaseException:
+            if self._subscriptions.get(channel) is subscription:
+                del self._subscriptions[channel]
+                self._perform(self._core.unsubscribe(channel, self._future(), self._now()))
+            raise
+        return subscription
+
+    async def publish(self, channel: str, data: object, *, message: str | None = None) -> Ack:
+        """Publish a message, and wait until the server has placed it.
+
+        The wait lasts over any number of disconnects. Giving it up (a timeout, a cancelled task) does
+        not take the message back: the client goes on until it has an answer.
+
+        Args:
+            data: anything that msgspec can write as JSON; a ``msgspec.Raw`` is sent as it is.
+            message: the message's id, where the application wants to be able to publish the same
+                message again after it was itself restarted; by default a fresh one.
+        Raises:
+            ChatdError: the server refused. ``definite`` says that the message certainly has no place.
+            ValueError: a publish with this id is still open.
+        """
+        raw = msgspec.Raw(msgspec.json.encode(data))
+        return cast(
+            Ack,
+            await self._ask(
+                lambda ticket: self._core.publish(channel, raw, ticket, self._now(), message=message)
+            ),
+        )
+
+    async def history(
+        self, channel: str, *, before: int | None = None, after: Position | None = None, limit: int = 100
+    ) -> History:
+        """Read retained messages: the ``limit`` ones next after a position, or next before a serial.
+
+        Raises:
+            ChatdError: the server refused.
+        """
+        return cast(
+            History,
+            await self._ask(
+                lambda ticket: self._core.history(
+                    channel, ticket, self._now(), before=before, after=after, limit=limit
+                )
+            ),
+        )
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection now. Nothing needs to be done about it when there is none."""
+        return self._core.state is State.CONNECTED
+
+    @property
+    def server(self) -> Connected:
+        """What the server said of itself: the user this is, its contract and limits.
+
+        Raises:
+            ClientEnded: there never was a connection.
+        """
+        if self._core.server is None:
+            raise ClientEnded("there has been no connection yet: enter the client with `async with` first")
+        return self._core.server
+
+    # The core's actions ----------------------------------------------------------------------------
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()
+
+    @staticmethod
+    def _future() -> _Ticket:
+        return asyncio.get_running_loop().create_future()
+
+    async def _ask(self, request: Callable[[_Ticket], list[Action[_Ticket]]]) -> object:
+        if self._task is None:
+            raise RuntimeError("the client is not connected: use `async with Client(...) as client:`")
+        ticket = self._future()
+        self._perform(request(ticket))
+        return await ticket
+
+    async def _unsubscribe(self, channel: str) -> None:
+        self._subscriptions.pop(channel, None)
+        await self._ask(lambda ticket: self._core.unsubscribe(channel, ticket, self._now()))
+
+    def _perform(self, actions: list[Action[_Ticket]]) -> None:
+        """Carry out what the core says, and arrange for its next tick."""
+        for action in actions:
+            match action:
+                case Deliver(channel, item):
+                    if self._subscriptions[channel]._deliver(item):
+                        self._perform(self._core.pause(channel, self._now()))
+                case Send(payload):
+                    self._outgoing.put_nowait(payload)
+                case Done(ticket, value):
+                    if not ticket.done():
+                        ticket.set_result(value)
+                case Failed(ticket, error):
+                    if not ticket.done():
+                        ticket.set_exception(error)
+                case StreamOver(channel, error):
+                    self._subscriptions.pop(channel)._end(None if self._closing else error)
+                case Dial(url):
+                    self._dial.put_nowait(url)
+                case Hangup(why):
+                    self._hang_up(why)
+                case Up():
+                    if self._up is not None and not self._up.done():
+                        self._up.set_result(None)
+                case Over(error):
+                    self._finish(error)
+        self._wake()
+
+    def _wake(self) -> None:
+        wake_s = self._core.wake_s
+        if wake_s is None or (self._timer is not None and self._timer.when() <= wake_s):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_at(wake_s, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self._perform(self._core.tick(self._now()))
+
+    def _hang_up(self, why: str) -> None:
+        log.info("%s: giving the connection up: %s", self._core.url, why)
+        self._why = why
+        if self._socket is not None:
+            self._socket.transport.abort()  # a close handshake would wait for a peer that is gone
+
+    def _finish(self, error: ChatdError) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._up is not None and not self._up.done():
+            self._up.set_exception(error)
+
+    # The socket ------------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        try:
+            while self._core.ended is None:
+                await self._connect(await self._dial.get())
+        except Exception as bug:
+            log.exception("%s: the client failed", self._core.url)
+            # Nobody may be left waiting for an answer that cannot come any more.
+            self._perform(self._core.end(ClientEnded(f"the client failed: {bug!r}")))
+
+    async def _connect(self, url: str) -> None:
+        try:
+            socket = await self._open(url)
+        except websockets.exceptions.InvalidStatus as refusal:
+            self._turned_away(url, refusal.response.status_code, refusal.response.headers)
+        except (OSError, TimeoutError, websockets.exceptions.InvalidHandshake) as failure:
+            self._why = str(failure) or type(failure).__name__
+            log.info("%s: cannot connect: %s", url, self._why)
+            self._perform(self._core.closed(self._now()))
+        else:
+            await self._converse(socket)
+
+    @staticmethod
+    async def _open(url: str) -> websockets.asyncio.client.ClientConnection:
+        return await websockets.asyncio.client.connect(
+            url,
+            subprotocols=[websockets.Subprotocol(SUBPROTOCOL)],
+            compression=None,
+            ping_interval=None,  # the protocol has its own pings
+            open_timeout=OPEN_S,
+            close_timeout=1,
+            max_size=MAX_FRAME_BYTES,
+            proxy=None,
+        )
+
+    def _turned_away(self, url: str, status: int, headers: websockets.Headers) -> None:
+        """The server answered the handshake with an HTTP status."""
+        self._why = f"HTTP status {status}"
+        log.info("%s: the handshake was answered with %s", url, self._why)
+        if self._core.server is None and 400 <= status < 500 and status not in (408, 425, 429):
+            text = f"url is {url!r}: answered with HTTP status {status}; chatd's WebSocket is at /ws"
+            self._perform(self._core.end(ClientEnded(text)))
+            return
+        wait = headers.get("Retry-After", "")
+        self._perform(
+            self._core.closed(
+                self._now(), retry_after_s=float(wait) if wait.isascii() and wait.isdigit() else 0
+            )
+        )
+
+    async def _converse(self, socket: websockets.asyncio.client.ClientConnection) -> None:
+        """One connection, from its handshake to its end."""
+        if socket.subprotocol != SUBPROTOCOL:
+            await socket.close()
+            text = f"url is {self._core.url!r}: the server there does not speak {SUBPROTOCOL}"
+            self._perform(self._core.end(ClientEnded(text)))
+            return
+        self._socket, self._outgoing = socket, asyncio.Queue()
+        writer = asyncio.create_task(self._write(socket, self._outgoing), name="chatd client writer")
+        try:
+            self._perform(self._core.opened(self._now()))
+            while self._core.ended is None:
+                payload = await socket.recv(decode=False)
+                self._perform(self._core.received(payload, self._now()))
+        except websockets.exceptions.ConnectionClosed:
+            pass
+        finally:
+            self._socket = None
+            writer.cancel()
+            await asyncio.wait([writer])
+            await socket.close()
+        code, reason = socket.close_code or ABNORMAL, socket.close_reason or ""
+        log.info("%s: the connection ended with %d %s", self._core.url, code, reason)
+        self._why = f"closed with {code} {reason}".rstrip()
+        self._perform(self._core.closed(self._now(), code=code, reason=reason))
+
+    @staticmethod
+    async def _write(
+        socket: websockets.asyncio.client.ClientConnection, outgoing: asyncio.Queue[bytes]
+    ) -> None:
+        try:
+            while True:
+                await socket.send(await outgoing.get(), text=True)
+        except websockets.exceptions.ConnectionClosed:
+            pass  # whoever reads finds out too
