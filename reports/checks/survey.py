@@ -68,9 +68,7 @@ def survey(history: History) -> Survey:
                 too_high=too_high.sum(),
             ),
             history.scan()
-            .filter(
-                pl.col("kind").is_in([int(kind) for kind in _IN_CHANNELS]) & (pl.col("channel") <= MAX_ID)
-            )
+            .filter(in_channels & (pl.col("channel") <= MAX_ID))
             .group_by("channel")
             .agg(pl.len())
             .sort("channel"),
