@@ -60,11 +60,13 @@ class Analysis:
         return whole_seconds(self.intervals, self.history)
 
     def combined(self, name: str) -> ClassCount:
-        """Count of "lost", "duplicated" or "reordered", and whether it may be too low."""
-        found = [self.integrity.classes.get(cls) for cls in COMBINED[name]]
-        known = [c for c in found if c is not None]
-        unknown = len(known) < len(found) or any(c.unknown for c in known)
-        return ClassCount(sum(c.count for c in known), unknown)
+        """Count of "lost", "duplicated" or "reordered", over its classes that are checked."""
+        known = [self.integrity.classes[cls] for cls in self.checked(name)]
+        return ClassCount(sum(c.count for c in known), not known or any(c.unknown for c in known))
+
+    def checked(self, name: str) -> list[str]:
+        """The classes behind "lost", "duplicated" or "reordered" that the checks know."""
+        return [cls for cls in COMBINED[name] if cls in self.integrity.classes]
 
     def deliveries_per_s(self) -> float | None:
         """Mean rate of live deliveries over ``steady``; None when no whole second was recorded."""

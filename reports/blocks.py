@@ -97,6 +97,13 @@ class Picture:
 
 
 @dataclass(frozen=True, slots=True)
+class Pair:
+    """Blocks that stand beside each other where there is room."""
+
+    blocks: Sequence[Block]
+
+
+@dataclass(frozen=True, slots=True)
 class Pre:
     """Lines as they are: commands, excerpts."""
 
@@ -121,7 +128,7 @@ class Details:
     unfolded: bool = False
 
 
-Block = Para | Bullets | Table | Tiles | Picture | Pre | Verdict | Details
+Block = Para | Bullets | Table | Tiles | Picture | Pair | Pre | Verdict | Details
 
 
 @dataclass(frozen=True, slots=True)

@@ -155,7 +155,7 @@ def _anomalies(names: Iterable[str], measures: Measures) -> tuple[float, bool]:
     known = [c for c in found if c is not None]
     if not known:
         raise _Missing("this class was not checked")
-    return float(sum(c.count for c in known)), len(known) < len(found) or any(c.unknown for c in known)
+    return float(sum(c.count for c in known)), any(c.unknown for c in known)
 
 
 def _of_histogram(histogram: Histogram, expr: Expr) -> float:

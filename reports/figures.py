@@ -83,7 +83,7 @@ def timeline(analysis: Analysis) -> Chart:
     return _timed(
         analysis,
         "timeline",
-        "The run at a glance",
+        "Timeline",
         tuple(rates),
         "Connections, messages sent and delivered per second, and p99 of delivery latency, second by second, "
         "with the faults as bands.",
@@ -170,7 +170,7 @@ def throughput(analysis: Analysis) -> Chart:
     return _timed(
         analysis,
         "throughput",
-        "Throughput",
+        "Rates and backlog",
         (
             Panel(Axis("messages", "/s"), publish, "Publishing"),
             Panel(Axis("deliveries", "/s"), deliver, "Delivering"),
@@ -191,7 +191,7 @@ def presence(analysis: Analysis) -> Chart:
             Panel(Axis("connections"), (_presence(analysis, "connected"),), "Connections"),
             Panel(Axis("subscriptions"), (_presence(analysis, "live"),), "Live subscriptions"),
         ),
-        "Clients connected and subscriptions live at the end of each second.",
+        "Clients connected and subscriptions live, at each change.",
         filed=False,
     )
 
@@ -238,7 +238,7 @@ def _over_time(analysis: Analysis, column: str, *, name: str = "") -> Series:
         (float(second) + 0.5, None if value is None else float(value))
         for second, value in zip(frame["second"], frame[column], strict=True)
     ]
-    slot = SLOTS.get(name or column, SLOTS.get(column, 0))
+    slot = SLOTS.get(column, SLOTS.get(name, 0))
     return Series(name or column, thin(points), slot)
 
 

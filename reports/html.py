@@ -22,6 +22,7 @@ from reports.blocks import (
     Code,
     Column,
     Details,
+    Pair,
     Para,
     Picture,
     Pre,
@@ -94,6 +95,8 @@ def block(given: Block) -> str:
             return _tiles(given)
         case Picture(chart):
             return svg.chart(chart)
+        case Pair(blocks):
+            return f'<div class="pair">{"".join(block(b) for b in blocks)}</div>\n'
         case Pre(text):
             return f"<pre>{for_html(text)}</pre>\n"
         case Verdict(tone, word, sentence):

@@ -16,6 +16,7 @@ from reports.blocks import (
     Bullets,
     Code,
     Details,
+    Pair,
     Para,
     Picture,
     Pre,
@@ -65,6 +66,8 @@ def block(given: Block) -> str:
         case Picture(chart):
             says = for_markdown(chart.says)
             return f"![{says}](plots/{chart.name}.png)\n\n" if chart.filed else ""
+        case Pair(blocks):
+            return "".join(block(b) for b in blocks)
         case Pre(text):
             fence = "````" if "```" in text else "```"
             return f"{fence}\n{text}\n{fence}\n\n"

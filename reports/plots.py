@@ -28,6 +28,7 @@ DASHES: Final[tuple[Any, ...]] = (
     (0, (3, 1.5)),
 )
 _INK, _SOFT, _GRID, _FAULT, _WARM = "#1b1f24", "#57606a", "#d8dee4", "#e69f00", "#8b98a5"
+_MARGIN: Final[dict[str, Any]] = {"bbox_inches": "tight", "pad_inches": 0.2}
 _STYLE: Final[dict[Any, Any]] = {
     "font.family": ["DejaVu Sans"],
     "font.size": 9.0,
@@ -40,7 +41,7 @@ _STYLE: Final[dict[Any, Any]] = {
 
 
 def png(chart: Chart) -> bytes:
-    """The chart as PNG, 1,200 pixels wide."""
+    """The chart as PNG, some 1,250 pixels wide."""
     return _saved(chart, "png", {"Software": None})
 
 
@@ -56,7 +57,7 @@ def _saved(chart: Chart, kind: str, metadata: dict[str, Any]) -> bytes:
         mpl.rcParams.update(_STYLE)
         warnings.simplefilter("ignore")  # a glyph that the font lacks is drawn as a box
         figure = _figure(chart)
-        figure.savefig(out, format=kind, dpi=120, metadata=metadata, facecolor="white")
+        figure.savefig(out, format=kind, dpi=120, metadata=metadata, facecolor="white", **_MARGIN)
     return out.getvalue()
 
 
@@ -74,6 +75,7 @@ def _figure(chart: Chart) -> Figure:
     bottom = grid[-1][0]
     bottom.set_xticks([x.at(v) for v, _ in x.ticks], [label for _, label in x.ticks])
     bottom.set_xlabel(chart.x.title, color=_SOFT)
+    figure.align_ylabels()
     faults = [band.label for band in chart.bands if band.kind == "fault"]
     if faults:
         told = "   ".join(f"{n} {for_terminal(label)}" for n, label in enumerate(faults[:12], start=1))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from reports.history import History
 
 MAX_MESSAGES: Final = 12
-MAX_LINES: Final = 30  # of one message: a fan-out to thousands is not a story
+MAX_LINES: Final = 20  # of one message: a fan-out to thousands is not a story
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,12 +20,11 @@ _SIDE: Final = 1000  # of the stretched coordinate system
 def chart(drawn: Chart) -> str:
     """A ``figure`` element: caption, key, panels, x axis."""
     x = _x_scale(drawn)
-    faults = [band for band in drawn.bands if band.kind == "fault"]
     panels = "".join(_panel(panel, x, drawn, first=i == 0) for i, panel in enumerate(drawn.panels))
     return (
         f'<figure class="chart" id="chart-{for_html(drawn.name)}">'
         f"<figcaption><b>{for_html(drawn.title)}</b><span>{for_html(drawn.says)}</span></figcaption>"
-        f"{panels}{_x_axis(x, drawn)}{_fault_key(faults)}</figure>\n"
+        f"{panels}{_x_axis(x, drawn)}{_band_key(drawn.bands)}</figure>\n"
     )
 
 
@@ -73,14 +72,15 @@ def _key(series: Sequence[Series]) -> str:
     return f'<ul class="key">{items}</ul>'
 
 
-def _fault_key(faults: Sequence[Band]) -> str:
-    if not faults:
-        return ""
+def _band_key(bands: Sequence[Band]) -> str:
+    faults = [band for band in bands if band.kind == "fault"]
     items = "".join(
         f"<li><span>{number}</span> <code>{for_html(band.label)}</code></li>"
         for number, band in enumerate(faults, start=1)
     )
-    return f'<ol class="fault-key" aria-label="Faults">{items}</ol>'
+    if len(faults) < len(bands):
+        items += '<li><span class="warm"></span> warm-up</li>'
+    return f'<ol class="fault-key" aria-label="Faults">{items}</ol>' if items else ""
 
 
 def _bands(bands: Sequence[Band], x: Scale, *, numbers: bool) -> str:
@@ -96,8 +96,6 @@ def _bands(bands: Sequence[Band], x: Scale, *, numbers: bool) -> str:
             if numbers:
                 middle = min(max(left + width / 2, 1.5), 98.5)
                 drawn += f'<text class="number" x="{middle:.2f}%" y="13">{number}</text>'
-        elif numbers and width > 12:
-            drawn += f'<text class="number" x="{left + width / 2:.2f}%" y="13">{for_html(band.label)}</text>'
     return drawn
 
 

@@ -8,6 +8,7 @@ checks say it with each class.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -199,14 +200,17 @@ def judge(
     return Judgement(verdict=verdict, void=tuple(void), reasons=tuple(reasons), exit=exit_, sentence=sentence)
 
 
+_OPERATOR: Final = re.compile(r"\s*(<=|>=|==|!=|<|>)\s*")
+
+
 def failure(result: GateResult) -> str:
     """What a failed gate asked for and what was there, without its name."""
     if result.actual is None:
         return f"{result.metric} {result.condition}: {result.why}"
-    actual = wording.figure(result.actual, result.unit)
-    return f"{result.metric} {result.condition}, and it is {actual}" + (
-        f" ({result.why})" if result.why else ""
-    )
+    stat, op, _ = _OPERATOR.split(result.condition, maxsplit=1)
+    actual, limit = (wording.figure(x, result.unit) for x in (result.actual, result.threshold))
+    told = f"{result.metric} {stat} is {actual}, must be {op} {limit}"
+    return told + (f" ({result.why})" if result.why else "")
 
 
 def _broken(bad: Sequence[ClassVerdict], integrity: Sequence[GateResult]) -> str:

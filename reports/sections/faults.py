@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from reports import figures, wording
 from reports.analysis import Analysis
 from reports.blocks import Badge, Block, Bullets, Code, Column, Para, Picture, Table, Text, Tone
@@ -9,6 +11,7 @@ from reports.effects import FaultEffect
 from reports.recovery import Recovery
 
 _UNITS = {"ms": "ms", "s": "s", "bytes": "bytes"}
+_HIDDEN = re.compile(r"_(before|control)_")  # what a shift was compared with: in summary.json
 
 
 def build(analysis: Analysis) -> tuple[Block, ...]:
@@ -70,7 +73,8 @@ def _at(t: float | None) -> str:
 
 def measured(effect: FaultEffect) -> str:
     """The figures of an effect in words: "closes 25, clients 25"."""
-    told = ", ".join(_figure(name, value) for name, value in effect.effects.items() if value is not None)
+    shown = {k: v for k, v in effect.effects.items() if v is not None and not _HIDDEN.search(k)}
+    told = ", ".join(_figure(name, value) for name, value in shown.items())
     if effect.why_not:
         return effect.why_not + (f" ({told})" if told else "")
     return told

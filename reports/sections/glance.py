@@ -22,13 +22,10 @@ def _counts(analysis: Analysis) -> list[Tile]:
     for label in ("lost", "duplicated", "reordered"):
         found = analysis.combined(label)
         tone = Tone.FAIL if found.count else Tone.UNKNOWN if found.unknown or not deliveries else Tone.PASS
-        note = "not all could be checked" if found.unknown and not found.count else ""
+        classes = " + ".join(analysis.checked(label))
+        note = "not all could be checked" if found.unknown and not found.count else classes
         if not found.count and not found.unknown:
-            note = (
-                f"{wording.upper_bound(deliveries)} (95{wording.NBSP}%)"
-                if deliveries
-                else "nothing was delivered"
-            )
+            note = f"{classes}; {wording.upper_bound(deliveries)}" if deliveries else "nothing was delivered"
         tiles.append(Tile(label.capitalize(), wording.count(found.count), note=note, tone=tone))
     return tiles
 

@@ -46,11 +46,11 @@ def _table(classes: list[ClassResult], deliveries: int) -> Block:
         return Para("No class was checked.")
     columns = (
         Column("Class"),
-        Column("What it is"),
         Column("Count", align="right"),
-        Column("Of"),
-        Column("Gated"),
         Column("Result"),
+        Column("What it is"),
+        Column("Counted in"),
+        Column("Gated"),
     )
     note = "A class that is not gated by the contract's profile is counted and does not fail the run."
     if deliveries:
@@ -64,11 +64,11 @@ def _table(classes: list[ClassResult], deliveries: int) -> Block:
 def _row(result: ClassResult) -> tuple[Text, ...]:
     return (
         Code(result.cls),
-        result.title,
         wording.count(result.count),
+        _badge(result),
+        result.title,
         result.unit,
         "yes" if result.gated else "no",
-        _badge(result),
     )
 
 

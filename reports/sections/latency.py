@@ -6,7 +6,7 @@ from typing import Final
 
 from reports import figures, wording
 from reports.analysis import Analysis
-from reports.blocks import Block, Column, Para, Picture, Table, Text
+from reports.blocks import Block, Column, Pair, Para, Picture, Table, Text
 
 TOLD: Final = {
     "delivery": "due → received, live",
@@ -20,13 +20,11 @@ SLOWEST: Final = 5
 
 
 def build(analysis: Analysis) -> tuple[Block, ...]:
-    charts = [
-        figures.percentiles(analysis),
-        figures.latency_over_time(analysis),
-        figures.p99_per_interval(analysis),
-        figures.p99_per_channel(analysis),
-    ]
-    blocks: list[Block] = [_classes(analysis), *(Picture(c) for c in charts if not c.empty)]
+    wide = [figures.percentiles(analysis), figures.latency_over_time(analysis)]
+    narrow = [figures.p99_per_interval(analysis), figures.p99_per_channel(analysis)]
+    blocks: list[Block] = [_classes(analysis), *(Picture(c) for c in wide if not c.empty)]
+    if spread := [Picture(c) for c in narrow if not c.empty]:
+        blocks.append(Pair(spread))
     if analysis.channels.height > 1:
         blocks.append(_slowest(analysis))
     if not analysis.latency["delivery"].count:

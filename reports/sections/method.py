@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from reports import wording
 from reports.analysis import Analysis
-from reports.blocks import Block, Bullets, Code, Details, Para, Pre, Text, pairs
+from reports.blocks import Block, Bullets, Code, Details, Pair, Para, Pre, Text, pairs
 
 _METHOD: Final = (
     "Load is open: no slow answer moves a message's scheduled time, and delivery latency counts from it.",
@@ -28,14 +28,15 @@ def build(analysis: Analysis) -> tuple[Block, ...]:
         blocks.append(Para(("The question: ", str(run["why"]))))
     blocks.append(Bullets(_METHOD))
     contract = _flat(run.get("contract") or {})
-    if contract:
-        blocks.append(pairs([(k, v) for k, v in contract], caption="Contract"))
     load = _flat({k: v for k, v in (run.get("load") or {}).items() if k != "predicted"})
-    if load:
-        blocks.append(pairs([(k, v) for k, v in load], caption="Load"))
+    tables = [
+        pairs(rows, caption=caption) for caption, rows in (("Contract", contract), ("Load", load)) if rows
+    ]
+    if tables:
+        blocks.append(Pair(tables))
     versions = _flat(run.get("versions") or {})
     if versions:
-        blocks.append(Details("Versions", (pairs([(k, v) for k, v in versions]),)))
+        blocks.append(Details("Versions", (pairs(versions),)))
     blocks += [Para("Judge this run again, or run it again:"), Pre(_again(run))]
     return tuple(blocks)
 

@@ -55,9 +55,9 @@ def _criteria(analysis: Analysis) -> Table:
     )
     columns = (
         Column("Criterion"),
+        Column("Result"),
         Column("Required", align="right"),
         Column("Actual", align="right"),
-        Column("Result"),
     )
     return Table(columns, rows)
 
@@ -69,20 +69,13 @@ def _promised(analysis: Analysis) -> tuple[tuple[Text, ...], ...]:
     if not isinstance(publishes, int | float):
         return ()
     sent = analysis.total("sent")
-    return (
-        (
-            "Messages sent, of those planned",
-            wording.count(publishes),
-            wording.count(sent),
-            Badge(Tone.PLAIN, ""),
-        ),
-    )
+    return (("Messages sent, of those planned", "not judged", wording.count(publishes), wording.count(sent)),)
 
 
 def _row(name: str, required: str, actual: str, ok: bool | None) -> tuple[Text, ...]:
     if ok is None:
-        return (name, required, actual, Badge(Tone.UNKNOWN, "not recorded"))
-    return (name, required, actual, Badge(Tone.PASS, "ok") if ok else Badge(Tone.VOID, "void"))
+        return (name, Badge(Tone.UNKNOWN, "not recorded"), required, actual)
+    return (name, Badge(Tone.PASS, "ok") if ok else Badge(Tone.VOID, "void"), required, actual)
 
 
 _COLUMNS: Final = (

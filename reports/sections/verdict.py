@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from reports import wording
 from reports.analysis import Analysis
 from reports.blocks import Badge, Block, Bullets, Code, Column, Para, Table, Text, Tone, Verdict
@@ -29,17 +31,17 @@ def build(analysis: Analysis) -> tuple[Block, ...]:
     return tuple(blocks)
 
 
-def gate_table(results: tuple[GateResult, ...] | list[GateResult] | object) -> Block:
-    assert isinstance(results, list | tuple)
+def gate_table(results: Sequence[GateResult]) -> Table:
+    """Every gate: result, condition, threshold, actual, margin."""
     noted = any(r.why for r in results)
     columns = (
         Column("Gate"),
-        Column("Kind"),
+        Column("Result"),
         Column("Condition"),
         Column("Threshold", align="right"),
         Column("Actual", align="right"),
         Column("Margin", align="right"),
-        Column("Result"),
+        Column("Kind"),
         *([Column("Note", wide=True)] if noted else []),
     )
     return Table(columns, tuple(_row(r, noted) for r in results), caption="Gates")
@@ -48,12 +50,12 @@ def gate_table(results: tuple[GateResult, ...] | list[GateResult] | object) -> B
 def _row(result: GateResult, noted: bool) -> tuple[Text, ...]:
     return (
         Code(result.id),
-        result.kind,
+        Badge(_GATE_TONES[result.verdict], str(result.verdict)),
         _condition(result),
         wording.figure(result.threshold, result.unit),
         wording.figure(result.actual, result.unit),
         _margin(result),
-        Badge(_GATE_TONES[result.verdict], str(result.verdict)),
+        result.kind,
         *([result.why] if noted else []),
     )
 
