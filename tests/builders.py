@@ -344,11 +344,6 @@ def exit_line(
 
 def fault_lines(ident: str, kind: str, start: int, stop: int, target: str = "all") -> list[dict[str, Any]]:
     """The lines of one fault that was applied and reverted."""
-    base: Mapping[str, Any] = {"id": ident, "kind": kind, "target": target, "planned_t": start, "error": None}
-    phases: Sequence[tuple[str, int]] = (
-        ("planned", start),
-        ("start", start),
-        ("stop", stop),
-        ("revert", stop),
-    )
-    return [{**base, "phase": phase, "t": t} for phase, t in phases]
+    base = {"id": ident, "kind": kind, "target": target, "planned_t": start, "error": None}
+    phases = {"planned": start, "start": start, "stop": stop, "revert": stop}
+    return [{**base, "phase": phase, "t": t} for phase, t in phases.items()]
