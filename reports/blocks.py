@@ -65,6 +65,7 @@ class Column:
     unit: str = ""
     align: Literal["left", "right"] = "left"
     wide: bool = False  # holds sentences: takes what width is left
+    wrap: bool = False  # may break its lines on a narrow screen
 
 
 @dataclass(frozen=True, slots=True)

@@ -153,7 +153,7 @@ def _cells(row: Sequence[Text], columns: Sequence[Column]) -> str:
 
 
 def _classes(column: Column) -> str:
-    names = [*(["right"] if column.align == "right" else []), *(["wide"] if column.wide else [])]
+    names = [*(["right"] if column.align == "right" else []), *(["wide"] if column.wide else []), *(["wrap"] if column.wrap else [])]
     return f' class="{" ".join(names)}"' if names else ""
 
 

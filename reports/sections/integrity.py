@@ -48,7 +48,7 @@ def _table(classes: list[ClassResult], deliveries: int) -> Block:
         Column("Class"),
         Column("Count", align="right"),
         Column("Result"),
-        Column("What it is"),
+        Column("What it is", wrap=True),
         Column("Counted in"),
         Column("Gated"),
     )
@@ -158,7 +158,7 @@ def _coverage(analysis: Analysis) -> Block:
         for why, n in sorted(analysis.integrity.coverage.unexplained.items())
     ]
     return Table(
-        (Column("Coverage"), Column("Count", align="right")),
+        (Column("Coverage", wrap=True), Column("Count", align="right")),
         tuple(rows),
         note="A count of zero anomalies is worth what was exercised.",
     )

@@ -54,7 +54,7 @@ def _criteria(analysis: Analysis) -> Table:
         *_promised(analysis),
     )
     columns = (
-        Column("Criterion"),
+        Column("Criterion", wrap=True),
         Column("Result"),
         Column("Required", align="right"),
         Column("Actual", align="right"),
