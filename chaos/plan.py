@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from chaos.engines import AUTO, ENGINES
@@ -167,16 +167,8 @@ class Plan:
             if (version := document["schema_version"]) != SCHEMA_VERSION:
                 rule = f"this build reads version {SCHEMA_VERSION}"
                 raise FaultsError([f"plan: schema_version is {version!r}: {rule}"])
-            plan = cls(
-                seed=document["seed"],
-                proxies=tuple(document["proxies"]),
-                phases=tuple(PlannedPhase(**phase) for phase in document["phases"]),
-                faults=tuple(
-                    PlannedFault(**{**fault, "ordinals": fault["ordinals"] and tuple(fault["ordinals"])})
-                    for fault in document["faults"]
-                ),
-            )
-        except (ValueError, KeyError, TypeError) as error:
+            plan = _PLAN.validate_python(document)
+        except (ValueError, KeyError, TypeError) as error:  # pydantic's is a ValueError
             raise FaultsError([f"plan: not a plan.json: {type(error).__name__}: {error}"]) from error
         problems: list[str] = []
         for fault in plan.faults:
@@ -184,6 +176,9 @@ class Plan:
         if problems:
             raise FaultsError(problems)
         return plan
+
+
+_PLAN: Final = TypeAdapter(Plan)
 
 
 def parse_faults(
@@ -339,7 +334,7 @@ def _misfits(
     if common.target not in allowed:
         problems.append(
             f"{where}: target is {common.target!r}: {common.kind} acts on a {spec.params.where}, "
-            f"one of {', '.join(allowed)}"
+            + (f"one of {', '.join(allowed)}" if allowed else "and this run has none of its own")
         )
     latest_s = common.at_s + common.jitter_s + common.duration_s
     if common.at_s >= run_s:

@@ -28,10 +28,11 @@ from chaos.engines.base import (
     EngineError,
     EngineRefused,
     EngineTimeout,
+    EngineUnavailable,
     NotFound,
 )
 from chaos.faults.base import Toxic
-from chaos.process import Supervisor
+from chaos.process import ProcessError, Supervisor
 
 CALL_S = 2.0  # to connect, and again for each wait for bytes; an engine answers in milliseconds
 
@@ -171,7 +172,10 @@ class ApiEngine(ABC):
         self.abilities = self.claims
 
     def start(self, supervisor: Supervisor, *, log_dir: Path, run_id: str, seed: int = 0) -> None:
-        self._client = self._reach(supervisor, log_dir, seed)
+        try:
+            self._client = self._reach(supervisor, log_dir, seed)
+        except ProcessError as error:
+            raise EngineUnavailable(f"engine {self.name} does not start: {error}") from error
         self._version = self._client.version()
         self._prefix = f"chatproof-{run_id}-"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from chaos.engines.base import TOXIPROXY_ABILITIES, EngineUnavailable
 from chaos.engines.client import ApiEngine, Client
-from chaos.process import ProcessError, ProcessSpec, Supervisor, read_line
+from chaos.process import ProcessSpec, Supervisor, read_line
 
 START_S = 15.0  # a cold interpreter on a loaded machine
 
@@ -32,10 +32,8 @@ class EmbeddedEngine(ApiEngine):
             role="harness",
             stdout=True,
         )
+        line = read_line(supervisor.start(spec), timeout_s=START_S)
         try:
-            line = read_line(supervisor.start(spec), timeout_s=START_S)
             return Client(f"http://{json.loads(line)['listening']}")
-        except ProcessError as error:
-            raise EngineUnavailable(f"the embedded proxy does not start: {error}") from error
         except (ValueError, TypeError, KeyError) as error:
             raise EngineUnavailable(f"the embedded proxy says {line!r}, not where it listens") from error

@@ -42,7 +42,7 @@ class ToxiproxyEngine(ApiEngine):
             return [] if usable else [f"{value}: no such program; {REMEDY}"]
         try:
             url = urlsplit(toxiproxy)
-            whole = url.scheme == "http" and url.hostname and url.port
+            whole = url.scheme == "http" and url.hostname and url.port and url.path in ("", "/")
         except ValueError:  # a port out of range
             whole = False
         if not whole:

@@ -307,6 +307,11 @@ def test_a_binary_that_ends_at_once_is_said_with_the_end_of_its_log(tmp_path):
         start(ToxiproxyEngine(toxiproxy=binary), tmp_path)
 
 
+def test_a_binary_that_is_gone_when_the_run_starts_is_said(tmp_path):
+    with pytest.raises(EngineUnavailable, match=r"engine toxiproxy does not start: .*No such file"):
+        start(ToxiproxyEngine(toxiproxy=str(tmp_path / "gone")), tmp_path)
+
+
 def test_a_binary_that_never_answers_is_given_up_in_time(tmp_path, monkeypatch):
     monkeypatch.setattr(toxiproxy, "START_S", 0.05)
     with pytest.raises(EngineUnavailable, match=r"server does not answer within 0\.05 s"):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import select
 import shutil
+import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +46,76 @@ def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 @pytest.mark.parametrize("kind", WIRE)
 def test_a_wire_fault_does_what_it_says_and_leaves_no_trace(bench, kind):
     check_fault(kind, bench)
+
+
+@contextmanager
+def in_force(bench: Bench, kind: str, **keys: Any) -> Iterator[None]:
+    """A fault on proxy a, applied and reverted by its own script."""
+    script = FAULTS[kind].model_validate(keys).script(f"{kind}-measured", ("a",))
+    for action in script.apply:
+        bench.engine.add_toxic(action.proxy, action.toxic)
+    yield
+    for action in script.revert:
+        assert bench.engine.remove_toxic(action.proxy, action.name)
+
+
+@pytest.mark.parametrize(
+    ("kind", "keys", "size", "least_s"),
+    [
+        pytest.param("latency", {"latency_ms": 100}, 1, 0.1, id="latency downstream"),
+        pytest.param("latency", {"latency_ms": 100, "direction": "upstream"}, 1, 0.1, id="latency upstream"),
+        pytest.param("latency", {"latency_ms": 100, "direction": "both"}, 1, 0.2, id="latency both ways"),
+        pytest.param("latency", {"latency_ms": 100, "jitter_ms": 20}, 1, 0.08, id="latency with jitter"),
+        pytest.param("bandwidth", {"rate_kb_per_s": 200}, 60_000, 0.3, id="60,000 bytes at 200 KB a second"),
+        pytest.param(
+            "slicer", {"average_bytes": 10, "delay_us": 10_000}, 100, 0.09, id="ten slices, 10 ms apart"
+        ),
+    ],
+)
+def test_the_effect_has_the_size_that_was_asked_for(bench, kind, keys, size, least_s):
+    with in_force(bench, kind, **keys):
+        took_s = bench.echo_s("a", size)
+    # Never less than asked but for a timer's grain, and not another order of size.
+    assert 0.9 * least_s < took_s < 2 * least_s + 0.1
+
+
+def test_limit_data_lets_exactly_its_bytes_pass(bench):
+    with in_force(bench, "limit_data", bytes=1_000), bench.dial("a") as connection:
+        connection.sendall(b"x" * 3_000)
+        passed = 0
+        with suppress(ConnectionResetError):
+            while data := connection.recv(65536):
+                passed += len(data)
+    assert passed == 1_000
+
+
+def test_slices_are_no_larger_than_average_and_variation(bench):
+    with in_force(bench, "slicer", average_bytes=20, variation_bytes=5, delay_us=10_000):
+        with bench.dial("a") as connection:
+            connection.sendall(b"x" * 200)
+            sizes = [0]
+            while sum(sizes) < 200:
+                sizes.append(len(connection.recv(65536)))
+    assert 8 <= len(sizes) - 1 <= 25
+
+
+def test_toxicity_is_a_share_of_connections(bench):
+    with in_force(bench, "latency", latency_ms=1_000, toxicity=0.5):
+        connections = [bench.dial("a") for _ in range(60)]
+        for connection in connections:
+            connection.sendall(b"x")
+        sleeping = select.poll()
+        for connection in connections:
+            sleeping.register(connection, select.POLLIN)
+        answers = 0
+        deadline = time.monotonic() + 0.6
+        while (left_s := deadline - time.monotonic()) > 0 and answers < 60:
+            for fd, _ in sleeping.poll(left_s * 1000):
+                sleeping.unregister(fd)
+                answers += 1
+        for connection in connections:
+            connection.close()
+    assert 12 <= 60 - answers <= 48  # 4.6 standard deviations
 
 
 @pytest.fixture(scope="module")

@@ -114,6 +114,12 @@ def test_a_kind_without_keys_says_so():
     ]
 
 
+def test_a_process_fault_in_a_run_without_processes_of_its_own_is_refused():
+    assert problems_of(KILL, processes=()) == [
+        "fault 1 ('k1'): target is 'chatd-1': kill acts on a process, and this run has none of its own"
+    ]
+
+
 def test_the_jitter_of_a_start_counts_towards_the_end_of_the_run():
     assert problems_of(SLOW | {"at_s": 38, "jitter_s": 3}) == [
         "fault 1 ('slow'): duration_s is 20: the fault can last until 61 s and the load ends at 60 s; "
@@ -247,6 +253,9 @@ def test_the_bytes_of_a_plan_are_pinned():
         pytest.param(b"{", "plan: not a plan.json: JSONDecodeError", id="not JSON"),
         pytest.param(b"[]", "plan: not a plan.json: TypeError", id="not an object"),
         pytest.param(b"{}", "plan: not a plan.json: KeyError: 'schema_version'", id="no version"),
+        pytest.param(
+            b'{"schema_version":1,"seed":"x"}', "plan: not a plan.json: ValidationError", id="bad fields"
+        ),
         pytest.param(b'{"schema_version":2}', "schema_version is 2: this build reads version 1", id="newer"),
     ],
 )

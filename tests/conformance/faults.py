@@ -22,7 +22,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from chaos.engines.base import Engine
@@ -192,10 +192,13 @@ def close(bench: Bench) -> Iterator[None]:
 
 @contextmanager
 def reset(bench: Bench) -> Iterator[None]:
-    with bench.dial("a") as connection:
-        with suppress(ConnectionResetError):  # it may come before the write
+    try:  # RST may come as early as in connect
+        with bench.dial("a") as connection:
             connection.sendall(b"x")  # a real Toxiproxy leaves an idle connection alone
-        assert end_of(connection) is ConnectionResetError
+            ended = end_of(connection)
+    except ConnectionResetError:
+        ended = ConnectionResetError
+    assert ended is ConnectionResetError
     yield
 
 
