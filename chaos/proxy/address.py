@@ -53,12 +53,12 @@ def parse(text: str) -> Address:
     if not text:
         return Address("", 0)
     host, colon, port = text.rpartition(":")
+    if not colon or "]" in port:
+        raise AddressError(f"address {text}: missing port in address")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
     elif ":" in host:
         raise AddressError(f"address {text}: too many colons in address")
-    if not colon or port.endswith("]"):
-        raise AddressError(f"address {text}: missing port in address")
     if not (port.isascii() and port.isdigit() and int(port) < 65536):
         raise AddressError(f"address {port}: invalid port")
     return Address(host, int(port))
