@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http
 import threading
 from collections.abc import Callable
@@ -134,7 +135,6 @@ class TinyServer:
         position = self.placed.get(frame.message) or await self.place(
             frame.channel, frame.message, frame.data
         )
-        self.placed[frame.message] = position
         if verdict == "place-and-drop":
             socket.transport.abort()
             return
@@ -155,10 +155,12 @@ class TinyServer:
             {"type": "message", "channel": channel, "serial": len(log) + 1, "message": message, "user": "u",
              "time": 0, "data": data}
         )  # fmt: skip
+        position = self.placed[message] = (self.epoch, len(log))  # before anything can come in between
         payload = msgspec.json.encode(log[-1])
         for subscriber in list(self.subscribers.get(channel, ())):
-            await subscriber.send(payload, text=True)
-        return (self.epoch, len(log))
+            with contextlib.suppress(ConnectionClosed):
+                await subscriber.send(payload, text=True)
+        return position
 
     async def send(self, socket: ServerConnection, frame: Any) -> None:
         await socket.send(wire.encode(frame), text=True)

@@ -1,0 +1,274 @@
+"""The engine over real sockets, against a small chat server that misbehaves when told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from time import monotonic_ns
+from typing import Any
+
+import numpy as np
+import pytest
+
+from chatd.protocol import messages as wire
+from loadgen.engine import Engine
+from loadgen.workload import LoadSpec, predict
+from reports.history import CONN_ERRNO, HEADER_BYTES, RECORD, Flag, Kind
+from tests.loadgen.tiny_server import TinyServer
+
+
+def spec_for(server: TinyServer, path: Path, **workload: Any) -> LoadSpec:
+    fields = {
+        "clients": 4,
+        "channels": 2,
+        "connect_over_s": 0.05,
+        "ack_timeout_s": 0.3,
+        "reconnect": {"base_s": 0.001, "cap_s": 0.01},
+        "phase": [
+            {"name": "silence", "duration_s": 1.1},
+            {"name": "load", "duration_s": 0.4, "publish_per_s": 60},
+        ],
+        **workload,
+    }
+    return LoadSpec.model_validate(
+        {"run_dir": str(path), "nonce": 5, "seed": 3, "targets": [server.url], "workload": fields}
+    )
+
+
+def records(path: Path) -> Any:
+    raw = (path / "events/w1-1.rec").read_bytes()
+    return np.frombuffer(raw, RECORD, offset=HEADER_BYTES)
+
+
+def of(rows: Any, kind: Kind) -> Any:
+    return rows[rows["kind"] == kind]
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait until the loop has made it so."""
+    async with asyncio.timeout(10):
+        while not condition():
+            turn = asyncio.Event()
+            asyncio.get_running_loop().call_later(0.005, turn.set)
+            await turn.wait()
+
+
+def run(
+    path: Path,
+    server: TinyServer,
+    course: Callable[[Engine], Awaitable[None]],
+    **workload: Any,
+) -> tuple[Any, LoadSpec, list[BaseException]]:
+    """Run one worker's load with the server, and give back what it recorded."""
+    crashes: list[BaseException] = []
+
+    async def main() -> LoadSpec:
+        async with server:
+            spec = spec_for(server, path, **workload)
+            engine = Engine(spec, 1, 1, crashed=crashes.append)
+            engine.start(monotonic_ns())
+            await course(engine)
+            await engine.stop()
+            return spec
+
+    spec = asyncio.run(main())
+    assert not crashes
+    return records(path), spec, crashes
+
+
+async def to_the_end(engine: Engine) -> None:
+    await until(lambda: engine.state().scheduled_left == 0)
+    await until(lambda: engine.state().unacked == 0 and engine.state().live == engine.state().clients)
+    await until(lambda: not engine._dials)
+
+
+def test_a_quiet_run_has_exactly_the_predicted_records(tmp_path: Path) -> None:
+    rows, spec, _ = run(tmp_path, TinyServer(), to_the_end)
+    expected = predict(spec.workload, spec.seed)
+    assert expected.publishes > 5
+    assert len(of(rows, Kind.SEND)) == len(of(rows, Kind.ACK)) == expected.publishes
+    assert len(of(rows, Kind.RECV)) == expected.deliveries
+    assert len(rows) == expected.records
+    received = of(rows, Kind.RECV)
+    assert (received["t"] >= received["t2"]).all()
+    own = received["publisher"] == received["client"]
+    assert (received["flags"] == np.where(own, Flag.OWN_ECHO, 0)).all()
+    assert (of(rows, Kind.CLOSE)["flags"] == Flag.ON_PURPOSE).all()
+
+
+def test_a_torn_connection_is_resumed_from_the_highest_serial_and_unacked_goes_again_in_order(
+    tmp_path: Path,
+) -> None:
+    torn: list[int] = []
+
+    def drop_twice(connection: int, _frame: wire.Publish) -> str:
+        if len(torn) < 2 and connection not in torn:
+            torn.append(connection)
+            return "place-and-drop" if len(torn) == 1 else "drop"
+        return "ack" if connection not in torn else "ignore"
+
+    server = TinyServer(drop_twice)
+    rows, spec, _ = run(tmp_path, server, to_the_end)
+    assert len(torn) == 2
+    closes = of(rows, Kind.CLOSE)
+    assert (closes["flags"] == 0).sum() == 2
+    assert set(closes["serial"][closes["flags"] == 0].tolist()) == {1006}
+    resumed = of(rows, Kind.SUB)[of(rows, Kind.SUB)["flags"] == Flag.RESUMED]
+    assert len(resumed) == 4
+    for sub in resumed:
+        before = rows[: np.nonzero(rows == sub)[0][0]]
+        mine = (before["client"] == sub["client"]) & (before["channel"] == sub["channel"])
+        seen = before[mine & ((before["kind"] == Kind.RECV) | (before["kind"] == Kind.SUB))]
+        assert sub["pub_seq"] == seen["serial"].max()
+    placed = [entry["message"] for log in server.logs.values() for entry in log]
+    assert len(placed) == len(set(placed)) == predict(spec.workload, spec.seed).publishes
+    for log in server.logs.values():
+        for client in range(1, 5):
+            own = [
+                int(entry["message"].split(":")[1])
+                for entry in log
+                if entry["message"].startswith(f"c{client}:")
+            ]
+            assert own == sorted(own)
+    retries = of(rows, Kind.SEND)[of(rows, Kind.SEND)["flags"] == Flag.RETRY]
+    assert len(retries) >= 2
+    assert (of(rows, Kind.ACK)["flags"] == Flag.DUPLICATE).sum() == 1
+
+
+def test_every_message_reaches_every_subscriber_once_although_connections_were_torn(tmp_path: Path) -> None:
+    dropped: list[int] = []
+
+    def drop(connection: int, _frame: wire.Publish) -> str:
+        if len(dropped) < 3:
+            dropped.append(connection)
+            return "place-and-drop"
+        return "ack"
+
+    rows, spec, _ = run(tmp_path, TinyServer(drop), to_the_end)
+    received = of(rows, Kind.RECV)
+    seen = {tuple(row) for row in received[["client", "channel", "serial"]].tolist()}
+    assert len(seen) == len(received) == predict(spec.workload, spec.seed).deliveries
+    assert (received["flags"] & Flag.REPLAYED).any()
+
+
+def test_an_unanswered_publish_is_sent_again_on_the_same_connection(tmp_path: Path) -> None:
+    ignored: list[str] = []
+
+    def ignore_first(_connection: int, frame: wire.Publish) -> str:
+        if not ignored:
+            ignored.append(frame.message)
+            return "ignore"
+        return "ack"
+
+    rows, _, _ = run(tmp_path, TinyServer(ignore_first), to_the_end)
+    retries = of(rows, Kind.SEND)[of(rows, Kind.SEND)["flags"] == Flag.RETRY]
+    assert [f"c{row['client']}:{row['pub_seq']}" for row in retries] == ignored
+    assert len(of(rows, Kind.CONN)) == 4
+
+
+def test_refused_upgrades_are_attempts_on_record(tmp_path: Path) -> None:
+    server = TinyServer()
+    server.refuse_upgrades = 3
+    rows, _, _ = run(tmp_path, server, to_the_end)
+    conns = of(rows, Kind.CONN)
+    assert sorted(conns["serial"].tolist()) == [101] * 4 + [503] * 3
+    assert conns["publisher"][conns["serial"] == 101].tolist() == [1] * 4
+    assert (conns["pub_seq"][conns["serial"] == 101] > 1).any()
+
+
+def test_a_target_that_is_not_there_is_dialled_again_and_each_attempt_recorded(tmp_path: Path) -> None:
+    class Gone(TinyServer):
+        async def __aenter__(self) -> TinyServer:
+            await super().__aenter__()
+            assert self._server is not None
+            self._server.close()
+            await self._server.wait_closed()
+            return self
+
+        async def __aexit__(self, *_: object) -> None:
+            return
+
+    async def three_attempts(engine: Engine) -> None:
+        await until(lambda: engine.recorder.count >= 12)
+
+    rows, _, _ = run(tmp_path, Gone(), three_attempts)
+    assert set(rows["kind"].tolist()) == {Kind.CONN}
+    assert set(rows["serial"].tolist()) == {CONN_ERRNO + 111}
+    for client in range(1, 5):
+        attempts = rows["pub_seq"][rows["client"] == client].tolist()
+        assert attempts == list(range(1, len(attempts) + 1))
+
+
+def test_a_silent_server_is_given_up_after_ping_and_pong(tmp_path: Path) -> None:
+    server = TinyServer()
+    server.ping_s, server.pong_s = 0.2, 0.1
+
+    async def course(engine: Engine) -> None:
+        await until(lambda: len(server.frames) >= 12)
+
+    rows, _, _ = run(tmp_path, server, course, phase=[{"name": "silence", "duration_s": 9}])
+    torn = of(rows, Kind.CLOSE)
+    torn = torn[torn["flags"] == 0]
+    assert len(torn) >= 4
+    assert set(torn["serial"].tolist()) == {1006}
+    lives = of(rows, Kind.LIVE)
+    for close in torn[:4]:
+        live = lives[(lives["client"] == close["client"]) & (lives["t"] < close["t"])]
+        silent_s = (close["t"] - live["t"].max()) / 1e9
+        assert 0.3 <= silent_s < 1.5
+
+
+def test_subscriptions_below_their_sentinel_are_counted_and_can_be_made_to_resume(tmp_path: Path) -> None:
+    server = TinyServer()
+
+    async def course(engine: Engine) -> None:
+        await until(lambda: engine.state().live == 4)
+        for channel in ("room:1", "room:2"):  # placed, and shown to nobody who is there
+            server.subscribers[channel].clear()
+            await server.place(channel, "c0:1", wire.encode("x"))  # type: ignore[arg-type]
+        engine.drain({1: ("E1", 1), 2: ("E1", 1)})
+        assert engine.state().behind == 8
+        assert engine.reconnect_behind() == 4
+        await until(lambda: engine.state().behind == 0 and engine.state().live == 4)
+
+    rows, _, _ = run(tmp_path, server, course, phase=[{"name": "silence", "duration_s": 9}])
+    assert len(of(rows, Kind.CONN)) == 8
+    assert (of(rows, Kind.CLOSE)["flags"] == Flag.ON_PURPOSE).all()
+    assert (of(rows, Kind.RECV)["flags"] == Flag.REPLAYED | Flag.FOREIGN).all()
+    assert len(of(rows, Kind.RECV)) == 8
+
+
+def test_the_page_opens_and_closes_sessions_in_order(tmp_path: Path) -> None:
+    server = TinyServer()
+
+    async def main() -> None:
+        async with server:
+            engine = Engine(spec_for(server, tmp_path), 1, 1, crashed=pytest.fail)
+            engine.start(monotonic_ns(), interactive=True)
+            for count in (2, 4, 1):
+                engine.open_sessions(count)
+                await until(lambda: engine.state().live == count)  # noqa: B023  # called at once
+                assert sorted(engine._present) == list(range(1, count + 1))
+            await engine.stop()
+
+    asyncio.run(main())
+
+
+def test_a_bug_of_ours_is_told_and_not_swallowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    crashes: list[BaseException] = []
+
+    async def main() -> None:
+        async with TinyServer() as server:
+            engine = Engine(spec_for(server, tmp_path), 1, 1, crashed=crashes.append)
+
+            def broken(*_: Any) -> None:
+                raise RuntimeError("broken")
+
+            monkeypatch.setattr("loadgen.client.Client.live", broken)
+            engine.start(monotonic_ns())
+            await until(lambda: bool(crashes))
+            await engine.stop()
+
+    asyncio.run(main())
+    assert str(crashes[0]) == "broken"
