@@ -78,6 +78,12 @@ class Connection:
         self._daemon.metrics.bad_frames += 1
         self.close(code, reason)
 
+    def cut(self) -> None:
+        self._daemon.metrics.bad_frames += 1
+        self.apply(self.session.ended())
+        self.outlet.close()
+        self._writable()
+
     def leaving(self, frame: bytes) -> None:
         self.apply(self.session.ended())
         self.outlet.finish(frame)

@@ -74,15 +74,14 @@ class Joins:
             del self._queues[connection]
 
     async def _replay(self, connection: Connection, channel: Channel, subscription: Subscription) -> None:
-        outlet, answered = connection.outlet, channel.open
+        outlet = connection.outlet
         try:
             while not channel.open:
                 await self._opened(channel)
             if not subscription.active:
                 return
-            if not answered:
+            if not subscription.answered:
                 self._answer(connection, channel, subscription)
-                answered = True
             while subscription.active and not self._hub.advance(channel, subscription, outlet):
                 await self._writable(connection)
                 page = await self._store.read(channel.name, subscription.cursor, PAGE_N, PAGE_BYTES)
@@ -91,14 +90,12 @@ class Joins:
                     outlet.flush()
                 await asyncio.sleep(0)  # a store in memory answers at once: others have their turn
         except StoreUnavailable as bad:
-            self._unreadable(connection, subscription, answered, bad)
+            self._unreadable(connection, subscription, bad)
 
-    def _unreadable(
-        self, connection: Connection, subscription: Subscription, answered: bool, bad: StoreUnavailable
-    ) -> None:
+    def _unreadable(self, connection: Connection, subscription: Subscription, bad: StoreUnavailable) -> None:
         if not subscription.active:
             return
-        if answered:
+        if subscription.answered:
             # A hole must not look like the end of the replay: the client comes back and resumes.
             connection.close(CloseCode.RESYNC, "the store cannot be read")
             return

@@ -107,8 +107,11 @@ class Server:
         """Let every client go, finish what is in flight, release everything.
 
         Readiness turns false and new clients are refused at once; open ones are told goodbye;
-        publishes in flight get their answers; then all are closed with 4101.
+        publishes in flight get their answers; then all are closed with 4101. A second call
+        does nothing.
         """
+        if self.draining:
+            return
         self.draining = True
         count = len(self.connections)
         # A whole node's clients come back somewhere at once: about 2,000 handshakes a second.

@@ -77,7 +77,7 @@ class Subscription:
     whoever works for it in the background looks there first.
     """
 
-    __slots__ = ("active", "asked", "channel", "cursor", "echo", "request_id", "user")
+    __slots__ = ("active", "answered", "asked", "channel", "cursor", "echo", "request_id", "user")
 
     def __init__(self, channel: str, asked: From, *, echo: bool, user: str, request_id: int | None) -> None:
         self.channel = channel
@@ -87,6 +87,7 @@ class Subscription:
         self.request_id = request_id
         self.cursor = 0  # the serial that was sent last; meaningful once answered
         self.active = True
+        self.answered = False  # `subscribed` was sent
 
 
 # Effects ----------------------------------------------------------------------------------------------
@@ -339,6 +340,7 @@ class Session:
         """The channel's head is known: answer, and set where the replay begins."""
         start = locate(subscription.asked, head)
         subscription.cursor = start.serial
+        subscription.answered = True
         asked = subscription.asked
         other_epoch = isinstance(asked, tuple) and asked[0] != head.epoch
         answer = Subscribed(

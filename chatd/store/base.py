@@ -157,7 +157,7 @@ class Store(Protocol):
         """
 
     async def close(self) -> None:
-        """Finish what was begun, then release everything."""
+        """Finish what was begun, then release everything. A second time does nothing."""
 
 
 class Remembered(msgspec.Struct, frozen=True, gc=False):

@@ -178,7 +178,7 @@ class SqliteStore:
             (self._checkpointer, "_checkpoints"),
             (self._writer, "_db"),
         ):
-            if (db := getattr(self, name, None)) is not None:
+            if (db := self.__dict__.pop(name, None)) is not None:
                 with suppress(sqlite3.Error):  # closing the last one checkpoints; a full disk may refuse that
                     await self._run(executor, db.close)
             executor.shutdown()

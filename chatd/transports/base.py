@@ -38,6 +38,9 @@ class Peer(Protocol):
     def broken(self, code: int, reason: str) -> None:
         """The peer broke the transport's own rules: close with this code."""
 
+    def cut(self) -> None:
+        """The transport closed the connection itself: nothing more may be written. ``lost`` follows."""
+
     def leaving(self, frame: bytes) -> None:
         """The peer closes; ``frame`` answers it and is the last thing to write."""
 

@@ -72,6 +72,11 @@ class _Connection(WSListener):
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         kind = frame.msg_type
+        if transport.is_close_frame_sent and not self._ending:
+            # picows closed this connection over a malformed or too large frame. It parses on all
+            # the same, and would hand over even the frame that it found too large.
+            self._ending = True
+            self._peer.cut()
         if self._ending:
             if kind == CLOSE:
                 self._transport.close()

@@ -1,0 +1,668 @@
+"""A whole daemon in this process, over real sockets on free ports."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import socket
+import struct
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvloop
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from chatd import connection as connection_module
+from chatd.config import Config
+from chatd.server import Server, StartError
+
+Scenario = Callable[["House"], Awaitable[None]]
+
+
+class Guest:
+    """A client that only observes."""
+
+    def __init__(self, ws: ClientConnection) -> None:
+        self.ws = ws
+        self.id = 0
+
+    async def ask(self, kind: str, **fields: Any) -> int:
+        self.id += 1
+        if "from_" in fields:
+            fields["from"] = fields.pop("from_")
+        await self.ws.send(json.dumps({"type": kind, "id": self.id, **fields}))
+        return self.id
+
+    async def read(self) -> dict[str, Any]:
+        """The next frame; pings are answered."""
+        while True:
+            async with asyncio.timeout(5):
+                text = await self.ws.recv()
+            if text != "{}":
+                frame: dict[str, Any] = json.loads(text)
+                return frame
+            await self.ws.send("{}")
+
+    async def until(self, kind: str) -> list[dict[str, Any]]:
+        """All frames up to and including the next of this type."""
+        frames = [await self.read()]
+        while frames[-1]["type"] != kind:
+            frames.append(await self.read())
+        return frames
+
+    async def publish(self, message: str, channel: str = "room", data: object = "x") -> dict[str, Any]:
+        await self.ask("publish", channel=channel, message=message, data=data)
+        return (await self.until("ack"))[-1]
+
+    async def closed(self) -> int:
+        try:
+            async with asyncio.timeout(5):
+                while True:
+                    await self.ws.recv()
+        except ConnectionClosed:
+            return self.ws.close_code or 0
+
+
+class House:
+    """A server, and whoever comes."""
+
+    def __init__(self, server: Server, stack: AsyncExitStack) -> None:
+        self.server = server
+        self._stack = stack
+
+    async def guest(self, name: str = "ann", *, channels: object = (), **options: Any) -> Guest:
+        ws = await self._stack.enter_async_context(
+            connect(self.server.url, subprotocols=["chatd.v1"], ping_interval=None, proxy=None, **options)  # type: ignore[list-item]
+        )
+        guest = Guest(ws)
+        await guest.ask("connect", client=name, subscribe=channels)
+        assert (await guest.read())["type"] == "connected"
+        return guest
+
+    async def listener(self, name: str = "bob", start: object = "new", channel: str = "room") -> Guest:
+        guest = await self.guest(name, channels=[{"channel": channel, "from": start}])
+        await guest.until("live")
+        return guest
+
+    async def get(self, path: str) -> tuple[int, str]:
+        reader, writer = await self.raw()
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        head, _, body = (await reader.read()).decode().partition("\r\n\r\n")
+        writer.close()
+        await writer.wait_closed()
+        return int(head.split()[1]), body
+
+    async def raw(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        port = int(self.server.url.rsplit(":", 1)[1].split("/")[0])
+        return await asyncio.open_connection("127.0.0.1", port)
+
+
+@pytest.fixture(params=["uvloop", "asyncio"])
+def serve(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., None]:
+    """Runs ``scenario(house)`` against a server of its own."""
+
+    def run(scenario: Scenario, **settings: Any) -> None:
+        async def main() -> None:
+            config = Config(**{"port": 0, "data": tmp_path / "data", "drain_s": 1, **settings})
+            server = Server(config)
+            await server.start()
+            try:
+                async with AsyncExitStack() as stack:
+                    await scenario(House(server, stack))
+            finally:
+                await server.stop()
+            assert not server.failed
+
+        if request.param == "uvloop":
+            uvloop.run(main())
+        else:
+            asyncio.run(main())
+
+    return run
+
+
+def serials(frames: list[dict[str, Any]]) -> list[int]:
+    return [frame["serial"] for frame in frames if frame["type"] == "message"]
+
+
+@pytest.mark.parametrize("store", ["memory", "sqlite"])
+def test_every_subscriber_gets_every_message_in_the_order_of_the_log(serve, store) -> None:
+    async def scenario(house: House) -> None:
+        listeners = [await house.listener(f"l{n}") for n in range(5)]
+        publishers = [await house.guest(f"p{n}") for n in range(4)]
+        for number in range(50):  # pipelined: nobody waits for an ack
+            for publisher in publishers:
+                await publisher.ask("publish", channel="room", message=f"{number}", data=number)
+        acked: dict[int, tuple[int, int]] = {}
+        for who, publisher in enumerate(publishers):
+            for number in range(50):
+                ack = await publisher.read()
+                acked[ack["position"][1]] = (who, number)
+        assert sorted(acked) == list(range(1, 201))
+        for who in range(4):
+            own = [number for _, (owner, number) in sorted(acked.items()) if owner == who]
+            assert own == list(range(50)), "each publisher's order is kept"
+        for listener in listeners:
+            got = [await listener.read() for _ in range(200)]
+            assert serials(got) == list(range(1, 201))
+            assert all(acked[m["serial"]] == (int(m["user"][1:]), m["data"]) for m in got)
+
+    serve(scenario, store=store)
+
+
+def test_a_duplicate_is_acked_with_the_first_position_and_not_delivered_again(serve) -> None:
+    async def scenario(house: House) -> None:
+        listener, publisher = await house.listener(), await house.guest()
+        first = await publisher.publish("m1")
+        assert (first["duplicate"], first["durability"]) == (False, "fsync")
+        again = await publisher.publish("m1")
+        assert (again["duplicate"], again["position"]) == (True, first["position"])
+        await publisher.ask("publish", channel="room", message="m1", data="other")
+        refused = await publisher.read()
+        assert (refused["type"], refused["code"], refused["definite"]) == ("error", 409, True)
+        await publisher.publish("m2")
+        assert [(await listener.read())["message"] for _ in range(2)] == ["m1", "m2"]
+
+    serve(scenario)
+
+
+def test_a_resume_replays_what_was_missed_and_goes_on_live(serve) -> None:
+    async def scenario(house: House) -> None:
+        publisher = await house.guest()
+        epoch = (await publisher.publish("m1"))["position"][0]
+        for number in range(2, 1501):
+            await publisher.ask("publish", channel="room", message=f"m{number}", data="x" * 100)
+        for _ in range(2, 1501):
+            await publisher.until("ack")
+        listener = await house.guest("bob", channels=[{"channel": "room", "from": [epoch, 3]}])
+        subscribed = await listener.read()
+        assert (subscribed["resumed"], subscribed["start"], subscribed["count"]) == (True, 3, 1497)
+        replay = await listener.until("live")
+        assert serials(replay) == list(range(4, 1501))
+        await publisher.publish("after")
+        assert (await listener.read())["serial"] == 1501
+
+    serve(scenario)
+
+
+@pytest.mark.parametrize(
+    ("asked", "start", "why"),
+    [
+        pytest.param(["?", 2], 0, "epoch", id="another epoch"),
+        pytest.param(["=", 99], 5, "ahead", id="ahead"),
+    ],
+)
+def test_a_position_that_cannot_be_served_is_a_gap(serve, asked, start, why) -> None:
+    async def scenario(house: House) -> None:
+        publisher = await house.guest()
+        for number in range(5):
+            ack = await publisher.publish(f"m{number}")
+        epoch = ack["position"][0]
+        position = [epoch if asked[0] == "=" else asked[0], asked[1]]
+        await publisher.ask("subscribe", channel="room", from_=position)
+        subscribed, *rest = await publisher.until("live")
+        assert (subscribed["resumed"], subscribed["start"]) == (False, start)
+        assert subscribed["gap"] == {"why": why, "from": position, "to": [epoch, start]}
+        assert serials(rest) == list(range(start + 1, 6))
+
+    serve(scenario)
+
+
+def test_joining_in_the_middle_of_traffic_skips_and_repeats_nothing(serve) -> None:
+    async def scenario(house: House) -> None:
+        publisher = await house.guest()
+        last = 3000
+
+        async def traffic() -> None:
+            for number in range(1, last + 1):
+                await publisher.ask("publish", channel="room", message=f"m{number}", data="x" * 50)
+                if number % 100 == 0:
+                    await asyncio.sleep(0)
+
+        async def follow(start: object) -> None:
+            guest = await house.guest("l", channels=[{"channel": "room", "from": start}])
+            got: list[int] = []
+            begin = (await guest.read())["start"]
+            while not got or got[-1] < last:
+                frame = await guest.read()
+                if frame["type"] == "message":
+                    got.append(frame["serial"])
+            assert got == list(range(begin + 1, last + 1))
+
+        async def acks() -> None:
+            for _ in range(last):
+                await publisher.until("ack")
+
+        starts: list[object] = ["new", "first", {"last": 10}]
+        await asyncio.gather(traffic(), acks(), *(follow(starts[n % 3]) for n in range(12)))
+
+    serve(scenario)
+
+
+def test_all_who_come_at_once_to_a_channel_that_is_not_open_yet_are_answered_in_order(serve) -> None:
+    async def scenario(house: House) -> None:
+        publisher = await house.guest()
+        await publisher.publish("m1")
+        guests = [await house.guest(f"l{n}") for n in range(20)]
+        await asyncio.gather(*(guest.ask("subscribe", channel="room", from_="first") for guest in guests))
+        for guest in guests:
+            frames = await guest.until("live")
+            assert [frame["type"] for frame in frames] == ["subscribed", "message", "live"]
+
+    serve(scenario)
+
+
+def test_unsubscribed_is_the_last_word_of_a_channel(serve) -> None:
+    async def scenario(house: House) -> None:
+        listener, publisher = await house.listener(), await house.guest()
+        await publisher.publish("m1")
+        await listener.ask("unsubscribe", channel="room")
+        frames = await listener.until("unsubscribed")
+        assert serials(frames) == [1]
+        await publisher.publish("m2")
+        await listener.ask("history", channel="room")
+        assert (await listener.read())["type"] == "history"
+
+    serve(scenario)
+
+
+def test_history_pages_hold_the_same_bytes_as_live(serve) -> None:
+    async def scenario(house: House) -> None:
+        listener, publisher = await house.listener(), await house.guest()
+        for number in range(1, 8):
+            await publisher.publish(f"m{number}", data={"n": number})
+        live = [await listener.ws.recv() for _ in range(7)]
+
+        async def page(**how: Any) -> dict[str, Any]:
+            await publisher.ask("history", channel="room", **how)
+            return await publisher.read()
+
+        await publisher.ask("history", channel="room")
+        raw = await publisher.ws.recv()
+        assert all(frame in raw for frame in live)
+        newest = await page(limit=3)
+        assert (serials(newest["messages"]), newest["more"]) == ([5, 6, 7], True)
+        older = await page(before=5, limit=10)
+        assert (serials(older["messages"]), older["more"], older["floor"]) == ([1, 2, 3, 4], False, 1)
+        epoch = newest["position"][0]
+        later = await page(after=[epoch, 2], limit=2)
+        assert (serials(later["messages"]), later["more"]) == ([3, 4], True)
+        lost = await page(after=["other", 2])
+        assert (lost["type"], lost["code"]) == ("error", 410)
+
+    serve(scenario)
+
+
+def test_history_of_large_messages_keeps_the_newest(serve, monkeypatch) -> None:
+    monkeypatch.setattr("chatd.joins.HISTORY_BYTES", 1000)
+
+    async def scenario(house: House) -> None:
+        publisher = await house.guest()
+        for number in range(1, 21):
+            await publisher.publish(f"m{number}", data="x" * 200)
+        await publisher.ask("history", channel="room", limit=20)
+        page = await publisher.read()
+        got = serials(page["messages"])
+        assert got == list(range(got[0], 21))
+        assert 1 <= len(got) <= 6
+        assert page["more"]
+
+    serve(scenario)
+
+
+# Frames -----------------------------------------------------------------------------------------------
+
+
+def masked(opcode: int, payload: bytes, *, fin: bool = True, rsv: int = 0) -> bytes:
+    mask = os.urandom(4)
+    head = bytes([(0x80 if fin else 0) | rsv | opcode])
+    size = len(payload)
+    head += bytes([0x80 | size]) if size < 126 else b"\xfe" + struct.pack(">H", size)
+    return head + mask + bytes(byte ^ mask[index % 4] for index, byte in enumerate(payload))
+
+
+async def upgraded(house: House, extra: str = "") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    reader, writer = await house.raw()
+    writer.write(
+        b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+        + extra.encode()
+        + b"\r\n"
+    )
+    assert b" 101 " in await reader.readuntil(b"\r\n\r\n")
+    return reader, writer
+
+
+async def next_frame(reader: asyncio.StreamReader) -> tuple[int, bytes]:
+    async with asyncio.timeout(5):
+        first, size = await reader.readexactly(2)
+        if size == 126:
+            (size,) = struct.unpack(">H", await reader.readexactly(2))
+        return first & 15, await reader.readexactly(size)
+
+
+async def close_code(reader: asyncio.StreamReader) -> int:
+    while True:
+        opcode, payload = await next_frame(reader)
+        if opcode == 8:
+            return int.from_bytes(payload[:2], "big")
+
+
+CONNECT = b'{"type":"connect","id":1}'
+
+
+@pytest.mark.parametrize(
+    ("frames", "code"),
+    [
+        pytest.param([masked(1, b"hello")], 4501, id="no frame of the protocol"),
+        pytest.param([masked(2, CONNECT)], 1003, id="binary"),
+        pytest.param([masked(1, b'{"type":"\xff"}')], 1007, id="not UTF-8"),
+        pytest.param([masked(0, CONNECT)], 1002, id="a continuation of nothing"),
+        pytest.param([masked(1, b"{", fin=False), masked(1, b"}")], 1002, id="a text inside a text"),
+        pytest.param([masked(1, CONNECT, rsv=0x40)], 1002, id="a reserved bit"),
+        pytest.param([masked(3, b"")], 1002, id="an unknown opcode"),
+        pytest.param([b"\x81\x02{}"], 1002, id="not masked"),
+        pytest.param([masked(9, b"", fin=False)], 1002, id="a ping in pieces"),
+        pytest.param([masked(1, b"x" * 2000)], 1009, id="too large"),
+        pytest.param(
+            [masked(1, b"x" * 600, fin=False), masked(0, b"x" * 600)], 1009, id="too large in pieces"
+        ),
+        pytest.param([masked(8, b"\x03\xe8")], 1000, id="a close is answered with its code"),
+        pytest.param([masked(8, b"\x0f\xa1bye")], 4001, id="a close of our range too"),
+    ],
+)  # fmt: skip
+def test_a_bad_frame_ends_the_connection_with_the_right_code(serve, frames, code) -> None:
+    async def scenario(house: House) -> None:
+        reader, writer = await upgraded(house)
+        writer.write(b"".join(frames))
+        assert await close_code(reader) == code
+        writer.write(masked(8, code.to_bytes(2, "big")))
+        async with asyncio.timeout(5):
+            assert await reader.read() == b"", "the server hangs up"
+        writer.close()
+
+    serve(scenario, frame_bytes=1024, store="memory")
+
+
+def test_fragments_are_put_together_with_pings_between_them(serve) -> None:
+    async def scenario(house: House) -> None:
+        reader, writer = await upgraded(house)
+        text = '{"type":"connect","id":1,"client":"żółw"}'.encode()
+        writer.write(masked(1, text[:34], fin=False))  # cuts a letter in two
+        writer.write(masked(9, b"still there?"))
+        writer.write(masked(0, b"", fin=False) + masked(0, text[34:]))
+        assert await next_frame(reader) == (10, b"still there?")
+        opcode, payload = await next_frame(reader)
+        assert (opcode, json.loads(payload)["user"]) == (1, "żółw")
+        writer.close()
+
+    serve(scenario, store="memory")
+
+
+def test_a_frame_that_arrives_byte_by_byte_is_a_frame(serve) -> None:
+    async def scenario(house: House) -> None:
+        reader, writer = await upgraded(house)
+        for byte in masked(1, CONNECT):
+            writer.write(bytes([byte]))
+            await writer.drain()
+            await asyncio.sleep(0)
+        assert json.loads((await next_frame(reader))[1])["type"] == "connected"
+        writer.close()
+
+    serve(scenario, store="memory")
+
+
+def test_a_client_that_does_not_connect_or_does_not_pong_is_closed(serve, monkeypatch) -> None:
+    monkeypatch.setattr("chatd.session.CONNECT_S", 0.2)
+
+    async def scenario(house: House) -> None:
+        reader, writer = await upgraded(house)
+        assert await close_code(reader) == 4502
+        writer.close()
+        reader, writer = await upgraded(house)
+        writer.write(masked(1, CONNECT))
+        assert await close_code(reader) == 4004
+        writer.close()
+        guest = await house.guest()
+        for _ in range(3):
+            assert await asyncio.wait_for(guest.ws.recv(), 5) == "{}"
+            await guest.ws.send("{}")
+
+    serve(scenario, store="memory", ping_s=0.2, pong_s=0.2)
+
+
+def test_a_client_that_does_not_answer_a_close_is_cut(serve, monkeypatch) -> None:
+    monkeypatch.setattr(connection_module, "GRACE_S", 0.2)
+
+    async def scenario(house: House) -> None:
+        reader, writer = await upgraded(house)
+        writer.write(masked(2, b"binary"))
+        assert await close_code(reader) == 1003
+        async with asyncio.timeout(5):
+            with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+                await reader.readexactly(1)
+        writer.close()
+        assert house.server.metrics.connections == 0
+
+    serve(scenario, store="memory")
+
+
+# The door ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "status"),
+    [
+        pytest.param({"origin": "https://example.org"}, 403, id="a page from elsewhere"),
+        pytest.param({"subprotocols": ["chatd.v9"]}, 400, id="another version"),
+    ],
+)
+def test_who_must_not_come_in_is_refused_before_the_upgrade(serve, options, status) -> None:
+    async def scenario(house: House) -> None:
+        with pytest.raises(InvalidStatus) as caught:
+            async with connect(house.server.url, proxy=None, **options):
+                pass
+        assert caught.value.response.status_code == status
+
+    serve(scenario, store="memory")
+
+
+def test_a_page_of_this_machine_and_a_client_without_subprotocol_come_in(serve) -> None:
+    async def scenario(house: House) -> None:
+        async with connect(house.server.url, proxy=None, origin="http://localhost:3000") as ws:  # type: ignore[arg-type]
+            await ws.send(CONNECT.decode())
+            assert json.loads(await ws.recv())["type"] == "connected"
+
+    serve(scenario, store="memory")
+
+
+def test_the_pages_are_answered_on_the_same_port(serve) -> None:
+    async def scenario(house: House) -> None:
+        assert await house.get("/healthz") == (200, "ok\n")
+        assert await house.get("/readyz?verbose") == (200, "ready\n")
+        assert (await house.get("/nothing"))[0] == 404
+        assert (await house.get("/ws"))[0] == 426
+
+    serve(scenario, store="memory")
+
+
+def figures(text: str) -> dict[str, float]:
+    return {name: float(value) for name, value in re.findall(r"^(chatd_\S+) (\S+)$", text, re.MULTILINE)}
+
+
+def test_the_metrics_are_what_happened(serve) -> None:
+    async def scenario(house: House) -> None:
+        publisher = await house.guest()
+        epoch = (await publisher.publish("m1"))["position"][0]
+        listeners = [await house.listener(f"l{n}", start=[epoch, 0]) for n in range(3)]
+        await house.listener("lost", start=["other", 1])
+        for number in range(2, 6):
+            await publisher.publish(f"m{number}")
+        await publisher.publish("m5")
+        await publisher.ask("publish", channel="room", message="m5", data="other")
+        await publisher.until("error")
+        for listener in listeners:
+            assert serials([await listener.read() for _ in range(4)]) == [2, 3, 4, 5]
+        status, text = await house.get("/metrics")
+        assert status == 200
+        shown = figures(text)
+        expected = {
+            "chatd_ready": 1, "chatd_connections": 5, "chatd_channels": 1, "chatd_publishes_total": 5,
+            "chatd_duplicates_total": 1, "chatd_conflicts_total": 1, "chatd_deliveries_total": 20,
+            "chatd_replayed_total": 4, "chatd_resumes_total": 3, "chatd_gaps_total": 1,
+            "chatd_queue_bytes": 0,
+        }  # fmt: skip
+        assert {name: shown[name] for name in expected} == expected
+        assert shown["chatd_commit_seconds_count"] >= 5
+        assert shown["chatd_sent_bytes_total"] > 20 * 100
+        types = re.findall(r"^# TYPE (\S+) ", text, re.MULTILINE)
+        assert len(types) == len(set(types))
+
+    serve(scenario)
+
+
+def test_a_client_that_does_not_read_is_closed_with_4003_and_memory_stays_bounded(serve) -> None:
+    async def scenario(house: House) -> None:
+        house.server.flusher.held_limit = 256 * 1024
+        reader, writer = await upgraded(house)
+        sock: socket.socket = writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        writer.write(masked(1, b'{"type":"connect","id":1,"subscribe":[{"channel":"room"}]}'))
+        while b'"live"' not in (await next_frame(reader))[1]:
+            pass
+        reader._transport.pause_reading()  # type: ignore[attr-defined]
+        publisher = await house.guest()
+        number = 0
+        while house.server.metrics.closed.get(4003) is None:
+            number += 1
+            await publisher.publish(f"m{number}", data="x" * 50_000)
+            assert house.server.metrics.queue_bytes <= 256 * 1024 + 60_000
+            assert number < 500
+        assert house.server.metrics.queue_bytes == 0
+        assert (await publisher.publish("after"))["position"][1] == number + 1
+        writer.transport.abort()
+
+    serve(scenario, store="memory")
+
+
+# Going and coming back --------------------------------------------------------------------------------
+
+
+def test_a_drain_says_goodbye_answers_what_is_in_flight_and_closes_with_4101(serve) -> None:
+    async def scenario(house: House) -> None:
+        guest = await house.guest()
+        for number in range(20):
+            await guest.ask("publish", channel="room", message=f"m{number}", data="x")
+        await guest.until("ack")
+        stop = asyncio.ensure_future(house.server.stop())
+        frames: list[dict[str, Any]] = []
+        try:
+            while True:
+                frames.append(await guest.read())
+        except ConnectionClosed:
+            pass
+        assert guest.ws.close_code == 4101
+        await stop
+        kinds = [frame["type"] for frame in frames]
+        assert kinds.count("goodbye") == 1
+        assert kinds.count("ack") + kinds.count("error") == 19, "every publish got its answer"
+        assert all(frame["definite"] for frame in frames if frame["type"] == "error")
+
+    serve(scenario)
+
+
+def test_while_draining_new_clients_are_sent_away(serve) -> None:
+    async def scenario(house: House) -> None:
+        reader, writer = await upgraded(house)  # keeps the drain from ending: it does not answer the close
+        stop = asyncio.ensure_future(house.server.stop())
+        assert await close_code(reader) == 4101
+        assert (await house.get("/readyz"))[0] == 503
+        with pytest.raises(InvalidStatus) as caught:
+            async with connect(house.server.url, proxy=None):
+                pass
+        assert caught.value.response.status_code == 503
+        assert caught.value.response.headers["Retry-After"] == "1"
+        writer.write(masked(8, b"\x10\x05"))
+        await stop
+        writer.close()
+
+    serve(scenario, store="memory")
+
+
+def test_a_store_that_cannot_write_is_503_and_not_ready_but_delivery_and_reading_go_on(serve) -> None:
+    async def scenario(house: House) -> None:
+        listener, publisher = await house.listener(), await house.guest()
+        await publisher.publish("m1")
+        db = house.server.store._db  # type: ignore[attr-defined]
+        pages = db.execute("PRAGMA page_count").fetchone()[0]
+        db.execute(f"PRAGMA max_page_count = {pages}")
+        await publisher.ask("publish", channel="room", message="m2", data="x" * 60_000)
+        refused = await publisher.read()
+        assert (refused["code"], refused["temporary"], refused["definite"]) == (503, True, True)
+        assert refused["after_ms"] > 0
+        assert (await house.get("/readyz"))[0] == 503
+        assert (await house.get("/healthz"))[0] == 200
+        assert (await listener.read())["message"] == "m1"
+        late = await house.listener("late", start="first")
+        db.execute("PRAGMA max_page_count = 1000000")
+        await house.server.store.trim(0)
+        assert (await house.get("/readyz"))[0] == 200
+        assert (await publisher.publish("m2", data="x" * 60_000))["position"][1] == 2
+        assert (await listener.read())["message"] == (await late.read())["message"] == "m2"
+
+    serve(scenario)
+
+
+def test_a_port_in_use_is_one_clear_line(serve, tmp_path) -> None:
+    async def scenario(house: House) -> None:
+        port = int(house.server.url.rsplit(":", 1)[1].split("/")[0])
+        with pytest.raises(StartError, match=rf"port is {port}: on 127\.0\.0\.1 it is in use") as caught:
+            await Server(Config(port=port, store="memory")).start()
+        assert "\n" not in str(caught.value)
+
+    serve(scenario)
+
+
+@pytest.mark.parametrize("mutant", ["", "skip-subscriber:1", "no-dedupe:1"])
+def test_a_mutant_is_named_in_the_contract_and_breaks_its_promise_only(serve, mutant) -> None:
+    async def scenario(house: House) -> None:
+        listener, publisher = await house.listener(), await house.guest()
+        await publisher.publish("m1")
+        again = await publisher.publish("m1")
+        assert again["duplicate"] == (mutant != "no-dedupe:1")
+        assert again["position"][1] == (2 if mutant == "no-dedupe:1" else 1)
+        await listener.ask("connect")
+        frames = await listener.until("error")
+        delivered = {"": [1], "skip-subscriber:1": [], "no-dedupe:1": [1, 2]}[mutant]
+        assert serials(frames) == delivered
+        await publisher.ask("subscribe", channel="room", from_="first")
+        assert serials(await publisher.until("live")) == ([1, 2] if mutant == "no-dedupe:1" else [1])
+        assert house.server._terms.contract.test_hooks == ([mutant] if mutant else [])
+
+    serve(scenario, test_hooks=bool(mutant), mutant=mutant)
+
+
+def test_many_publishes_at_once_are_read_no_faster_than_they_are_stored(serve) -> None:
+    async def scenario(house: House) -> None:
+        guest = await house.guest()
+        count = 5 * connection_module.IN_FLIGHT
+        text = b"".join(
+            masked(
+                1,
+                json.dumps(
+                    {"type": "publish", "id": n, "channel": "room", "message": f"{n}", "data": 1}
+                ).encode(),
+            )
+            for n in range(2, count + 2)
+        )
+        guest.ws.transport.write(text)
+        got = [(await guest.read())["position"][1] for _ in range(count)]
+        assert got == list(range(1, count + 1))
+
+    serve(scenario)
