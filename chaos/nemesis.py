@@ -156,16 +156,16 @@ class Nemesis:
 
     def step(self, now_ns: int) -> None:
         """Begin and end what is due by now, in order of time; at one time, ends come first."""
+        for live in list(self._live):
+            exits = live.script.ends_with
+            if exits is not None and not live.stuck and not self._processes.running(exits):
+                self._end(live, self._end_ns(live.fault))
         while (due := self.next_due_ns) is not None and due <= now_ns:
             ending = [live for live in self._live if not live.stuck and self._end_ns(live.fault) == due]
             if ending:
                 self._end(ending[0], due)
             else:
                 self._begin(*self._pending.pop(0))
-        for live in list(self._live):
-            exits = live.script.ends_with
-            if exits is not None and not live.stuck and not self._processes.running(exits):
-                self._end(live, self._end_ns(live.fault))
 
     def heal(self, now_ns: int) -> list[str]:
         """Revert all that is in force, the last applied first, and begin nothing more.

@@ -95,7 +95,7 @@ class Bench:
                 return
             except (OSError, AssertionError):
                 assert time.monotonic() < deadline, f"no echo through {through} after {WAIT_S} s"
-                time.sleep(0.01)
+                assert self.supervisor.wait("chatd-1", timeout_s=0.01) is None, "the echo server ended"
 
     def as_found(self) -> bool:
         return not any(self.engine.toxics(name) for name in ("a", "b"))
