@@ -8,6 +8,7 @@ then every other process.
 from __future__ import annotations
 
 import secrets
+import shutil
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -54,6 +55,7 @@ class Stage:
         self._channels = range(1, scenario.workload.channels + 1)
         self._journal = Journal(rundir.path / "faults.jsonl")
         stack.callback(self._journal.close)
+        stack.callback(shutil.rmtree, rundir.path / "data", ignore_errors=True)  # of the target
         self._supervisor = Supervisor(self._journal)
         stack.callback(self._supervisor.end_all, grace_s=GRACE_S)
         self._phase, self._t0_ns = "set-up", 0
@@ -146,7 +148,6 @@ class Stage:
         self._t0_ns = time.monotonic_ns() + round(LEAD_S * 1e9)
         phases = self._phases()
         self._rundir.update(t0_ns=self._t0_ns, phases=phases)
-        self._journal.planned(self._plan.faults, self._t0_ns)
         self._nemesis = Nemesis(
             self._plan,
             t0_ns=self._t0_ns,

@@ -1,0 +1,5 @@
+"""``python -m scenarios`` is the `chatproof` command."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,172 @@
+"""Whole runs with real processes: the verdict on an honest server, on broken ones, and on an interrupted run."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+
+ROOT = Path(__file__).parents[2]
+SHORT = """
+version = 1
+why = "Does a short run with a cut and a kill say what it should?"
+
+[server]
+retry_ms = [100, 1000]
+
+[workload]
+clients = 40
+channels = 8
+channels_per_client = 2
+connect_over_s = 0.5
+
+[[workload.phase]]
+name = "warm-up"
+duration_s = 1.5
+publish_per_s = 40.0
+warmup = true
+
+[[workload.phase]]
+name = "chaos"
+duration_s = 8.0
+publish_per_s = 60.0
+
+[[fault]]
+id = "cut"
+kind = "down"
+target = "a"
+at_s = 3.0
+duration_s = 0.5
+
+[[fault]]
+id = "kill"
+kind = "kill"
+target = "chatd-1"
+at_s = 5.5
+duration_s = 0.5
+
+[expect]
+resumes = true
+"""
+
+
+def chatproof(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
+    """Start the command in a directory of its own; its runs go to ``cwd/runs``."""
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "160"}
+    command = [sys.executable, "-m", "scenarios", *arguments]
+    return subprocess.Popen(
+        command, cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def run(*arguments: str, cwd: Path) -> tuple[int, str, dict[str, Any]]:
+    """Exit status, output and summary of a whole run."""
+    process = chatproof("run", *arguments, cwd=cwd)
+    output, _ = process.communicate(timeout=150)
+    summary_path = cwd / "runs/latest/analysis/summary.json"
+    return process.returncode, output, json.loads(summary_path.read_text()) if summary_path.exists() else {}
+
+
+@pytest.fixture
+def short(tmp_path: Path) -> str:
+    (tmp_path / "short.toml").write_text(SHORT)
+    return "short.toml"
+
+
+def test_an_honest_server_is_valid_and_the_run_directory_is_whole(tmp_path: Path, short: str) -> None:
+    status, output, summary = run(short, cwd=tmp_path)
+    assert status == 0, output
+    assert summary["verdict"] == "valid"
+    assert summary["void"] == []
+    assert {name: c["count"] for name, c in summary["classes"].items() if c["count"]} == {}
+    assert summary["coverage"]["acked"] > 300
+    assert summary["coverage"]["resumed"] > 50
+    faults = {fault["id"]: fault for fault in summary["faults"]}
+    assert faults["cut"]["effects"]["closes"] == 20
+    assert faults["kill"]["effects"]
+    latest = tmp_path / "runs/latest"
+    for name in (
+        "run.json", "plan.json", "faults.jsonl", "names.json", "config/scenario.toml", "events/w1.parquet",
+        "metrics/chatd.parquet", "metrics/host.parquet", "analysis/findings.jsonl", "analysis/intervals.parquet",
+        "report/report.html", "report/report.md", "report/junit.xml", "report/latency.hlog", "analysis/gates.json",
+    ):  # fmt: skip
+        assert (latest / name).is_file(), name
+    assert list((latest / "report/plots").glob("*.png"))
+    assert not list((latest / "events").glob("*.rec"))
+
+
+@pytest.mark.parametrize(
+    ("mutant", "cls"),
+    [
+        pytest.param("skip-subscriber:0.01", "D1", id="a subscriber is skipped"),
+        pytest.param("no-dedupe:1", "L2", id="a retry is posted twice"),
+    ],
+)
+def test_a_broken_server_is_found_out(tmp_path: Path, short: str, mutant: str, cls: str) -> None:
+    status, output, summary = run(short, "--set", f"server.mutant={mutant}", cwd=tmp_path)
+    assert status == 3, output
+    assert summary["verdict"] == "invalid"
+    assert summary["classes"][cls]["count"] > 0
+    assert cls in output
+    assert [name for name, c in summary["classes"].items() if c["count"]] == [cls]
+
+
+def test_an_interrupted_run_leaves_nothing_behind_and_still_reports(tmp_path: Path, short: str) -> None:
+    process = chatproof("run", short, cwd=tmp_path)
+    manifest = tmp_path / "runs/latest/run.json"
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if manifest.exists() and json.loads(manifest.read_text()).get("t0_ns"):
+            break
+        time.sleep(0.1)
+    time.sleep(4)  # into the first cut
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert len(children) >= 5
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, output
+    assert not [child for child in children if child.is_running()]
+    assert json.loads(manifest.read_text())["status"] == "aborted"
+    assert (tmp_path / "runs/latest/report/report.html").is_file()
+    faults = [json.loads(line) for line in (tmp_path / "runs/latest/faults.jsonl").open()]
+    started = {line["id"] for line in faults if line["phase"] == "start"}
+    reverted = {line["id"] for line in faults if line["phase"] == "revert" and not line["error"]}
+    assert started
+    assert started <= reverted
+
+
+def test_a_killed_controller_takes_every_process_with_it(tmp_path: Path, short: str) -> None:
+    process = chatproof("run", short, cwd=tmp_path)
+    manifest = tmp_path / "runs/latest/run.json"
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if manifest.exists() and json.loads(manifest.read_text()).get("t0_ns"):
+            break
+        time.sleep(0.1)
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.communicate(timeout=10)
+    _, alive = psutil.wait_procs(children, timeout=10)
+    assert not alive
+
+
+def test_bad_input_is_one_line_a_fault_and_nothing_starts(tmp_path: Path) -> None:
+    process = chatproof(
+        "run", "smoke", "--set", "workload.clents=3", "--set", "server.store=floppy", cwd=tmp_path
+    )
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 2
+    assert "workload.clents" in output
+    assert "server.store" in output
+    assert "Traceback" not in output
+    assert not (tmp_path / "runs").exists()
