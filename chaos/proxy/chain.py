@@ -9,6 +9,7 @@ goes gives what it holds to its successor, in order, before anything newer.
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import chain
 from typing import Any
 
 from chaos.proxy.draws import Draws
@@ -39,7 +40,7 @@ class ActiveToxic:
         connections, so a fault on both directions is one fault.
         """
         fault = self.name.removesuffix("_upstream").removesuffix("_downstream")
-        return Draws(seed, fault, connection).uniform(0, 1) < self.toxicity
+        return self.toxicity >= 1 or Draws(seed, fault, connection).uniform(0, 1) < self.toxicity
 
     def attributes(self) -> dict[str, int]:
         """As in the API."""
@@ -55,7 +56,9 @@ def attributes(toxic: Toxic) -> dict[str, int]:
 class Stage:
     """One toxic at work: what it was given and has not let go."""
 
-    __slots__ = ("_deadline", "_draws", "_inbox", "_releases", "_started", "active", "head", "held", "toxic")
+    __slots__ = (
+        "_came", "_deadline", "_draws", "_inbox", "_releases", "_started", "active", "head", "held", "toxic",
+    )  # fmt: skip
 
     def __init__(self, active: ActiveToxic, now: float, draws: Draws) -> None:
         self.active = active
@@ -63,6 +66,7 @@ class Stage:
         self.toxic: Toxic = replace(dataclass_toxic)  # same attributes, fresh state
         self.held = 0  # bytes, with CHUNK_COST
         self.head: Release | None = None  # the next to leave
+        self._came = now  # when the item came that head is a piece of
         self._draws = draws
         self._inbox: deque[Release] = deque()
         self._releases = self._pieces()
@@ -95,13 +99,14 @@ class Stage:
         head = self.head[0] if self.head else NEVER
         return min(head, self._deadline[0]) if self._deadline else head
 
-    def update(self, now: float) -> None:
-        """Take over changed attributes. The piece that waits leaves now, later ones obey the new."""
+    def update(self) -> None:
+        """Take over changed attributes, for the piece that waits too."""
         for name, value in self.active.attributes().items():
             setattr(self.toxic, name, value)
         self._deadline = self._ask_deadline()
         if self.head is not None:
-            self.head = (now, self.head[1])
+            self._releases = chain(self._flow(self._came, self.head[1]), self._releases)
+            self.head = None
 
     def flush(self, now: float) -> Iterator[Release]:
         """Everything held, at once and in order; then the end, if the removal is one."""
@@ -123,12 +128,14 @@ class Stage:
     def _pieces(self) -> Iterator[Release]:
         """The pieces of each item in turn; an item counts as held until its last piece left."""
         while self._inbox:
-            t, item = self._inbox.popleft()
-            if isinstance(item, bytes):
-                yield from self.toxic.flow(item, t, self._draws)
-            else:
-                yield self.toxic.end(t) if isinstance(self.toxic, HoldsEnd) else t, item
+            self._came, item = self._inbox.popleft()
+            yield from self._flow(self._came, item)
             self.held -= _cost(item)
+
+    def _flow(self, t: float, item: Item) -> Iterator[Release]:
+        if isinstance(item, bytes):
+            return self.toxic.flow(item, t, self._draws)
+        return iter(((self.toxic.end(t) if isinstance(self.toxic, HoldsEnd) else t, item),))
 
     def _ask_deadline(self) -> Release | None:
         return self.toxic.deadline(self._started) if isinstance(self.toxic, Ending) else None
@@ -191,11 +198,11 @@ class Chain:
                 self.stages.insert(place, Stage(active, now, draws))
         return left
 
-    def update(self, active: ActiveToxic, now: float) -> None:
+    def update(self, active: ActiveToxic) -> None:
         """Let the stage of ``active``, if there is one, take over changed attributes."""
         for stage in self.stages:
             if stage.active is active:
-                stage.update(now)
+                stage.update()
 
 
 def _cost(item: Item) -> int:

@@ -131,9 +131,9 @@ class Side(asyncio.Protocol):
         self._advance()
         self.route()
 
-    def update(self, toxic: ActiveToxic, now: float) -> None:
+    def update(self, toxic: ActiveToxic) -> None:
         """Take over a toxic's changed attributes."""
-        self.chain.update(toxic, now)
+        self.chain.update(toxic)
         self._advance()
 
     def finish(self) -> None:
@@ -311,11 +311,11 @@ class Connection:
         for side, direction in ((self.client, "upstream"), (self.upstream, "downstream")):
             side.change([toxic for toxic in hits if toxic.direction == direction], now)
 
-    def update(self, toxic: ActiveToxic, now: float) -> None:
+    def update(self, toxic: ActiveToxic) -> None:
         """A toxic's attributes have changed."""
         if self.open and not self.closing:
             side = self.client if toxic.direction == "upstream" else self.upstream
-            side.update(toxic, now)
+            side.update(toxic)
 
     def finish(self) -> None:
         """Close both sockets with FIN, behind what was written to them."""

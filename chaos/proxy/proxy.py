@@ -124,9 +124,8 @@ class Proxy:
 
     def update_toxic(self, toxic: ActiveToxic) -> None:
         """Let live connections take over a toxic's changed attributes and toxicity."""
-        now = monotonic()
         for connection in list(self.connections):
-            connection.update(toxic, now)
+            connection.update(toxic)
         self._change("toxic_updated", toxic)
 
     def traffic(self) -> Iterator[tuple[str, int, int]]:

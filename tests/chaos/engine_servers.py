@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
 from tests.conformance.engines import Engine
 
 BUILT = Path(__file__).parents[2] / ".tools/bin/toxiproxy-server"
@@ -42,9 +40,8 @@ def serving(*command: str) -> Iterator[Engine]:
 
 @contextmanager
 def toxiproxy() -> Iterator[Engine]:
-    """A real Toxiproxy, or a skipped test."""
-    if TOXIPROXY is None:
-        pytest.skip("toxiproxy-server is neither on PATH nor in .tools/bin: `make toxiproxy` builds it")
+    """A real Toxiproxy; there must be one."""
+    assert TOXIPROXY
     with serving(TOXIPROXY, "--proxy-metrics") as engine:
         yield engine
 

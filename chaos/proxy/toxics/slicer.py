@@ -12,7 +12,8 @@ class Slicer:
     """Cuts each chunk into pieces of ``average_size`` ± ``size_variation`` bytes, ``delay`` apart.
 
     Each piece is one write on a socket without Nagle's delay. Sizes are spread
-    evenly; the last piece of a chunk is what is left.
+    evenly; the last piece of a chunk is what is left. Timers count milliseconds, so
+    pieces less than one apart go out in groups, at the right rate.
     """
 
     average_size: int = 0  # bytes

@@ -94,15 +94,37 @@ def test_a_removed_last_stage_gives_its_data_back_with_the_end():
     assert row.change((), 1.0) == [b"abcd", End.EOF]
 
 
-def test_changed_attributes_let_the_waiting_piece_go_and_count_for_the_next():
+def test_changed_attributes_count_for_what_waits_too_from_its_arrival():
     slow = toxic("latency", latency=10_000)
     row = chain(slow)
     row.feed(b"a", 0.0)
-    row.feed(b"b", 0.0)
-    assert list(row.run(0.0)) == []
-    slow.toxic.latency = 10
-    row.update(slow, 1.0)
-    assert list(row.run(1.0)) == [b"a", b"b"]
+    row.feed(b"b", 0.5)
+    assert list(row.run(0.5)) == []
+    slow.toxic.latency = 800
+    row.update(slow)
+    assert list(row.run(0.79)) == []
+    assert list(row.run(0.81)) == [b"a"]
+    assert row.due() == pytest.approx(1.3)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "value", "at", "releases"),
+    [
+        pytest.param("reset_peer", "timeout", 2000, 1.9, [], id="reset_peer still holds"),
+        pytest.param("reset_peer", "timeout", 500, 0.6, [End.RESET], id="reset_peer comes earlier"),
+        pytest.param("bandwidth", "rate", 1, 0.7, [b"x", End.EOF], id="a stopped line goes on"),
+        pytest.param("slow_close", "delay", 300, 0.31, [End.EOF], id="the end counts from its arrival"),
+    ],
+)
+def test_a_change_of_one_attribute_while_something_is_held(kind, name, value, at, releases):
+    held = toxic(kind, **{"reset_peer": {"timeout": 1000}, "slow_close": {"delay": 900}}.get(kind, {}))
+    row = chain(held)
+    row.feed(b"x", 0.0)
+    row.feed(End.EOF, 0.0)
+    assert list(row.run(0.0)) == ([b"x"] if kind == "slow_close" else [])
+    setattr(held.toxic, name, value)
+    row.update(held)
+    assert list(row.run(at)) == releases
 
 
 def test_a_change_keeps_the_state_of_stages_that_stay():
@@ -201,7 +223,7 @@ def test_no_byte_is_lost_repeated_or_reordered_whatever_changes(steps):
             del wanted[value % len(wanted)]
             got.extend(row.change(wanted, now))
         elif step == "change" and wanted:
-            row.update(wanted[value % len(wanted)], now)
+            row.update(wanted[value % len(wanted)])
         run()
     if row.stages:
         row.feed(End.EOF, now)
