@@ -17,7 +17,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from reports.history import RECORD, SCHEMA_VERSION, Flag, Header, Kind, Mark
+from reports.history import RECORD, SCHEMA_VERSION, Flag, Header, History, Ingest, Kind, Mark
+from reports.rundir import Names
+from reports.seal import frame_of
 
 S = 1_000_000_000
 MS = 1_000_000
@@ -70,12 +72,13 @@ class Synthetic:
     run: dict[str, Any] = field(default_factory=dict)
     scenario: str = "synthetic"
     channel_names: list[str] | None = None
+    bare: bool = False  # no records but those of ``add``
 
     def __post_init__(self) -> None:
         self._rng = np.random.default_rng(self.seed)
         self._rows: dict[int, list[tuple[int, ...]]] = {0: [], 1: []}
         self._back: dict[tuple[int, int], float] = {}
-        self._made = False
+        self._made = self.bare
 
     @property
     def end_s(self) -> float:
@@ -378,6 +381,30 @@ class Synthetic:
             "wall_s": 12.0,
             "max_rss_bytes": 88 << 20,
         }
+
+
+def in_memory(made: Synthetic) -> History:
+    """The run as a loaded history, without a file."""
+    names = made.names()
+    return History(
+        path=Path("nowhere"),
+        run=made.manifest(),
+        names=Names(
+            channels=tuple(names["channels"]),
+            clients=tuple(names["clients"]),
+            nodes=tuple(names["nodes"]),
+            epochs=(None, "E1"),
+            subscriptions={int(c): tuple(ids) for c, ids in names["subscriptions"].items()},
+        ),
+        faults=made.faults,
+        ingest=Ingest(),
+        frame=frame_of(made.records()),
+    )
+
+
+def small(**more: Any) -> Synthetic:
+    """Ten seconds of eight clients on two channels."""
+    return Synthetic(**{"clients": 8, "channels": 2, "rate": 60.0, "warmup_s": 1.0, "steady_s": 9.0} | more)
 
 
 def fault_lines(

@@ -1,0 +1,240 @@
+"""Effects of faults, each seen present and absent, from records and exits alone; and recovery."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from reports.effects import EFFECTS, FaultEffect, effects
+from reports.history import Kind
+from reports.recovery import Recovery, recoveries
+from reports.sessions import closes, stays
+from tests.reports.synthetic import Cut, Slow, Synthetic, exit_line, fault_lines, in_memory, small, start_line
+
+
+def effect(made: Synthetic) -> FaultEffect:
+    history = in_memory(made)
+    return effects(history, closes(history))[0]
+
+
+def recovery(made: Synthetic) -> Recovery:
+    history = in_memory(made)
+    return recoveries(history, closes(history), stays(history))[0]
+
+
+CUTTING = ("down", "reset_peer", "limit_data", "timeout", "slow_close")
+
+
+@pytest.mark.parametrize("kind", CUTTING)
+def test_a_cut_shows_in_the_closes_of_its_clients(kind: str) -> None:
+    found = effect(small(cuts=[Cut(4, 6, 1)], faults=fault_lines("f", kind, 4, 6, target="b")))
+    assert found.had_effect
+    assert (found.effects["closes"], found.effects["clients"]) == (4, 4)
+
+
+@pytest.mark.parametrize("kind", CUTTING)
+def test_a_cut_that_closed_nothing_had_no_effect(kind: str) -> None:
+    found = effect(small(faults=fault_lines("f", kind, 4, 6, target="b")))
+    assert not found.had_effect
+    assert "ended" in found.why_not
+
+
+def test_closes_of_the_other_proxys_clients_are_not_its_effect() -> None:
+    found = effect(small(cuts=[Cut(4, 6, 0)], faults=fault_lines("f", "down", 4, 6, target="b")))
+    assert not found.had_effect
+
+
+def test_closes_on_purpose_are_nobodys_fault() -> None:
+    made = small(faults=fault_lines("f", "down", 10.5, 15, target="all"))  # all close on purpose at 14 s
+    assert not effect(made).had_effect
+
+
+def test_a_connection_that_ends_when_the_fault_is_undone_counts() -> None:
+    # Removing a timeout closes the connections that it held.
+    made = small(cuts=[Cut(6.2, 7, 1)], faults=fault_lines("f", "timeout", 4, 6, target="b"))
+    assert effect(made).effects["closes"] == 4
+
+
+def test_but_not_when_the_next_fault_has_begun_by_then() -> None:
+    made = small(cuts=[Cut(6.2, 7, 1)])
+    made.faults = [
+        *fault_lines("f", "down", 4, 6, target="b"),
+        *fault_lines("next", "down", 6.15, 7, target="b"),
+    ]
+    assert not effect(made).had_effect
+
+
+def test_named_ordinals_go_before_parity() -> None:
+    lines = fault_lines("f", "down", 4, 6, target="b", ordinals=[1, 3])
+    assert effect(small(cuts=[Cut(4, 6, 1)], faults=lines)).effects["clients"] == 2
+
+
+SLOWING = ("latency", "bandwidth", "slicer")
+
+
+@pytest.mark.parametrize("kind", SLOWING)
+def test_a_slow_wire_shows_in_a_shift_of_latency(kind: str) -> None:
+    found = effect(small(slows=[Slow(4, 6, 30, 0)], faults=fault_lines("f", kind, 4, 6, target="a")))
+    assert found.had_effect
+    assert found.effects["delivery_shift_p50_ms"] == pytest.approx(30, abs=3)
+    assert abs(found.effects["delivery_control_shift_p50_ms"]) < 2
+
+
+@pytest.mark.parametrize("kind", SLOWING)
+def test_a_wire_that_was_as_fast_as_before_had_no_effect(kind: str) -> None:
+    found = effect(small(faults=fault_lines("f", kind, 4, 6, target="a")))
+    assert not found.had_effect
+    assert "did not shift" in found.why_not
+
+
+def test_a_server_that_slowed_down_for_all_is_not_the_faults_effect() -> None:
+    found = effect(small(slows=[Slow(4, 6, 30)], faults=fault_lines("f", "latency", 4, 6, target="a")))
+    assert not found.had_effect
+
+
+def test_latency_for_all_clients_has_no_control_group_and_still_shows() -> None:
+    assert effect(small(slows=[Slow(4, 6, 30)], faults=fault_lines("f", "latency", 4, 6))).had_effect
+
+
+def test_latency_without_messages_to_compare_says_so() -> None:
+    made = Synthetic(bare=True, faults=fault_lines("f", "latency", 4, 6))
+    assert effect(made).why_not == "too few messages before or during it to compare their latency"
+
+
+def killed(*lines: dict[str, Any], kind: str = "kill", cut: bool = True) -> FaultEffect:
+    made = small(cuts=[Cut(4, 5.5)] if cut else [])
+    made.faults = [*fault_lines("f", kind, 4, 5.5, target="chatd-1"), *lines]
+    return effect(made)
+
+
+def test_a_kill_shows_in_an_exit_by_sigkill_and_a_start_after_it() -> None:
+    found = killed(exit_line("f", 4.001), start_line("f", 5.4))
+    assert found.had_effect
+    assert found.effects == {"exits": 1, "starts": 1, "closes": 8, "clients": 8, "down_s": 1.399}
+
+
+@pytest.mark.parametrize(
+    ("lines", "why"),
+    [
+        pytest.param([], "no process exit was recorded for it", id="no exit"),
+        pytest.param([exit_line("other", 4.001)], "no process exit was recorded", id="another fault's exit"),
+        pytest.param(
+            [exit_line("f", 4.001, signal=None, code=0), start_line("f", 5.4)],
+            "ended with code 0, not with SIGKILL",
+            id="a clean exit",
+        ),
+        pytest.param([exit_line("f", 4.001)], "never started again", id="no start"),
+        pytest.param(
+            [start_line("f", 3.9), exit_line("f", 4.001)], "never started again", id="a start before"
+        ),
+    ],
+)
+def test_a_kill_without_its_exit_or_start_had_no_effect(lines: list[dict[str, Any]], why: str) -> None:
+    found = killed(*lines)
+    assert not found.had_effect
+    assert why in found.why_not
+
+
+def test_of_two_overlapping_kills_the_last_to_end_starts_the_process() -> None:
+    revert = fault_lines("f", "kill", 4, 5.5)[-1] | {"effect": [{"left_to": "g"}]}
+    assert killed(exit_line("f", 4.001), revert).had_effect
+
+
+def test_a_restart_may_end_its_process_cleanly() -> None:
+    assert killed(exit_line("f", 4.2, signal=None, code=0), start_line("f", 5.4), kind="restart").had_effect
+    assert not killed(kind="restart").had_effect
+
+
+def test_a_pause_shows_in_a_silence_as_long_as_itself() -> None:
+    made = small(cuts=[Cut(4, 6)])
+    made.faults = fault_lines("f", "pause", 4, 6, target="chatd-1")
+    found = effect(made)
+    assert found.had_effect
+    assert found.effects["stall_s"] == pytest.approx(2, abs=0.1)
+
+
+def test_a_pause_through_which_deliveries_went_on_had_no_effect() -> None:
+    found = effect(small(faults=fault_lines("f", "pause", 4, 6, target="chatd-1")))
+    assert not found.had_effect
+    assert "deliveries went on" in found.why_not
+
+
+def test_a_pause_in_a_run_that_was_silent_anyway_proves_nothing() -> None:
+    made = Synthetic(bare=True, clients=2, channels=1)
+    for t in (0.5, 3.5, 8.0):
+        made.add(Kind.RECV, t, client=1, channel=1, publisher=2, pub_seq=1, serial=1, epoch=1)
+    made.faults = fault_lines("f", "pause", 4, 5, target="chatd-1")
+    assert "no longer than the silences before it" in effect(made).why_not
+
+
+@pytest.mark.parametrize("kind", [*EFFECTS, "a kind of tomorrow"])
+def test_a_fault_that_was_never_applied_had_no_effect(kind: str) -> None:
+    found = effect(small(faults=fault_lines("f", kind, 4, 6)[:1]))
+    assert (found.had_effect, found.applied_s) == (False, None)
+    assert found.why_not == "it was planned and never applied"
+
+
+@pytest.mark.parametrize("kind", [*EFFECTS, "a kind of tomorrow"])
+def test_every_kind_is_measured_in_a_run_without_records(kind: str) -> None:
+    made = Synthetic(bare=True, faults=fault_lines("f", kind, 4, 6))
+    assert effect(made).why_not
+
+
+def test_a_kind_without_a_measure_is_seen_by_closes_or_by_a_shift() -> None:
+    lines = fault_lines("f", "tomorrow", 4, 6)
+    assert effect(small(cuts=[Cut(4, 6)], faults=lines)).had_effect
+    assert effect(small(slows=[Slow(4, 6, 30)], faults=lines)).had_effect
+    assert not effect(small(faults=lines)).had_effect
+
+
+def test_times_count_from_the_start_of_the_schedule_and_errors_are_kept() -> None:
+    lines = fault_lines("f", "down", 4, 6, target="b")
+    lines[-1]["error"] = "the proxy did not answer"
+    found = effect(small(faults=lines))
+    assert (found.planned_s, found.applied_s, found.reverted_s) == (4.0, 4.001, 6.0)
+    assert found.errors == ("the proxy did not answer",)
+
+
+# ── recovery ──────────────────────────────────────────────────────────────────────────────
+
+
+def test_recovery_counts_from_the_revert_to_the_last_subscription_live_again() -> None:
+    made = small(cuts=[Cut(4, 6, 1)], faults=fault_lines("f", "down", 4, 6, target="b"))
+    found = recovery(made)
+    assert (found.cut_off, found.subscriptions, found.never_back) == (4, 8, 0)
+    assert found.all_back_s is not None
+    assert 0.05 < found.all_back_s < 1.0
+    assert found.replayed > 0
+
+
+def test_who_is_back_before_the_revert_makes_the_recovery_zero() -> None:
+    made = small(cuts=[Cut(4, 5, 1)], faults=fault_lines("f", "down", 4, 7, target="b"))
+    assert recovery(made).all_back_s == 0
+
+
+def test_nobody_cut_off_is_no_recovery() -> None:
+    found = recovery(small(faults=fault_lines("f", "latency", 4, 6)))
+    assert (found.cut_off, found.subscriptions, found.all_back_s) == (0, 0, None)
+
+
+def test_a_subscription_that_never_comes_back_is_counted() -> None:
+    made = Synthetic(bare=True, clients=2, channels=1, faults=fault_lines("f", "down", 4, 6))
+    for client in (1, 2):
+        made.add(Kind.CONN, 0.1, client=client, serial=101)
+        made.add(Kind.LIVE, 0.2, client=client, channel=1)
+        made.add(Kind.CLOSE, 4.1, client=client, serial=1006)
+    made.add(Kind.CONN, 6.4, client=1, serial=101)
+    made.add(Kind.LIVE, 6.5, client=1, channel=1)
+    found = recovery(made)
+    assert (found.subscriptions, found.never_back, found.all_back_s) == (2, 1, None)
+
+
+def test_a_client_cut_twice_in_one_fault_counts_from_its_last_cut() -> None:
+    made = Synthetic(bare=True, clients=1, channels=1, faults=fault_lines("f", "down", 4, 6))
+    made.add(Kind.LIVE, 0.2, client=1, channel=1)
+    made.add(Kind.CLOSE, 4.1, client=1, serial=1006)
+    made.add(Kind.LIVE, 4.5, client=1, channel=1)
+    made.add(Kind.CLOSE, 5.0, client=1, serial=1006)
+    made.add(Kind.LIVE, 7.5, client=1, channel=1)
+    assert recovery(made).all_back_s == 1.5
