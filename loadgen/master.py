@@ -40,6 +40,7 @@ from flask import Response, abort, request
 from locust import User, task
 from locust.env import Environment
 from locust.runners import STATE_MISSING
+from locust.stats import stats_history
 
 from .meters import Histogram
 from .schedule import owned
@@ -307,6 +308,7 @@ class Master:
         ui.app.debug = False
         ui.app.before_request(_refuse_strangers)
         ui.start()
+        gevent.spawn(stats_history, self._runner)  # what the page's charts show
         while ui.server is None or not ui.server.started:
             gevent.sleep(0.01)
         return f"http://127.0.0.1:{ui.server.server_port}"
@@ -366,6 +368,7 @@ def main(spec_file: Path, workers: int, ui: bool, ui_port: int) -> None:
     except SpecError as error:
         click.echo(error, err=True)
         sys.exit(2)
+    sys.argv = sys.argv[:1]  # Locust's page reads the command line as if it were its own
     out = _own_stdout()
     Master(spec, spec_file.read_text(), workers, out).run(ui=ui, ui_port=ui_port)
 

@@ -1,0 +1,135 @@
+"""A worker on its own: what it imports, what it refuses, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import pytest
+import zmq
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_a_worker_has_no_gevent_in_it() -> None:
+    code = "import sys, loadgen.worker; print(sorted({'gevent', 'locust', 'zmq.green'} & set(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=15, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+class Locust:
+    """The master's side of Locust's protocol, spoken by hand to one worker process."""
+
+    def __init__(self) -> None:
+        self.context = zmq.Context()
+        self.socket = self.context.socket(zmq.ROUTER)
+        self.port = self.socket.bind_to_random_port("tcp://127.0.0.1")
+        self.worker = subprocess.Popen(
+            [sys.executable, "-m", "loadgen.worker", "--master-port", str(self.port), "--index", "1"],
+            cwd=ROOT, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        self.identity = b""
+
+    def expect(self, kind: str) -> Any:
+        while True:
+            assert self.socket.poll(10_000), f"no {kind!r} came"
+            self.identity, payload = self.socket.recv_multipart()
+            got, data, node = msgpack.unpackb(payload, strict_map_key=False)
+            assert node.encode() == self.identity
+            if got == "heartbeat" and kind != "heartbeat":
+                self.send("heartbeat")
+            if got == kind:
+                return data
+
+    def send(self, kind: str, data: Any = None) -> None:
+        self.socket.send_multipart([self.identity, msgpack.packb((kind, data, self.identity.decode()))])
+
+    def plan(self, path: Path, target: str = "ws://127.0.0.1:9") -> dict[str, Any]:
+        spec = {
+            "run_dir": str(path), "nonce": 1, "seed": 1, "targets": [target],
+            "workload": {
+                "clients": 3, "channels": 2, "phase": [{"name": "a", "duration_s": 5, "publish_per_s": 9}]
+            },
+        }  # fmt: skip
+        return {"spec": json.dumps(spec), "workers": 1}
+
+    def close(self) -> None:
+        if self.worker.poll() is None:
+            self.worker.kill()
+        self.worker.communicate()
+        self.socket.close(0)
+        self.context.term()
+
+
+@pytest.fixture
+def locust() -> Iterator[Locust]:
+    locust = Locust()
+    yield locust
+    locust.close()
+
+
+def test_it_registers_and_holds_the_plan(locust: Locust, tmp_path: Path) -> None:
+    assert locust.expect("client_ready").startswith("2.")
+    assert locust.expect("register") == {"index": 1}
+    locust.send("ack", {"index": 0})
+    locust.send("plan", locust.plan(tmp_path))
+    assert locust.expect("prepared")["total"] > 0
+    assert locust.expect("heartbeat")["state"] == "ready"
+    locust.send("quit")
+    assert locust.expect("finished")["counters"]["records"] == 0
+    assert locust.worker.wait(10) == 0
+    assert (tmp_path / "events/w1-1.rec").stat().st_size == 64
+
+
+def test_a_plan_for_a_server_of_others_is_refused_with_the_reason(locust: Locust, tmp_path: Path) -> None:
+    locust.expect("register")
+    locust.send("plan", locust.plan(tmp_path, "ws://192.0.2.1:80"))
+    assert "only loopback may be loaded" in locust.expect("refused")["why"]
+    locust.worker.wait(10)
+    assert not (tmp_path / "events").exists()
+
+
+def test_a_target_in_a_spawn_message_is_of_no_effect(locust: Locust, tmp_path: Path) -> None:
+    locust.expect("register")
+    locust.send("plan", locust.plan(tmp_path))
+    locust.expect("prepared")
+    spawn = {"user_classes_count": {"ChatClient": 3}, "host": "ws://192.0.2.1:80", "parsed_options": {}}
+    locust.send("spawn", spawn)
+    assert locust.expect("spawning_complete") == {"user_classes_count": {"ChatClient": 3}, "user_count": 3}
+    locust.send("phase", {"t0_ns": 0, "interactive": True})
+    locust.expect("stats")
+    locust.send("quit")
+    assert locust.expect("finished")["counters"]["connects"] == 0
+
+
+def test_sigterm_closes_the_files(locust: Locust, tmp_path: Path) -> None:
+    locust.expect("register")
+    locust.send("plan", locust.plan(tmp_path))
+    locust.expect("prepared")
+    locust.worker.send_signal(signal.SIGTERM)
+    counters = locust.expect("finished")["counters"]
+    assert locust.worker.wait(10) == 0
+    assert json.loads((tmp_path / "events/w1.counters.json").read_text()) == counters
+    assert set(counters) == {
+        "worker", "records", "lost", "scheduled", "sent", "retries", "acked", "received", "connects",
+        "lag_p50_ms", "lag_p99_ms", "lag_max_ms", "hiccup_p99_ms", "hiccup_max_ms", "cpu_s", "wall_s",
+        "max_rss_bytes",
+    }  # fmt: skip
+
+
+def test_a_worker_whose_master_is_gone_closes_its_files_and_ends(locust: Locust, tmp_path: Path) -> None:
+    locust.expect("register")
+    locust.send("plan", locust.plan(tmp_path))
+    locust.expect("prepared")
+    assert locust.worker.wait(12) == 0  # nothing is said to it from here on
+    assert (tmp_path / "events/w1.counters.json").exists()
+    assert locust.worker.stderr is not None
+    assert "silent for 5 s" in locust.worker.stderr.read()
