@@ -30,7 +30,15 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 
 class Unit(StrEnum):
@@ -201,43 +209,49 @@ class Gate(BaseModel):
             )
         return value
 
+    @field_validator("metric")
+    @classmethod
+    def _known(cls, value: str, info: ValidationInfo) -> str:
+        if value not in METRICS:
+            raise ValueError(f"it is one of {', '.join(METRICS)}")
+        kinds = METRICS[value].kinds.split()
+        if info.data.get("kind", kinds[0]) not in kinds:
+            raise ValueError(f"this metric is for gates of kind {' or '.join(kinds)}")
+        return value
+
+    @field_validator("expr")
+    @classmethod
+    def _readable(cls, value: str, info: ValidationInfo) -> str:
+        metric = METRICS.get(info.data.get("metric", ""))
+        if value and metric:
+            parse_expr(value, metric)
+        return value
+
+    @field_validator("max")
+    @classmethod
+    def _of_a_count(cls, value: float | None, info: ValidationInfo) -> float | None:
+        metric = METRICS.get(info.data.get("metric", ""))
+        if value is not None and metric and metric.unit is not Unit.COUNT:
+            raise ValueError('this metric has a unit, so write expr = "max < …"')
+        return value
+
+    @field_validator("phase", "where")
+    @classmethod
+    def _selectable(cls, value: Any, info: ValidationInfo) -> Any:
+        metric = METRICS.get(info.data.get("metric", ""))
+        asked = value.model_dump(exclude_none=True) if isinstance(value, Where) else {}
+        if info.field_name == "phase" and value != "all":
+            asked = {"phase": value}
+        wrong = [key for key in asked if metric and key not in metric.selects.split()]
+        if wrong:
+            raise ValueError(f"this metric cannot be narrowed by {' and '.join(wrong)}: leave it out")
+        return value
+
     @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if self.metric not in METRICS:
-            raise ValueError(f"metric is {self.metric!r}: it is one of {', '.join(METRICS)}")
-        faults = [*self._kind_faults(), *self._expr_faults(), *self._selection_faults()]
-        if faults:
-            raise ValueError("\n".join(faults))
-        return self
-
-    def _kind_faults(self) -> Iterable[str]:
-        kinds = METRICS[self.metric].kinds.split()
-        if self.kind not in kinds:
-            yield f"kind is {self.kind!r}: metric {self.metric!r} is for gates of kind {' or '.join(kinds)}"
-
-    def _expr_faults(self) -> Iterable[str]:
-        metric = METRICS[self.metric]
+    def _one_condition(self) -> Self:
         if (self.max is None) == (not self.expr):
-            yield "write exactly one of expr and max"
-        elif self.max is not None and metric.unit is not Unit.COUNT:
-            yield f'max is {self.max:g}: metric {self.metric!r} has a unit, so write expr = "max < …"'
-        elif self.expr:
-            try:
-                parse_expr(self.expr, metric)
-            except ValueError as fault:
-                yield str(fault)
-
-    def _selection_faults(self) -> Iterable[str]:
-        selects = METRICS[self.metric].selects.split()
-        asked = {
-            "phase": self.phase if self.phase != "all" else None,
-            "fault": self.where.fault,
-            "channel": self.where.channel,
-        }
-        for key, value in asked.items():
-            if value is not None and key not in selects:
-                field = key if key == "phase" else f"where.{key}"
-                yield f"{field} is {value!r}: metric {self.metric!r} is of the whole run; leave it out"
+            raise ValueError("write exactly one of expr and max")
+        return self
 
     @property
     def parsed(self) -> Expr:
@@ -310,12 +324,10 @@ def validation_lines(error: ValidationError) -> list[str]:
     for fault in error.errors(include_url=False):
         place = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in fault["loc"]).lstrip(".")
         told = fault["msg"].removeprefix("Value error, ")
-        given = "" if isinstance(fault["input"], dict | list | tuple) else f" is {fault['input']!r}"
+        given = f" is {fault['input']!r}" if isinstance(fault["input"], str | int | float) else ""
         if fault["type"] == "extra_forbidden":
             told = "there is no such key; remove it or mend its spelling"
-        own = fault["type"] == "value_error"
-        given = "" if own and given and not place.endswith(".kind") else given
-        lines += [f"{place}{given}: {line}" for line in told.splitlines()]
+        lines.append(f"{place}{given}: {told}")
     return lines
 
 

@@ -240,9 +240,8 @@ def _headline(n: int, what: str) -> str:
 
 
 def _passed(results: Sequence[GateResult], deliveries: int, acked: int) -> str:
-    gates = (
-        f"; {wording.plural(len(results), 'gate')} of {len(results)} held" if results else "; no gate was set"
-    )
+    held = "its one gate holds" if len(results) == 1 else f"all {len(results)} gates hold"
+    gates = f"; {held}" if results else "; no gate was set"
     return (
         f"All {wording.plural(acked, 'acknowledged message')} and {wording.count(deliveries)} deliveries are "
         f"accounted for: none lost, duplicated or reordered{gates}."

@@ -31,7 +31,7 @@ def test_counts_equal_those_of_a_histogram_built_value_by_value() -> None:
 
 @given(st.lists(st.integers(0, HIGHEST_US), min_size=1, max_size=60))
 def test_percentiles_at_exact_ranks_equal_the_librarys(values: list[int]) -> None:
-    # Its rank rounds to the nearest, ours up, as HdrHistogram's Java original does: at whole ranks they agree.
+    # Its rank rounds to the nearest, ours up, as the Java original's: at whole ranks they agree.
     ours, theirs = Histogram.of_us(values), native(values)
     for place in (1, (len(values) + 1) // 2, len(values)):
         q = place / len(values)
