@@ -155,7 +155,7 @@ class Side(asyncio.Protocol):
 
     def reset(self) -> None:
         """Send RST."""
-        if not self.lost:
+        if not (self.lost or self.transport.is_closing()):
             sock: socket.socket = self.transport.get_extra_info("socket")
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RST_ON_CLOSE)
         self.abort()
@@ -216,7 +216,7 @@ class Side(asyncio.Protocol):
         self.withheld += len(data)
 
     def _send_fin(self) -> None:
-        if not (self.lost or self._fin_sent):
+        if not (self.lost or self._fin_sent or self.transport.is_closing()):
             self._fin_sent = True
             self.transport.write_eof()
 

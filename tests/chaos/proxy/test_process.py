@@ -5,13 +5,15 @@ import json
 import random
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
+from typing import IO
 
 import psutil
 import pytest
@@ -32,9 +34,9 @@ from tests.conformance.engines import (  # noqa: E402
 
 
 @contextmanager
-def process(*options: str) -> Iterator[tuple[subprocess.Popen[str], Engine]]:
-    command = [sys.executable, "-m", "chaos.proxy", "--port", "0", *options]
-    running = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+def process(*options: str, stderr: IO[str] | None = None) -> Iterator[tuple[subprocess.Popen[str], Engine]]:
+    command = [sys.executable, "-X", "dev", "-m", "chaos.proxy", "--port", "0", *options]
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True)
     assert running.stdout
     try:
         yield running, Engine("http://" + json.loads(running.stdout.readline())["listening"])
@@ -290,6 +292,30 @@ def test_many_connections_at_once_each_with_its_bytes(engine, proxy):
         assert how_it_ends(each) == "FIN"
         each.close()
     wait_until(lambda: engine.ok("GET", "/connections") == [])
+
+
+@pytest.mark.parametrize("toxic", ["none", "noop", "slicer"])
+def test_peers_that_reset_amid_a_flood_leave_no_connection_and_no_complaint(toxic, tmp_path):
+    with (tmp_path / "stderr").open("w+") as stderr, process(stderr=stderr) as (_, engine):
+        with engine.proxied() as proxy:
+            if toxic != "none":
+                proxy.add(toxic, "upstream", **({"average_size": 50} if toxic == "slicer" else {}))
+            for n in range(60):
+                pair = proxy.connect()
+                pair.client.setblocking(False)
+                with suppress(OSError):
+                    for sent in range(60):
+                        pair.client.send(bytes(5000))
+                        if sent == 5 + n % 40:
+                            pair.server.setsockopt(
+                                socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+                            )
+                            pair.server.close()
+                pair.client.close()
+                pair.server.close()
+            wait_until(lambda: engine.ok("GET", "/connections") == [])
+        stderr.seek(0)
+        assert stderr.read() == ""
 
 
 def test_allowed_hosts_may_be_listened_on_and_dialled(engine):
