@@ -2,7 +2,8 @@
 
 A subscriber that the hub's tail can serve is live within the call. Any other waits its turn
 in its connection's queue: one page of one channel at a time, and the next only when
-the connection has taken the last, so that a replay of any length holds one page.
+the connection has taken the last, so that a replay of any length holds one page. History
+pages wait in the same queue.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import asyncio
 import traceback
 from collections import deque
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -29,6 +31,7 @@ PAGE_BYTES: Final = 128 * 1024
 HISTORY_BYTES: Final = 1024 * 1024
 RETRY_MS: Final = 500
 
+Work = Callable[[], Coroutine[Any, Any, None]]
 Spawn = Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
 
 
@@ -40,20 +43,40 @@ class Joins:
         self._hub = hub
         self._spawn = spawn
         self._opening: dict[Channel, asyncio.Task[None]] = {}
-        self._queues: dict[Connection, deque[tuple[Channel, Subscription]]] = {}
+        self._queues: dict[Connection, deque[Work]] = {}
 
     def join(self, connection: Connection, subscription: Subscription) -> None:
         channel = self._hub.enlist(subscription, connection.outlet)
         if channel.open:
             self._answer(connection, channel, subscription)
             if self._hub.advance(channel, subscription, connection.outlet):
+                connection.session.read_done()
                 return
+        self._later(connection, partial(self._replay, connection, channel, subscription))
+
+    def read(self, connection: Connection, request: HistoryRequest) -> None:
+        self._later(connection, partial(self._history, connection, request))
+
+    def _later(self, connection: Connection, work: Work) -> None:
         queue = self._queues.get(connection)
         if queue is not None:
-            queue.append((channel, subscription))
+            queue.append(work)
         else:
-            self._queues[connection] = deque([(channel, subscription)])
-            self._spawn(self._work(connection))
+            self._queues[connection] = deque([work])
+            self._spawn(self._work_off(connection))
+
+    async def _work_off(self, connection: Connection) -> None:
+        """All reads of one connection, one after the other."""
+        queue = self._queues[connection]
+        try:
+            while queue:
+                try:
+                    await queue.popleft()()
+                except Exception as bug:
+                    _close(connection, bug)
+                connection.session.read_done()
+        finally:
+            del self._queues[connection]
 
     def _answer(self, connection: Connection, channel: Channel, subscription: Subscription) -> None:
         effects, answer = connection.session.subscribed(subscription, channel.head)
@@ -61,22 +84,10 @@ class Joins:
         self._hub.metrics.resumes += answer.resumed
         self._hub.metrics.gaps += answer.gap is not None
 
-    async def _work(self, connection: Connection) -> None:
-        """All replays of one connection, one after the other."""
-        queue = self._queues[connection]
-        try:
-            while queue:
-                channel, subscription = queue.popleft()
-                await self._replay(connection, channel, subscription)
-        except Exception as bug:
-            _close(connection, bug)
-        finally:
-            del self._queues[connection]
-
     async def _replay(self, connection: Connection, channel: Channel, subscription: Subscription) -> None:
         outlet = connection.outlet
         try:
-            while not channel.open:
+            while subscription.active and not channel.open:
                 await self._opened(channel)
             if not subscription.active:
                 return
@@ -134,11 +145,10 @@ class Joins:
 
     # History ------------------------------------------------------------------------------------------
 
-    def read(self, connection: Connection, request: HistoryRequest) -> None:
-        self._spawn(self._history(connection, request))
-
     async def _history(self, connection: Connection, request: HistoryRequest) -> None:
         session = connection.session
+        if connection.gone:
+            return
         try:
             page = await self._history_page(request)
         except StoreUnavailable as bad:
@@ -147,9 +157,6 @@ class Joins:
             return
         except PositionUnrecoverable as bad:
             connection.apply(session.refuse(request.id, bad))
-            return
-        except Exception as bug:
-            _close(connection, bug)
             return
         await self._writable(connection)
         connection.outlet.send(text_frame(encode(page)))

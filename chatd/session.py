@@ -23,6 +23,7 @@ from .protocol.errors import (
     CloseCode,
     IdReused,
     OutOfOrder,
+    RateLimited,
     Unavailable,
     Unknown,
 )
@@ -54,8 +55,10 @@ from .store.base import Append, Conflict, Duplicate, Head, Outcome
 from .stream import locate
 
 NAME_BYTES: Final = 128  # of a channel, a client, a message id: in UTF-8
+READS: Final = 64  # history pages and repeated subscribes that may wait, beside one per channel
 EPOCH_CHARACTERS: Final = 16
 HISTORY_LIMIT: Final = 1000
+READ_AFTER_MS: Final = 100
 CONNECT_S: Final = 5.0  # from the upgrade to `connect`
 
 
@@ -162,6 +165,7 @@ class Session:
         self.user = user
         self.subscriptions: dict[str, Subscription] = {}
         self.in_flight = 0  # publishes with no answer yet
+        self.reading = 0  # joins and history pages that are not done yet
         self._terms = terms
         self._first_ping_s = first_ping_s
         self._due = now + CONNECT_S  # the deadline of connect, then the next ping or the pong's deadline
@@ -277,6 +281,7 @@ class Session:
         name = _name("channel", request.channel)
         if request.from_ is not None:
             _from(request.from_)
+        self._check_reads()
         current = self.subscriptions.get(name)
         if current is not None:
             if request.from_ is None:
@@ -302,6 +307,7 @@ class Session:
             request_id=request_id,
         )
         self.subscriptions[wish.channel] = subscription
+        self.reading += 1
         return Join(subscription)
 
     def _unsubscribe(self, request: Unsubscribe) -> Effects:
@@ -332,7 +338,13 @@ class Session:
             _serial("before", request.before)
         if request.after is not None:
             _from(request.after)
+        self._check_reads()
+        self.reading += 1
         return [Read(request)]
+
+    def _check_reads(self) -> None:
+        if self.reading >= self._terms.limits.channels + READS:
+            raise RateLimited(f"{self.reading} reads wait: let some finish", after_ms=READ_AFTER_MS)
 
     # Outcomes ---------------------------------------------------------------------------------------
 
@@ -384,6 +396,10 @@ class Session:
         self.in_flight -= 1
         if self._blocked.get(request.channel) == request.message:
             del self._blocked[request.channel]
+
+    def read_done(self) -> None:
+        """A ``Join`` is live, or a ``Read`` was answered; or either came to nothing."""
+        self.reading -= 1
 
     def refuse(self, request_id: int | None, error: ChatdError) -> Effects:
         """A request other than publish failed."""

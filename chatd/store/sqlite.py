@@ -353,7 +353,8 @@ class SqliteStore:
                 self._checkpoint.result()
             self._checkpoint = None
         if self._wal_bytes() > CHECKPOINT_BYTES:
-            self._checkpoint = asyncio.ensure_future(self._run(self._checkpointer, self._do_checkpoint))
+            loop = asyncio.get_running_loop()
+            self._checkpoint = loop.run_in_executor(self._checkpointer, self._do_checkpoint)
 
     def _do_checkpoint(self) -> None:
         self._checkpoints.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()

@@ -316,6 +316,26 @@ def test_history_of_large_messages_keeps_the_newest(serve, monkeypatch) -> None:
     serve(scenario)
 
 
+def test_many_requests_at_once_are_all_answered_and_none_is_left_waiting(serve) -> None:
+    async def scenario(house: House) -> None:
+        publisher, guest = await house.guest(), await house.guest("bob")
+        for number in range(300):
+            await publisher.publish(f"m{number}", data="x" * 500)
+        for _ in range(30):
+            await guest.ask("history", channel="room", limit=200)
+            await guest.ask("subscribe", channel="room", from_="first")
+        histories = lives = 0
+        while (histories, lives) != (30, 1):
+            frame = await guest.read()
+            histories += frame["type"] == "history"
+            if frame["type"] == "live":
+                lives += guest.id == 61
+        (session,) = [c.session for c in house.server.connections.values() if c.session.user == "bob"]
+        assert session.reading == 0
+
+    serve(scenario)
+
+
 # Frames -----------------------------------------------------------------------------------------------
 
 

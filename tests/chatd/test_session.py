@@ -24,6 +24,7 @@ from chatd.protocol.messages import (
 from chatd.session import (
     CONNECT_S,
     NAME_BYTES,
+    READS,
     Close,
     Effects,
     Join,
@@ -234,6 +235,21 @@ def test_unsubscribe_ends_delivery_before_it_is_answered() -> None:
     again = reply(say(session, {"type": "unsubscribe", "id": 4, "channel": "room"}))
     assert isinstance(again, Error)
     assert again.code == 404
+
+
+def test_reads_that_pile_up_are_refused_until_some_are_done() -> None:
+    session = connected()
+    number = 1
+    while session.reading < TERMS.limits.channels + READS:
+        number += 1
+        assert isinstance(say(session, {"type": "history", "id": number, "channel": "room"})[0], Read)
+    for kind in ("history", "subscribe"):
+        number += 1
+        answer = reply(say(session, {"type": kind, "id": number, "channel": "room"}))
+        assert isinstance(answer, Error)
+        assert (answer.code, answer.temporary) == (429, True)
+    session.read_done()
+    assert isinstance(say(session, {"type": "subscribe", "id": number + 1, "channel": "room"})[0], Join)
 
 
 def test_the_limit_of_channels_counts_open_ones_only() -> None:
