@@ -1,0 +1,69 @@
+"""Live figures, folded from the log; and what Locust is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from loadgen.figures import Figures
+from loadgen.recorder import Recorder
+from reports.history import CONN_ERRNO, Flag, Kind
+
+MS = 1_000_000
+
+
+@pytest.fixture
+def recorder(tmp_path: Path) -> Recorder:
+    return Recorder(tmp_path, 1, 0, segment_bytes=1 << 14)
+
+
+def test_every_record_is_counted_once(recorder: Recorder) -> None:
+    figures = Figures(recorder)
+    for round_ in range(3):
+        recorder.write(Kind.SEND, t=5, t2=1)
+        recorder.write(Kind.SEND, t=6, t2=1, flags=Flag.RETRY)
+        recorder.write(Kind.ACK, t=3 * MS, t2=MS)
+        recorder.write(Kind.ACK, t=9, flags=Flag.NOT_OPEN)
+        recorder.write(Kind.RECV, t=4 * MS, t2=MS)
+        recorder.write(Kind.RECV, t=4 * MS, flags=Flag.FOREIGN)
+        recorder.write(Kind.CONN, t=1, serial=101)
+        recorder.write(Kind.CONN, t=1, serial=CONN_ERRNO + 111)
+        figures.fold([2 * MS])
+        figures.fold([])
+        n = round_ + 1
+        assert figures.totals == {"sent": n, "retries": n, "acked": n, "received": 2 * n, "connects": n}
+    recorder.close()
+    assert figures.lag.count == 3
+    assert figures.lag.quantile_ms(0.99) == 2.0
+
+
+def test_what_is_taken_is_taken_once(recorder: Recorder) -> None:
+    figures = Figures(recorder)
+    recorder.write(Kind.RECV, t=4 * MS, t2=MS)
+    recorder.write(Kind.RECV, t=9 * MS, t2=MS, flags=Flag.BAD_DIGEST)
+    figures.fold([1000])
+    delivery, lag = figures.take_recent()
+    assert (sum(count for _, count in delivery), sum(count for _, count in lag)) == (1, 1)
+    assert figures.take_recent() == ([], [])
+    recorder.close()
+
+
+def test_locust_gets_one_row_for_an_interval_and_errors_by_kind(recorder: Recorder) -> None:
+    figures = Figures(recorder)
+    for took_ms in (1.04, 1.04, 250.4):
+        recorder.write(Kind.RECV, t=int(took_ms * MS), t2=0)
+    recorder.write(Kind.CONN, t=1, serial=503)
+    recorder.write(Kind.NACK, t=1, t2=429)
+    recorder.write(Kind.NACK, t=1, t2=0)
+    figures.fold([])
+    report = figures.take_locust()
+    (row,) = report["stats"]
+    assert (row["name"], row["num_requests"]) == ("delivery", 3)
+    assert row["response_times"] == {1.0: 2, 250.0: 1}
+    assert report["stats_total"]["num_requests"] == 3
+    told = {(error["name"], error["error"]): error["occurrences"] for error in report["errors"].values()}
+    assert told == {("connect", "HTTP 503"): 1, ("publish", "error 429"): 1, ("publish", "not written"): 1}
+    empty = figures.take_locust()
+    assert (empty["stats"], empty["errors"], empty["stats_total"]["num_requests"]) == ([], {}, 0)
+    recorder.close()
