@@ -52,10 +52,11 @@ from .client_actions import (
     History,
     Over,
     Send,
+    State,
     StreamOver,
     Up,
 )
-from .client_core import ClientCore, State
+from .client_core import ClientCore
 from .client_dialer import ABNORMAL
 from .client_inbox import GapNotice, Item, Message
 from .protocol.errors import AlreadySubscribed, ChatdError
@@ -142,7 +143,7 @@ class Client:
 
     Args:
         url: ws://host:port/ws.
-        client: the name to go by; the server chooses one when it is None.
+        client: the name to go by, ``message.user`` for the others; None makes one up.
         token: proof of who this is, where the server asks for one.
         follow: hosts, besides the url's own, that a draining server may send this client to.
         retry_s: (base, cap) in seconds of the full-jitter backoff; None takes the server's bounds.

@@ -1,10 +1,11 @@
-"""What the client core tells its owner to do, and the values that it hands over.
+"""What the client core tells its owner to do, and the other values that the two share.
 
 Plain values: ``chatd.client`` performs them on a socket, the tests compare them.
 """
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -16,6 +17,17 @@ from .protocol.errors import ERRORS, ChatdError, Internal
 from .protocol.messages import Position
 
 T = TypeVar("T")
+
+
+class State(enum.Enum):
+    """Where the connection is."""
+
+    WAITING = "waiting"  # until it is time to dial again
+    DIALING = "dialing"
+    OPEN = "open"  # `connect` is sent
+    CONNECTED = "connected"
+    HANGING_UP = "hanging up"  # until `closed`
+    OVER = "over"
 
 
 class ClientEnded(ChatdError):

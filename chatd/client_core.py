@@ -13,7 +13,6 @@ The rules that this obeys: PROTOCOL.md § Client rules.
 
 from __future__ import annotations
 
-import enum
 import random
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
@@ -31,6 +30,7 @@ from .client_actions import (
     Hangup,
     Over,
     Send,
+    State,
     StreamOver,
     Up,
     read_error,
@@ -48,17 +48,6 @@ T = TypeVar("T")
 HANDSHAKE_S: Final = 10.0  # an open socket that has not said `connected` by then is given up
 ANSWER_S: Final = 30.0  # so is one that leaves a request without any answer for this long
 Kind = Literal["connect", "subscribe", "unsubscribe", "publish", "history"]
-
-
-class State(enum.Enum):
-    """Of the connection."""
-
-    WAITING = "waiting"  # for `redial_s`
-    DIALING = "dialing"
-    OPEN = "open"  # `connect` is sent
-    CONNECTED = "connected"
-    HANGING_UP = "hanging up"  # until `closed`
-    OVER = "over"
 
 
 @dataclass(slots=True)
@@ -83,7 +72,9 @@ class ClientCore(Generic[T]):
     Args:
         url: ws:// or wss://, the home address.
         rng: draws the jitter of the backoff, and the prefix of message ids.
-        client, token: go into the ``connect`` frame.
+        client: the name to go by; None makes one up. It is the same on every connection, because
+            a publish that is sent again is recognised only under the name that sent it first.
+        token: goes into the ``connect`` frame as it is.
         follow: hosts, besides the url's own, that ``goodbye.to`` may send this client to.
         retry_s: (base, cap) of the backoff; None takes the server's ``retry_ms``.
     """
@@ -115,6 +106,8 @@ class ClientCore(Generic[T]):
     def __post_init__(self) -> None:
         self._dialer = Dialer(self.url, self.follow, self.retry_s)
         self._prefix = f"{self.rng.getrandbits(64):016x}"
+        if self.client is None:
+            self.client = f"anon-{self._prefix}"
 
     # What the application asks ---------------------------------------------------------------------
 
@@ -136,7 +129,7 @@ class ClientCore(Generic[T]):
         self._retrying.pop(channel, None)
         if inbox is None or inbox.paused or self.state is not State.CONNECTED:
             return [Done(ticket)]
-        send = self._leave(channel, now_s)
+        send = self._leave(inbox, now_s)
         self._unsubscribes[self._last_id] = ticket
         return [send]
 
@@ -181,10 +174,9 @@ class ClientCore(Generic[T]):
         inbox = self._inboxes.get(channel)
         if inbox is None or inbox.paused:
             return []
-        inbox.disconnected()
         inbox.paused = True
         self._retrying.pop(channel, None)
-        return [self._leave(channel, now_s)] if self.state is State.CONNECTED else []
+        return [self._leave(inbox, now_s)] if self.state is State.CONNECTED else []
 
     def proceed(self, channel: str, now_s: float) -> list[Action[T]]:
         """The application has caught up."""
@@ -443,15 +435,22 @@ class ClientCore(Generic[T]):
 
     def _subscribe(self, inbox: Inbox[T], now_s: float) -> Send:
         self._retrying.pop(inbox.channel, None)
-        inbox.disconnected()
+        self._supersede(inbox)
         inbox.request = self._ask("subscribe", inbox.channel, now_s)
         return Send(
             messages.encode(messages.Subscribe(id=inbox.request, channel=inbox.channel, from_=inbox.ask))
         )
 
-    def _leave(self, channel: str, now_s: float) -> Send:
-        request = self._ask("unsubscribe", channel, now_s)
-        return Send(messages.encode(messages.Unsubscribe(id=request, channel=channel)))
+    def _leave(self, inbox: Inbox[T], now_s: float) -> Send:
+        self._supersede(inbox)
+        request = self._ask("unsubscribe", inbox.channel, now_s)
+        return Send(messages.encode(messages.Unsubscribe(id=request, channel=inbox.channel)))
+
+    def _supersede(self, inbox: Inbox[T]) -> None:
+        """What was subscribed counts no more, and a subscribe under way may never be answered."""
+        if inbox.request is not None:
+            self._requests.pop(inbox.request, None)
+        inbox.disconnected()
 
     def _history(self, key: str, asked: _HistoryAsked[T], now_s: float) -> Send:
         request = self._ask("history", key, now_s)

@@ -166,7 +166,7 @@ class ModelConnection:
         )
 
     def connect(self, request: m.Connect) -> None:
-        self.user = request.client or "somebody"
+        self.user = request.client or f"anon-{id(self):x}"
         contract = m.Contract(
             profile="effectively-once",
             echo=True,
@@ -224,6 +224,7 @@ class ModelConnection:
             case m.Last(n):
                 return max(stream.top - n, stream.floor - 1), None
             case (epoch, serial):
+                why: m.GapWhy
                 if epoch != stream.epoch:
                     why, start = "epoch", stream.floor - 1
                 elif serial > stream.top:

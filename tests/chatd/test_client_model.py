@@ -23,10 +23,11 @@ from chatd.client_actions import (
     Hangup,
     Over,
     Send,
+    State,
     StreamOver,
     Up,
 )
-from chatd.client_core import ClientCore, State
+from chatd.client_core import ClientCore
 from chatd.client_inbox import GapNotice, Item
 from chatd.protocol import messages as m
 from chatd.protocol.errors import ChatdError
