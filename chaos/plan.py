@@ -216,10 +216,14 @@ def parse_faults(
         if isinstance(fault_id := raw.get("id"), str):
             where += f" ({fault_id!r})"
             ids.append(fault_id)
-        if (spec := _read_fault(raw, where, table, problems)) is None:
+        common, params = _read_fault(raw, where, table, problems)
+        if common and (model := table.get(common.kind)):
+            problems += _misfits(
+                common, model.where, where, run_s=run_s, proxies=proxies, processes=processes
+            )
+        if common is None or params is None:
             continue
-        specs.append(spec)
-        problems += _misfits(spec, where, run_s=run_s, proxies=proxies, processes=processes)
+        specs.append(spec := FaultSpec(common, params))
         if engine is not None and (lacking := sorted(type(spec.params).needs() - engine.claims)):
             able = [name for name, other in engines.items() if type(spec.params).needs() <= other.claims]
             remedy = f"set faults.engine to {' or '.join(able)}" if able else "no engine can"
@@ -297,7 +301,7 @@ def _engine(
 
 def _read_fault(
     raw: Mapping[str, Any], where: str, table: Mapping[str, type[Fault]], problems: list[str]
-) -> FaultSpec | None:
+) -> tuple[Common | None, Fault | None]:
     """The two steps: the common keys, then the kind's. Reports what both find."""
     common: Common | None = None
     shared = Common.model_fields
@@ -306,10 +310,9 @@ def _read_fault(
     except ValidationError as error:
         problems += [_sentence(where, e, Common, "a fault") for e in error.errors()]
     if not isinstance(kind := raw.get("kind"), str):
-        return None
+        return common, None
     own = {key: value for key, value in raw.items() if key not in shared}
-    params = _read_params(kind, own, where, table, problems)
-    return FaultSpec(common, params) if common and params else None
+    return common, _read_params(kind, own, where, table, problems)
 
 
 def _read_params(
@@ -326,14 +329,20 @@ def _read_params(
 
 
 def _misfits(
-    spec: FaultSpec, where: str, *, run_s: float, proxies: Sequence[str], processes: Sequence[str]
+    common: Common,
+    acts_on: Where,
+    where: str,
+    *,
+    run_s: float,
+    proxies: Sequence[str],
+    processes: Sequence[str],
 ) -> list[str]:
     """What is wrong with a fault in this run, though well formed."""
-    common, problems = spec.common, []
-    allowed = [*proxies, ALL] if spec.params.where is Where.PROXY else list(processes)
+    problems = []
+    allowed = [*proxies, ALL] if acts_on is Where.PROXY else list(processes)
     if common.target not in allowed:
         problems.append(
-            f"{where}: target is {common.target!r}: {common.kind} acts on a {spec.params.where}, "
+            f"{where}: target is {common.target!r}: {common.kind} acts on a {acts_on}, "
             + (f"one of {', '.join(allowed)}" if allowed else "and this run has none of its own")
         )
     latest_s = common.at_s + common.jitter_s + common.duration_s

@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from chaos.engines import ENGINES
-from chaos.engines.base import EngineError
+from chaos.engines.base import Engine, EngineError
 from chaos.journal import Journal
 from chaos.nemesis import Nemesis
 from chaos.plan import PROXIES, Plan
@@ -60,6 +60,7 @@ class Stage:
         stack.callback(self._supervisor.end_all, grace_s=GRACE_S)
         self._phase, self._t0_ns = "set-up", 0
         self._nemesis: Nemesis | None = None
+        self._told = 0  # of its problems, how many are in the manifest
         rundir.update(nonce=self._nonce, phase_reached="set-up", **described(scenario))
         write_inputs(scenario, plan, rundir)
 
@@ -100,10 +101,13 @@ class Stage:
         if self._plan.needs():
             section = self._scenario.faults.section
             engine = ENGINES[section.engine_name](toxiproxy=section.toxiproxy)
-            self._stack.callback(engine.close)
+            self._stack.callback(self._close_engine, engine)
             try:
                 engine.start(
-                    self._supervisor, log_dir=self._rundir.path / "logs", run_id=self._rundir.run_id[-6:]
+                    self._supervisor,
+                    log_dir=self._rundir.path / "logs",
+                    run_id=self._rundir.run_id[-6:],
+                    seed=self._scenario.seed,
                 )
                 listening = engine.create(PROXIES, upstream=self._upstream)
             except EngineError as failed:
@@ -148,13 +152,16 @@ class Stage:
         self._t0_ns = time.monotonic_ns() + round(LEAD_S * 1e9)
         phases = self._phases()
         self._rundir.update(t0_ns=self._t0_ns, phases=phases)
-        self._nemesis = Nemesis(
-            self._plan,
-            t0_ns=self._t0_ns,
-            engine=self._engine,
-            supervisor=self._supervisor,
-            journal=self._journal,
-        )
+        try:
+            self._nemesis = Nemesis(
+                self._plan,
+                t0_ns=self._t0_ns,
+                engine=self._engine,
+                supervisor=self._supervisor,
+                journal=self._journal,
+            )
+        except ValueError as lacking:
+            raise StageFailed(str(lacking)) from None
         self._stack.callback(self._heal)
         self._load.send("start", t0_ns=self._t0_ns)
         for index, phase in enumerate(phases):
@@ -272,10 +279,17 @@ class Stage:
         self._control.mark(Mark.PHASE, pub_seq=index)
 
     def _heal(self) -> None:
-        if self._nemesis is None:
+        nemesis = self._nemesis
+        if nemesis is None:
             return
-        for failed in self._nemesis.heal(time.monotonic_ns()):
-            self._rundir.problem(f"a fault could not be reverted: {failed}", void=True)
+        nemesis.heal(time.monotonic_ns())
+        for failed in nemesis.problems[self._told :]:
+            self._rundir.problem(f"a fault was not applied or not reverted: {failed}", void=True)
+        self._told = len(nemesis.problems)
+
+    def _close_engine(self, engine: Engine) -> None:
+        for left in engine.close():
+            self._rundir.problem(f"left behind on the fault engine: {left}", void=False)
 
     def _stop_load(self) -> None:
         """End the load so that its records are closed; safe to call twice."""

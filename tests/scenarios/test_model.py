@@ -99,13 +99,20 @@ def test_all_faults_of_a_file_are_reported_at_once() -> None:
         with_changes(
             workload__clients=-1,
             server__sotre="sqlite",
-            fault=[{"id": "x", "kind": "down", "target": "q", "at_s": 1.0, "duration_s": 1.0}],
+            fault=[{"id": "x", "kind": "latency", "target": "q", "at_s": 1.0, "duration_s": 1.0}],
             gate=[{"id": "g", "kind": "integrity", "metric": "lsot", "max": 0}],
             colour="blue",
         )
     )
     text = "\n".join(lines)
-    for part in ("workload.clients", "server.sotre", "target is 'q'", "lsot", "colour"):
+    for part in (
+        "workload.clients",
+        "server.sotre",
+        "target is 'q'",
+        "latency_ms is missing",
+        "lsot",
+        "colour",
+    ):
         assert part in text
 
 
