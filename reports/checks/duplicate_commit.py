@@ -43,12 +43,7 @@ def late_duplicate_commit(part: Part) -> Found:
 
 def _again(part: Part) -> Iterator[_Again]:
     entries = part.entries
-    channel_of = part.facts.sends.channel_of(entries.message)
-    stream = np.asarray(entries.place) >> 32
-    streams = np.unique(stream)
-    channel = np.array([part.places.stream(int(s) << 32)[0] for s in streams], np.int64)
-    # What stands in a channel that it was not sent to is L6's.
-    mine = np.flatnonzero(channel[np.searchsorted(streams, stream)] == channel_of)
+    mine = np.flatnonzero(part.at_home)
     mine = mine[np.lexsort((entries.first_t[mine], entries.message[mine]))]
     begins, ends = runs(entries.message[mine])
     for begin, end in zip(begins[ends - begins > 1].tolist(), ends[ends - begins > 1].tolist(), strict=True):

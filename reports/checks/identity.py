@@ -48,7 +48,7 @@ def phantom(part: Part) -> Found:
 def misrouted(part: Part) -> Found:
     """Counts (place, message) pairs."""
     sent_to = part.facts.sends.channel_of(part.entries.message)
-    return _entries_told(part, "L6", (sent_to != 0) & (sent_to != _channel(part, part.entries.place)))
+    return _entries_told(part, "L6", (sent_to != 0) & ~part.at_home)
 
 
 def _strange(part: Part) -> tuple[Rows, Int]:
@@ -63,11 +63,6 @@ def _damaged(part: Part, rows: Rows, place: Int) -> Bool:
     known = np.unique(np.concatenate([ours, part.ack_place]))
     unreadable = (rows.message == 0) & member(place, known)
     return np.asarray(rows.flag(Flag.BAD_DIGEST) | unreadable)
-
-
-def _channel(part: Part, place: Int) -> Int:
-    streams, index = np.unique(np.asarray(place) >> 32, return_inverse=True)
-    return np.array([part.places.stream(int(s) << 32)[0] for s in streams], np.int64)[index]
 
 
 def _told(part: Part, cls: str, rows: Rows, place: Int, by: Sequence[Int], what: str) -> Found:

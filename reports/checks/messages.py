@@ -54,6 +54,10 @@ class Places:
         index = np.repeat(index, ends - begins)
         return np.where(index < 0, -1, pack(index, serial))
 
+    def channels(self, place: Int) -> Int:
+        """The channel of each place."""
+        return np.asarray(high(self._known[np.asarray(place) >> 32])) if len(place) else np.zeros(0, np.int64)
+
     def stream(self, place: int) -> tuple[int, int]:
         """Channel and canonical epoch of a place."""
         stream = int(self._known[place >> 32])
@@ -79,10 +83,6 @@ class Entries:
     last_t: Int
     count: Int  # records that showed it
 
-    def observed(self) -> Int:
-        """All messages seen, sorted."""
-        return np.unique(self.message)
-
 
 def entries(*seen: tuple[Int, Rows]) -> Entries:
     """Distinct entries among records, each given with its place."""
@@ -107,7 +107,6 @@ class Messages:
     attempts: Int
     begin: Int  # of its attempts in `sent_t`
     sent_t: Int  # of every attempt, by message and time
-    unsent_answers: int  # ACK and NACK records of messages never sent
 
     def find(self, message: int) -> int:
         """Position of a message; -1: never sent."""
@@ -143,7 +142,6 @@ def fold(sends: Rows, acks: Rows, nacks: Rows, observed: Int) -> Messages:
     outcome[refused >= attempts] = Outcome.FAIL
     outcome[(outcome == Outcome.INFO) & member(known, observed)] = Outcome.COMMITTED
     outcome[acked] = Outcome.OK
-    unsent = [int((~member(rows.message, known)).sum()) for rows in (acks, nacks)]
     return Messages(
         message=known,
         channel=sends.channel[order][begins].astype(np.int64),
@@ -151,7 +149,6 @@ def fold(sends: Rows, acks: Rows, nacks: Rows, observed: Int) -> Messages:
         attempts=attempts,
         begin=begins,
         sent_t=sends.t[order],
-        unsent_answers=sum(unsent),
     )
 
 

@@ -149,6 +149,17 @@ class Part:
         )
 
     @cached_property
+    def at_home(self) -> Bool:
+        """Entries in the channel that their message was sent to; what stands elsewhere is L6's or L5's."""
+        sent_to = self.facts.sends.channel_of(self.entries.message)
+        return np.asarray(self.places.channels(self.entries.place) == sent_to)
+
+    @cached_property
+    def observed(self) -> Int:
+        """Sorted messages that an intact arrival or read showed in their channel."""
+        return np.unique(self.entries.message[self.at_home])
+
+    @cached_property
     def seen(self) -> Int:
         """Sorted places that an arrival or a read showed, damaged ones too."""
         odd = self.arrival_place[self.strange]
@@ -158,7 +169,7 @@ class Part:
     @cached_property
     def messages(self) -> Messages:
         r = self.records
-        return fold(r.sends, r.acks, r.nacks, self.entries.observed())
+        return fold(r.sends, r.acks, r.nacks, self.observed)
 
     @cached_property
     def ledger(self) -> Ledger:
@@ -219,7 +230,7 @@ class Part:
             self.ack_place,
             sent=self.messages.message,
             seen=self.seen,
-            observed=self.entries.observed(),
+            observed=self.observed,
             owed=np.unique(np.concatenate([np.empty(0, np.int64), *owed_places])),
             reads=self.final_reads,
             lineage=self.facts.lineage,
@@ -234,6 +245,10 @@ class Part:
         acked = np.flatnonzero(self.ack_place == place)
         return int(self.records.acks.message[acked[0]]) if len(acked) else None
 
+    def _unsent_answers(self) -> int:
+        known = self.facts.sends.known
+        return sum(int((~known(rows.message)).sum()) for rows in (self.records.acks, self.records.nacks))
+
     def coverage(self) -> Coverage:
         """This part's share of the coverage that needs derived facts."""
         cover = Coverage(
@@ -247,7 +262,7 @@ class Part:
         )
         for why, count in self.windows.strays.items():
             cover.unexplain(why, count)
-        cover.unexplain("ACK or NACK of a message never sent", self.messages.unsent_answers)
+        cover.unexplain("ACK or NACK of a message never sent", self._unsent_answers())
         cover.unexplain("READ outside of a complete final read", self.final_reads.outside)
         cover.unexplain("RECV of client 0", self.records.control_arrivals)
         cover.unexplain("RECV at or before its segment's start", self.continuity.before_start)

@@ -1,0 +1,174 @@
+"""Laws of the checker, over random histories of a correct server and over single planted faults."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from reports.checks import Integrity, Verdict, run_checks
+from reports.history import Kind
+from tests.scenes import Scene
+from tests.strategies import PLANTS, Stage, clean_scenes, finished, stages
+
+EXAMPLES = settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
+
+
+def counts(judged: Integrity) -> dict[str, int]:
+    return {cls: result.count for cls, result in judged.classes.items() if result.count}
+
+
+@EXAMPLES
+@given(clean_scenes())
+def test_a_correct_server_is_found_valid(scene: Scene) -> None:
+    judged = run_checks(scene.history())
+    assert counts(judged) == {}, [f.sentence for r in judged.classes.values() for f in r.findings]
+    assert judged.verdict is Verdict.VALID, judged.reasons
+    assert judged.coverage.unexplained == {}
+
+
+@pytest.mark.parametrize("name", PLANTS)
+@settings(EXAMPLES, max_examples=25)
+@given(st.data())
+def test_one_planted_fault_is_reported_exactly(name: str, data: st.DataObject) -> None:
+    cls, plant = PLANTS[name]
+    scene = finished(data.draw(stages(plant=plant)))
+    judged = run_checks(scene.history())
+    assert counts(judged) == {cls: 1}, [f.sentence for r in judged.classes.values() for f in r.findings]
+    assert judged.verdict is Verdict.INVALID
+
+
+@EXAMPLES
+@given(stages(), st.data())
+def test_an_acked_message_that_reads_do_not_show_is_lost(stage: Stage, data: st.DataObject) -> None:
+    scene = stage.scene
+    acked = {(row[4], row[5]) for log in scene.logs.values() for row in log if row[8] == Kind.ACK}
+    channel = data.draw(st.integers(1, scene.channels))
+    there = [
+        serial
+        for serial, message in enumerate(scene.log[channel], start=1)
+        if serial >= scene.floor[channel] and message in acked
+    ]
+    serial = data.draw(st.sampled_from(there))
+    scene.finish(forget=[(channel, serial)])
+    judged = run_checks(scene.history())
+    assert counts(judged) == {"L3": 1}
+    assert judged.classes["L3"].findings[0].serials == ((serial, serial),)
+
+
+@EXAMPLES
+@given(stages(), st.data())
+def test_who_gets_nothing_until_forced_to_reconnect_is_stalled(stage: Stage, data: st.DataObject) -> None:
+    client = stage.client()
+    subscriptions = len([c for c, _ in stage.scene.open if c == client])
+    lost = data.draw(st.booleans())
+    stage.scene.finish(behind=[client], lost=[client] if lost else [])
+    judged = run_checks(stage.scene.history())
+    expected = {"V1": subscriptions} | ({"D1": subscriptions} if lost else {})
+    assert counts(judged) == expected
+
+
+@EXAMPLES
+@given(stages())
+def test_who_does_not_come_back_is_never_reconnected(stage: Stage) -> None:
+    stage.scene.cut(stage.client())
+    stage.scene.publish(1)
+    stage.scene.finish()
+    assert counts(run_checks(stage.scene.history())) == {"V2": 1}
+
+
+@EXAMPLES
+@given(clean_scenes(), st.data())
+def test_a_prefix_of_a_valid_history_is_never_invalid(scene: Scene, data: st.DataObject) -> None:
+    times = sorted(row[0] for log in scene.logs.values() for row in log)
+    end = data.draw(st.sampled_from(times))
+    scene.logs = {worker: [row for row in log if row[0] <= end] for worker, log in scene.logs.items()}
+    judged = run_checks(scene.history())
+    assert {cls: n for cls, n in counts(judged).items() if not cls.startswith("V")} == {}
+
+
+@pytest.mark.parametrize("name", [None, *PLANTS])
+@settings(EXAMPLES, max_examples=15)
+@given(st.data(), st.randoms(use_true_random=False))
+def test_the_order_of_different_clients_records_does_not_matter(
+    name: str | None, data: st.DataObject, rng: random.Random
+) -> None:
+    scene = finished(data.draw(stages(plant=PLANTS[name][1] if name else None)))
+    before = run_checks(scene.history())
+    for worker, log in scene.logs.items():
+        scene.logs[worker] = shuffled(log, rng)
+    after = run_checks(scene.history())
+    assert counts(after) == counts(before)
+    assert after.coverage == before.coverage
+    assert [f.sentence for r in after.classes.values() for f in r.findings] == [
+        f.sentence for r in before.classes.values() for f in r.findings
+    ]
+
+
+def shuffled(log: list[tuple[int, ...]], rng: random.Random) -> list[tuple[int, ...]]:
+    """The rows of different clients interleaved anew; each client's own rows keep their order."""
+    order = [row[2] for row in log]
+    rng.shuffle(order)
+    queues = {client: iter([row for row in log if row[2] == client]) for client in set(order)}
+    return [next(queues[client]) for client in order]
+
+
+@pytest.mark.parametrize("name", [None, *PLANTS])
+@settings(EXAMPLES, max_examples=10)
+@given(st.data())
+def test_how_a_history_is_parted_does_not_matter(name: str | None, data: st.DataObject) -> None:
+    history = finished(data.draw(stages(plant=PLANTS[name][1] if name else None))).history()
+    assert run_checks(history, part_rows=1) == run_checks(history)
+
+
+@EXAMPLES
+@given(clean_scenes(), st.data())
+def test_taking_out_an_unobserved_message_of_unknown_outcome_adds_nothing(
+    scene: Scene, data: st.DataObject
+) -> None:
+    answered = {(row[4], row[5]) for log in scene.logs.values() for row in log if row[8] != Kind.SEND}
+    for worker, log in scene.logs.items():
+        scene.logs[worker] = [
+            row
+            for row in log
+            if row[8] != Kind.SEND or (row[4], row[5]) in answered or data.draw(st.booleans())
+        ]
+    judged = run_checks(scene.history())
+    assert counts(judged) == {}
+    assert judged.verdict is Verdict.VALID
+
+
+@EXAMPLES
+@given(clean_scenes(), st.data())
+def test_a_torn_log_accuses_nobody_of_what_is_not_there(scene: Scene, data: st.DataObject) -> None:
+    worker = data.draw(st.sampled_from(sorted(scene.logs)))
+    keep = data.draw(st.integers(0, len(scene.logs[worker])))
+    scene.logs[worker] = scene.logs[worker][:keep]
+    scene.torn.add(worker)
+    judged = run_checks(scene.history())
+    assert counts(judged) == {}
+    assert judged.verdict is Verdict.UNKNOWN
+
+
+def test_a_check_that_breaks_leaves_its_class_unknown_and_the_others_judged() -> None:
+    from reports.checks.table import CHECKS, Check
+
+    def breaks(part: object) -> object:
+        return np.empty(0)[1]
+
+    scene = Scene(clients=2)
+    scene.join(1)
+    scene.publish(1)
+    scene.finish()
+    broken = Check(title="breaks", unit="things", absence=False, part=breaks)  # type: ignore[arg-type]
+    judged = run_checks(scene.history(), checks={**CHECKS, "X1": broken})
+    assert judged.classes["X1"].unknown
+    assert "IndexError" in judged.classes["X1"].reasons[0]
+    assert "breaks, line" in judged.classes["X1"].reasons[0]
+    assert not judged.classes["D1"].unknown
+    assert judged.verdict is Verdict.UNKNOWN
