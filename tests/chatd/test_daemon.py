@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -28,10 +29,15 @@ class Daemon:
         self.process: subprocess.Popen[str] | None = None
         self.port = 0
 
-    def start(self, *flags: str) -> str:
-        """Start and wait for the line that says where it listens."""
+    def start(self, *flags: str, file_bytes: int | None = None) -> str:
+        """Start and wait for the line that says where it listens.
+
+        ``file_bytes``: how long its files may become, as if the disk were full then.
+        """
         command = [sys.executable, "-m", "chatd", "--port", str(self.port), "--data", str(self.directory)]
         self.process = subprocess.Popen([*command, *flags], stderr=subprocess.PIPE, text=True)
+        if file_bytes is not None:
+            resource.prlimit(self.process.pid, resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
         assert self.process.stderr is not None
         line = self.process.stderr.readline()
         found = re.search(r"listening url=(ws://127\.0\.0\.1:(\d+)/ws)", line)
@@ -184,6 +190,38 @@ def test_stopped_by_sigterm_it_says_goodbye_and_goes_on_where_it_was(daemon: Dae
     assert asyncio.run(publish(url, "two")) == [epoch, serial + 1]
     assert asyncio.run(publish(url, "one")) == [epoch, serial]
     assert daemon.send(signal.SIGINT) == 0
+
+
+def test_on_a_full_disk_it_refuses_publishes_goes_on_serving_and_loses_nothing(daemon: Daemon) -> None:
+    acked: dict[str, int] = {}
+
+    async def fill(url: str) -> None:
+        async with connect(url, proxy=None) as ws:
+            await ws.send('{"type":"connect","id":0,"client":"ann"}')
+            await ws.recv()
+            refused: list[dict[str, Any]] = []
+            number = 0
+            while len(refused) < 5:
+                number += 1
+                message = refused[0]["message"] if refused else f"m{number}"
+                frame = {"type": "publish", "id": number, "channel": "room", "message": message}
+                await ws.send(json.dumps({**frame, "data": "x" * 10_000}))
+                answer = json.loads(await ws.recv())
+                if answer["type"] == "ack":
+                    acked[message] = answer["position"][1]
+                else:
+                    refused.append({**answer, "message": message})
+        assert all(answer["temporary"] for answer in refused)
+        assert {answer["code"] for answer in refused} <= {503, 504}
+        assert refused[-1]["code"] == 503, "it knows by now"
+        assert len(await history(url)) == len(acked) > 0, "reading goes on"
+
+    asyncio.run(fill(daemon.start(file_bytes=500_000)))
+    daemon.send(signal.SIGKILL)
+    assert "error store_failed" in daemon.log
+    log = asyncio.run(history(daemon.start()))
+    assert {frame["message"]: frame["serial"] for frame in log}.items() >= acked.items()
+    assert len(log) <= len(acked) + 1, "only the one of unknown outcome may have come"
 
 
 @pytest.mark.parametrize(
