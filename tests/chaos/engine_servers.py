@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests.conformance.engines import Engine
@@ -31,7 +31,8 @@ def serving(*command: str) -> Iterator[Engine]:
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", port)) == 0:
                     break
-            time.sleep(0.02)
+            with suppress(subprocess.TimeoutExpired):  # unless it has ended
+                raise AssertionError(f"{command} exited with {process.wait(0.02)}")
         yield Engine(f"http://127.0.0.1:{port}")
     finally:
         process.terminate()

@@ -78,7 +78,7 @@ class Differences:
             pair.client.sendall(b"question")
             pair.client.shutdown(socket.SHUT_WR)
             assert read_to_end(pair.server) == b"question"
-            time.sleep(0.05)
+            assert silent(pair.client, 0.05)
             pair.server.sendall(b"answer")
             pair.server.close()
             assert read_to_end(pair.client) == b"answer"
