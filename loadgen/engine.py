@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from time import monotonic_ns
 from typing import Final, NamedTuple
@@ -23,7 +23,7 @@ from .figures import Figures
 from .pacer import Pacer
 from .publisher import Shared
 from .recorder import Recorder
-from .schedule import Publishes, owned, publishes, sessions, stripe
+from .schedule import count_publishes, owned, publishes, sessions, stripe
 from .workload import Backoff, LoadSpec, client_channels, target_fault
 
 TICK_S: Final = 0.1  # how late a deadline may be noticed
@@ -47,11 +47,18 @@ class Engine:
     """Worker ``index`` of ``workers``; ``start`` begins, ``stop`` ends and closes the files.
 
     Args:
-        crashed: called once with an exception of ours; the run cannot be believed then.
+        crashed: called with an exception of ours; the run cannot be believed then.
+        total: ``count_publishes`` of this stripe, if it is known; counting takes seconds for a run of hours.
     """
 
     def __init__(
-        self, spec: LoadSpec, index: int, workers: int, *, crashed: Callable[[BaseException], None]
+        self,
+        spec: LoadSpec,
+        index: int,
+        workers: int,
+        *,
+        crashed: Callable[[BaseException], None],
+        total: int | None = None,
     ) -> None:
         self._spec, self._loop = spec, asyncio.get_running_loop()
         workload = spec.workload
@@ -74,14 +81,10 @@ class Engine:
         self._ordinals = list(ordinals)
         self._present: set[int] = set()  # sessions that have arrived and not left
         mine = sessions(workload, spec.seed)
-
-        def blocks() -> Iterator[Publishes]:
-            return stripe(publishes(workload, spec.seed), index, workers)
-
-        self.total = sum(len(block) for block in blocks())
+        self.total = count_publishes(workload, spec.seed, index, workers) if total is None else total
         self._pacer = Pacer(
             sessions=mine[[c - 1 for c in ordinals]],
-            blocks=blocks(),
+            blocks=stripe(publishes(workload, spec.seed), index, workers),
             arrive=self._arrive_on_schedule,
             publish=self._publish,
             now_ns=monotonic_ns,

@@ -76,6 +76,11 @@ def stripe(blocks: Iterator[Publishes], k: int, workers: int) -> Iterator[Publis
         yield block[block["client"] % workers == k % workers]
 
 
+def count_publishes(workload: Workload, seed: int, k: int, workers: int) -> int:
+    """How many publishes the stripe of worker ``k`` has in all."""
+    return sum(len(block) for block in stripe(publishes(workload, seed), k, workers))
+
+
 def owned(workload: Workload, k: int, workers: int) -> range:
     """Ordinals that worker ``k`` (from 1) of ``workers`` owns, in order."""
     return range(k % workers or workers, workload.clients + 1, workers)

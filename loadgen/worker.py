@@ -44,6 +44,7 @@ from zmq.constants import SocketOption, SocketType
 
 from .engine import Engine
 from .recorder import RecorderError
+from .schedule import count_publishes
 from .workload import LoadSpec, SpecError, parse_spec
 
 log = logging.getLogger("loadgen.worker")
@@ -92,6 +93,7 @@ class Worker:
         self._started_s = self._started_cpu_s = 0.0
         self._heard_s = monotonic()
         self._process = psutil.Process()
+        self._preparing: asyncio.Task[None] | None = None
         self._failure: BaseException | None = None
         self._done = asyncio.Event()
 
@@ -106,7 +108,7 @@ class Worker:
         for task in tasks:
             task.add_done_callback(self._task_ended)
         await self._done.wait()
-        for task in tasks:
+        for task in [*tasks, *([self._preparing] if self._preparing is not None else [])]:
             task.cancel()
         await self._finish()
         return 0 if self._failure is None else 70
@@ -130,8 +132,9 @@ class Worker:
 
     async def _obey(self, kind: str, data: Any) -> None:
         match kind:
-            case "plan":
-                await self._prepare(data)
+            case "plan" if self._preparing is None:  # beside the listening, so the master stays heard
+                self._preparing = asyncio.create_task(self._prepare(data))
+                self._preparing.add_done_callback(self._task_ended)
             case "phase":
                 self._phase = (data["t0_ns"], data["interactive"])
                 self._begin()
@@ -152,11 +155,11 @@ class Worker:
 
     async def _prepare(self, data: Any) -> None:
         """Hold the plan: check it, start the log, draw the schedule."""
-        if self._engine is not None:
-            return
         try:
-            spec = parse_spec(data["spec"])
-            self._engine = Engine(spec, self._index, data["workers"], crashed=self._crash)
+            spec, workers = parse_spec(data["spec"]), data["workers"]
+            # In a thread: a worker that misses its heartbeats counts as lost.
+            total = await asyncio.to_thread(count_publishes, spec.workload, spec.seed, self._index, workers)
+            self._engine = Engine(spec, self._index, workers, crashed=self._crash, total=total)
         except (SpecError, RecorderError) as error:
             log.error("worker %d: %s", self._index, error)
             await self._master.send("refused", {"index": self._index, "why": str(error)})
