@@ -115,7 +115,7 @@ class Inbox(Generic[T]):
     subscribed: bool = False  # on this connection: pushes count
     live: bool = False  # the replay is over
     paused: bool = False  # the application is behind: nothing is taken until it has caught up
-    repaired: Position | None = None  # where the last repair asked from, until a message moved us on
+    repaired: Position | None = None  # where the last repair asked from: asking there again cannot help
     backoff: Backoff = field(default_factory=Backoff)
 
     def __post_init__(self) -> None:
@@ -157,7 +157,6 @@ class Inbox(Generic[T]):
             if dense:
                 return HOLE
             self.cursor.observe(frame.serial)
-        self.repaired = None
         assert self.cursor.epoch is not None
         return [read_message(frame, self.cursor.epoch)]
 
@@ -195,5 +194,4 @@ class Inbox(Generic[T]):
         before = self.cursor.position
         assert before is not None
         self.cursor.start(*to)
-        self.repaired = None
         return [GapNotice(channel=self.channel, why=why, from_=before, to=to)]

@@ -165,6 +165,8 @@ class Message(_Frame, frozen=True, tag="message"):
 
 
 class Ack(_Frame, frozen=True, tag="ack", omit_defaults=False):
+    """The message has its place; ``duplicate``: it had this one already. PROTOCOL.md § Publishing."""
+
     id: int
     message: str
     position: Position

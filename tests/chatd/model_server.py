@@ -41,7 +41,9 @@ class Stream:
 class ModelServer:
     """Channels, and the connections that are subscribed to them."""
 
-    def __init__(self, *, ping_s: float = 25.0, retry_ms: tuple[int, int] = (500, 30_000)) -> None:
+    def __init__(
+        self, *, ping_s: float = 25.0, pong_s: float = 8.0, retry_ms: tuple[int, int] = (500, 30_000)
+    ) -> None:
         self.life = 1
         self.streams: dict[str, Stream] = {}
         self.archive: dict[tuple[str, str], Stream] = {}  # (channel, epoch): every life there was
@@ -49,7 +51,7 @@ class ModelServer:
         self.queue: list[tuple[ModelConnection, m.Publish]] = []
         self.refusals: list[tuple[int, int | None, bool]] = []  # (code, after_ms, stored all the same)
         self.final: dict[tuple[str, str], int] = {}  # (user, message): what it was refused with, for good
-        self.ping_s, self.retry_ms = ping_s, retry_ms
+        self.ping_s, self.pong_s, self.retry_ms = ping_s, pong_s, retry_ms
         self.auto_commit = False
         self.retain_n: int | None = None
 
@@ -184,7 +186,7 @@ class ModelConnection:
                 contract=contract,
                 limits=m.Limits(frame_bytes=65_536, channels=100),
                 ping_s=self.server.ping_s,
-                pong_s=8,
+                pong_s=self.server.pong_s,
                 retry_ms=self.server.retry_ms,
             )
         )

@@ -174,6 +174,7 @@ def test_reset(fork: int, notice: list[str], following: str) -> None:
     assert [item.why for item in items if isinstance(item, GapNotice)] == notice
     assert client.feed(reset) == []
     assert [show(action) for action in client.feed(message(fork + 1))] == [following]
+    assert client.feed(reset) == [], "a repeated reset is no news, wherever the stream has got to"
 
 
 def test_resume_asks_from_the_last_message_taken() -> None:

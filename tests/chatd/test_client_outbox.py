@@ -12,7 +12,7 @@ from chatd.client_actions import (
     Failed,
     Hangup,
 )
-from chatd.client_core import ClientCore
+from chatd.client_core import ANSWER_S, ClientCore
 from chatd.protocol import messages as m
 from chatd.protocol.errors import (
     ChatdError,
@@ -166,6 +166,9 @@ def test_frame_above_the_limit_is_never_sent() -> None:
     failed = [action for action in client.actions if isinstance(action, Failed)]
     assert [type(action.error) for action in failed] == [TooLarge]
     assert published(client) == ["m2"]
+    client.now_s = ANSWER_S
+    client.feed(ack(m.Publish(id=3, channel=ROOM, message="m2", data=msgspec.Raw(b"2")), 1))
+    assert client.tick(ANSWER_S) == [], "and nobody waits for its answer"
 
 
 def test_too_large_oldest_of_a_blocked_channel_does_not_hold_up_the_rest() -> None:
