@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 
-from reports.gates import COMBINED, LATENCY_METRICS, METRICS, Expr, Gate, Unit
+from reports.gates import COMBINED, COVERAGE_METRICS, LATENCY_METRICS, METRICS, Expr, Gate, Unit
 from reports.histogram import Histogram, rank
 from reports.latency import Selection, SelectionError, measure
 from reports.periods import NS, phases, start_ns
@@ -60,13 +60,15 @@ class ClassCount:
 class Measures:
     """All that gates are judged by.
 
-    ``intervals``: of ``timeline``. ``workers``: the counters of each load worker.
+    ``intervals``: of ``timeline``. ``coverage``: what the run exercised, as in summary.json.
+    ``workers``: the counters of each load worker.
     """
 
     history: History
     classes: Mapping[str, ClassCount]
     recoveries: Sequence[Recovery] = ()
     intervals: pl.DataFrame
+    coverage: Mapping[str, int] = field(default_factory=dict)
     workers: Sequence[Mapping[str, Any]] = ()
     seen: dict[tuple[str, Selection], Histogram] = field(default_factory=dict)  # measured once each
 
@@ -138,6 +140,10 @@ def _actual(gate: Gate, expr: Expr, measures: Measures) -> tuple[float, bool]:
         )
         histogram = measures.histogram("resume" if name == "resumes" else name, selection)
         return _of_histogram(histogram, expr), False
+    if name in COVERAGE_METRICS:
+        if name not in measures.coverage:
+            raise _Missing("the coverage of this run was not counted")
+        return float(measures.coverage[name]), False
     if name == "recovery.all_back":
         return _of_values(_all_back_ms(measures.recoveries), expr, "no fault cut anybody off"), False
     if name in ("lag", "hiccup"):

@@ -83,6 +83,7 @@ _WITHOUT_SCHEDULE: Final = Metric(
 )
 _RATE: Final = Metric(unit=Unit.RATE, stats="p min max mean", kinds="threshold validity", selects="phase")
 _HARNESS: Final = Metric(unit=Unit.TIME, stats="p max", kinds="validity threshold", quantiles=(50.0, 99.0))
+_EXERCISED: Final = Metric(unit=Unit.COUNT, stats="count", kinds="validity threshold")
 METRICS: Final[dict[str, Metric]] = {
     **dict.fromkeys(COMBINED, _CLASS),
     **dict.fromkeys(CLASS_NAMES, _CLASS),
@@ -98,7 +99,11 @@ METRICS: Final[dict[str, Metric]] = {
     "deliveries_per_s": _RATE,
     "sends_per_s": _RATE,
     "resumes": Metric(unit=Unit.COUNT, stats="count", kinds="validity threshold", selects="phase fault"),
+    "duplicate_acks": _EXERCISED,  # publishes sent again and known again
+    "gaps": _EXERCISED,  # holes that the server declared
+    "recovered": _EXERCISED,  # publishes never acked, yet observed
 }
+COVERAGE_METRICS: Final = ("duplicate_acks", "gaps", "recovered")
 LATENCY_METRICS: Final = ("delivery", "service", "replayed", "ack", "connect", "resume")
 
 _TO_MS: Final = {"ns": 1e-6, "us": 1e-3, "µs": 1e-3, "μs": 1e-3, "ms": 1.0, "s": 1e3, "min": 6e4}

@@ -21,7 +21,7 @@ from reports import figures, hdrlog, plots, render
 from reports.analysis import Analysis, summary
 from reports.checks import run_checks
 from reports.checks.result import Integrity
-from reports.effects import effects
+from reports.effects import FaultEffect, effects
 from reports.evaluate import ClassCount, GateResult, Measures, evaluate
 from reports.gates import Gate, load_gates, override, parse_gates
 from reports.histogram import Histogram
@@ -33,7 +33,7 @@ from reports.rundir import log_files, read_json
 from reports.sessions import closes, presence, stays
 from reports.stories import stories
 from reports.timeline import timeline
-from reports.verdict import ClassVerdict, idle_faults, judge, void_reasons
+from reports.verdict import ClassVerdict, Judgement, idle_faults, judge, void_reasons
 
 Progress = Callable[[str], None]
 MAX_SAMPLES_BYTES: Final = 256 * 1024 * 1024  # of one metrics file
@@ -135,11 +135,40 @@ def analyse(
         classes={name: ClassCount(c.count, c.unknown) for name, c in integrity.classes.items()},
         recoveries=mended,
         intervals=intervals,
+        coverage=integrity.coverage.figures(),
         workers=workers,
     )
     results = evaluate(gates, measures)
+    judgement = _judgement(history, integrity, found, gates, results, workers)
+    return Analysis(
+        history=history,
+        integrity=integrity,
+        latency={name: measures.histogram(name, EVERYTHING) for name in CLASSES},
+        seconds=counted,
+        channels=by_channel(history),
+        intervals=intervals,
+        presence=present,
+        effects=found,
+        recoveries=mended,
+        gates=gates,
+        results=results,
+        workers=workers,
+        judgement=judgement,
+        samples=samples or {},
+        stories=stories(history, (f for c in integrity.classes.values() for f in c.findings)),
+    )
+
+
+def _judgement(
+    history: History,
+    integrity: Integrity,
+    found: Sequence[FaultEffect],
+    gates: Sequence[Gate],
+    results: Sequence[GateResult],
+    workers: Sequence[Mapping[str, Any]],
+) -> Judgement:
     covered = integrity.coverage
-    judgement = judge(
+    return judge(
         checked=str(integrity.verdict),
         check_reasons=integrity.reasons,
         classes=[
@@ -158,23 +187,6 @@ def analyse(
         ),
         deliveries=covered.delivered,
         acked=covered.acked,
-    )
-    return Analysis(
-        history=history,
-        integrity=integrity,
-        latency={name: measures.histogram(name, EVERYTHING) for name in CLASSES},
-        seconds=counted,
-        channels=by_channel(history),
-        intervals=intervals,
-        presence=present,
-        effects=found,
-        recoveries=mended,
-        gates=gates,
-        results=results,
-        workers=workers,
-        judgement=judgement,
-        samples=samples or {},
-        stories=stories(history, (f for c in integrity.classes.values() for f in c.findings)),
     )
 
 
@@ -227,8 +239,8 @@ def write(run_dir: Path, analysis: Analysis) -> None:
     _put(report / "latency.hgrm", hdrlog.percentile_distribution(analysis.latency["delivery"]))
     for chart in figures.charts(analysis).values():
         if chart.filed:
-            _put(plotted / f"{chart.name}.png", plots.png(chart))
-            _put(plotted / f"{chart.name}.svg", plots.svg(chart))
+            for kind, content in plots.files(chart).items():
+                _put(plotted / f"{chart.name}.{kind}", content)
 
 
 def _folder(path: Path) -> Path:
