@@ -16,7 +16,7 @@ import numpy as np
 
 from reports.history import Flag
 
-from .rows import Bool, Index, Int, Rows, member, pack, stable_order
+from .rows import Bool, Index, Int, Rows, distinct, member, pack
 from .windows import Windows
 
 
@@ -62,17 +62,18 @@ def measure(arrivals: Rows, windows: Windows, *, echo: bool) -> Continuity:
     counted = np.flatnonzero(windows.sequel & ~odd & (echo | (arrivals.client != arrivals.publisher)))
     segment = windows.segment[windows.window[counted]]
     serial = arrivals.serial[counted].astype(np.int64)
-    after_start = serial > starts[segment] if len(counted) else np.zeros(0, np.bool_)
-    track = _Track(
-        counted[after_start], segment[after_start], serial[after_start], starts[segment[after_start]]
-    )
-    previous = np.where(_begins(track.segment), track.start, np.roll(track.serial, 1))
+    track = _Track(counted, segment, serial, starts[segment])
+    after_start = track.serial > track.start
+    if not after_start.all():
+        track = track.where(after_start)
+    begins = _begins(track.segment)
+    previous = np.where(begins, track.start, np.roll(track.serial, 1))
     step = track.serial - previous
-    disorderly = np.isin(track.segment, np.unique(track.segment[step <= 0]))
+    disorderly = member(track.segment, distinct(track.segment[step <= 0]))
     jumps = np.flatnonzero((step > 1) & ~disorderly)
     slow = _sort_out(track.where(disorderly))
     seen = np.flatnonzero(windows.sequel & odd)
-    witnessed = np.unique(pack(windows.segment[windows.window[seen]], arrivals.serial[seen]))
+    witnessed = distinct(pack(windows.segment[windows.window[seen]], arrivals.serial[seen]))
     late = ~member(pack(windows.segment[windows.window[slow.late]], arrivals.serial[slow.late]), witnessed)
     return Continuity(
         repeat=slow.repeat,
@@ -82,7 +83,7 @@ def measure(arrivals: Rows, windows: Windows, *, echo: bool) -> Continuity:
         hole_segment=np.concatenate([track.segment[jumps], slow.hole_segment]),
         hole_first=np.concatenate([previous[jumps] + 1, slow.hole_first]),
         hole_last=np.concatenate([track.serial[jumps] - 1, slow.hole_last]),
-        hole_before=np.concatenate([_before(track.at, track.segment)[jumps], slow.hole_before]),
+        hole_before=np.concatenate([_before(track.at, begins, jumps), slow.hole_before]),
         hole_after=np.concatenate([track.at[jumps], slow.hole_after]),
         witnessed=witnessed,
         before_start=int((~after_start).sum()),
@@ -95,14 +96,14 @@ def _begins(key: Int) -> Bool:
     return begins
 
 
-def _before(at: Index, segment: Int) -> Index:
-    """The arrival before each in its segment; -1 for the first."""
-    return np.where(_begins(segment), -1, np.roll(at, 1))
+def _before(at: Index, begins: Bool, which: Index) -> Index:
+    """The arrival before each of some in its segment; -1 for the first."""
+    return np.where(begins[which], -1, at[np.maximum(which - 1, 0)])
 
 
 def _sort_out(track: _Track) -> Continuity:
     """The segments whose serials do not only rise."""
-    order = stable_order([track.segment, track.serial])
+    order = np.argsort(pack(track.segment, track.serial), kind="stable")
     segment, serial = track.segment[order], track.serial[order]
     is_first = _begins(pack(segment, serial))
     first_at = order[np.maximum.accumulate(np.where(is_first, np.arange(len(order)), 0))]
@@ -110,7 +111,8 @@ def _sort_out(track: _Track) -> Continuity:
     by_row = repeats[np.argsort(order[repeats])]
     at, start = track.at[order[is_first]], track.start[order[is_first]]
     segment, serial = segment[is_first], serial[is_first]
-    previous = np.where(_begins(segment), start, np.roll(serial, 1))
+    begins = _begins(segment)
+    previous = np.where(begins, start, np.roll(serial, 1))
     jumps = np.flatnonzero(serial - previous > 1)
     firsts = np.sort(order[is_first])
     late, overtaker = _overtaken(track.segment[firsts], track.serial[firsts])
@@ -122,7 +124,7 @@ def _sort_out(track: _Track) -> Continuity:
         hole_segment=segment[jumps],
         hole_first=previous[jumps] + 1,
         hole_last=serial[jumps] - 1,
-        hole_before=_before(at, segment)[jumps],
+        hole_before=_before(at, begins, jumps),
         hole_after=at[jumps],
         witnessed=np.empty(0, np.int64),
         before_start=0,

@@ -18,7 +18,7 @@ import numpy as np
 
 from .part import Part
 from .result import CAP, Finding, Found
-from .rows import runs
+from .rows import member, repeated, runs
 from .telling import earliest_of, finding, place_text
 
 
@@ -44,9 +44,10 @@ def late_duplicate_commit(part: Part) -> Found:
 def _again(part: Part) -> Iterator[_Again]:
     entries = part.entries
     mine = np.flatnonzero(part.at_home)
+    mine = mine[member(entries.message[mine], repeated(entries.message[mine]))]
     mine = mine[np.lexsort((entries.first_t[mine], entries.message[mine]))]
     begins, ends = runs(entries.message[mine])
-    for begin, end in zip(begins[ends - begins > 1].tolist(), ends[ends - begins > 1].tolist(), strict=True):
+    for begin, end in zip(begins.tolist(), ends.tolist(), strict=True):
         for later in range(begin + 1, end):
             earlier = [int(mine[i]) for i in range(begin, later)]
             yield _judge(part, earlier, int(mine[later]))

@@ -14,7 +14,7 @@ import numpy as np
 
 from .lineage import Lineage
 from .reads import FinalReads, Read
-from .rows import Bool, Int, Rows, member
+from .rows import Bool, Int, Rows, distinct, member
 
 _UNCOVERED, _THERE, _LACKING, _UNREADABLE = range(4)  # what reads say of an acked message
 
@@ -76,7 +76,7 @@ def _read_state(acks: Rows, reads: FinalReads, lineage: Lineage) -> tuple[Int, d
         epoch = lineage.epochs(mine.channel, mine.epoch, mine.serial)
         for read in several:
             covered = read.covers(lineage, epoch, mine.serial.astype(np.int64)) & (mine.t < read.asked_t)
-            found = member(mine.message, np.unique(read.intact().message))
+            found = member(mine.message, distinct(read.intact().message))
             unreadable = member(mine.serial, read.strange_serials())
             says = np.where(found, _THERE, np.where(unreadable, _UNREADABLE, _LACKING))
             state[at[covered]] = says[covered]

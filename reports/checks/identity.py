@@ -23,7 +23,7 @@ from .continuity import strange
 from .duplicate_commit import witness
 from .part import Part
 from .result import CAP, Finding, Found
-from .rows import Bool, Int, Rows, joined, member
+from .rows import Bool, Int, Rows, distinct, joined, member
 from .telling import earliest_of, finding, place_text
 
 
@@ -60,7 +60,7 @@ def _strange(part: Part) -> tuple[Rows, Int]:
 
 def _damaged(part: Part, rows: Rows, place: Int) -> Bool:
     ours = part.entries.place[part.facts.sends.known(part.entries.message)]
-    known = np.unique(np.concatenate([ours, part.ack_place]))
+    known = distinct(np.concatenate([ours, part.ack_place]))
     unreadable = (rows.message == 0) & member(place, known)
     return np.asarray(rows.flag(Flag.BAD_DIGEST) | unreadable)
 

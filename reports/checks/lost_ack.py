@@ -17,6 +17,7 @@ import numpy as np
 
 from .part import Part
 from .result import CAP, Finding, Found
+from .rows import distinct
 from .telling import earliest_of, finding, place_text
 
 
@@ -31,7 +32,7 @@ def lost_acked(part: Part) -> Found:
 def _unsure(part: Part) -> Iterator[str]:
     """Why there may be more: channels with acked messages that were not read twice, alike."""
     disagreeing = set(part.final_reads.disagreeing())
-    for channel in np.unique(part.records.acks.channel).tolist():
+    for channel in distinct(part.records.acks.channel).tolist():
         name, reads = part.facts.names.channel(channel), part.final_reads.of(channel)
         if not reads:
             yield f"no complete final read of {name}"

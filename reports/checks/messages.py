@@ -19,7 +19,7 @@ import polars as pl
 from reports.history import Flag
 
 from .lineage import Lineage
-from .rows import Column, Int, Rows, high, low, member, pack, runs
+from .rows import NEVER, Column, Int, Rows, distinct, high, low, member, pack, runs
 
 
 class Outcome(IntEnum):
@@ -38,7 +38,7 @@ class Places:
         for some in rows:
             stream = self._streams(some.channel, some.epoch, some.serial)
             heads.append(stream[runs(stream)[0]])
-        self._known = np.unique(np.concatenate(heads))
+        self._known = distinct(np.concatenate(heads))
 
     def _streams(self, channel: Column, epoch: Column, serial: Column) -> Int:
         return pack(channel, self._lineage.epochs(channel, epoch, serial))
@@ -84,17 +84,58 @@ class Entries:
     count: Int  # records that showed it
 
 
-def entries(*seen: tuple[Int, Rows]) -> Entries:
-    """Distinct entries among records, each given with its place."""
+def entries(place: Int, message: Int, t: Int) -> Entries:
+    """Distinct entries among records: the place, message and time of each."""
+    slot, slots = _slots(place)
+    if slots > 4 * len(place) + 1024:  # serials far apart: a table of all between would not fit
+        return _grouped(place, message, t)
+    holder = np.zeros(slots, np.int64)
+    holder[slot] = message  # almost always one message a place: the last one seen stands for it
+    other = holder[slot] != message
+    count = np.bincount(slot[~other] if other.any() else slot, minlength=slots)
+    first_t, last_t = np.full(slots, NEVER), np.full(slots, -NEVER)
+    of_place = np.zeros(slots, np.int64)
+    mine = slice(None) if not other.any() else ~other
+    np.minimum.at(first_t, slot[mine], t[mine])
+    np.maximum.at(last_t, slot[mine], t[mine])
+    of_place[slot] = place
+    used = np.flatnonzero(count)
+    main = Entries(
+        place=of_place[used],
+        message=holder[used],
+        first_t=first_t[used],
+        last_t=last_t[used],
+        count=count[used],
+    )
+    return _merged(main, _grouped(place[other], message[other], t[other])) if other.any() else main
+
+
+def _slots(place: Int) -> tuple[Int, int]:
+    """Numbers places from 0, in their order, with room for the serials between."""
+    stream, serial = np.asarray(place) >> 32, np.asarray(low(place))
+    streams = int(stream.max(initial=-1)) + 1
+    least, most = np.full(streams, 1 << 32, np.int64), np.zeros(streams, np.int64)
+    np.minimum.at(least, stream, serial)
+    np.maximum.at(most, stream, serial)
+    room = np.maximum(most - least + 1, 0)
+    offset = np.cumsum(room) - room
+    return serial + (offset - least)[stream], int(room.sum())
+
+
+def _grouped(place: Int, message: Int, t: Int) -> Entries:
     frame = (
-        pl.concat(
-            [pl.DataFrame({"place": place, "message": rows.message, "t": rows.t}) for place, rows in seen]
-        )
+        pl.DataFrame({"place": place, "message": message, "t": t})
         .group_by("place", "message")
         .agg(first_t=pl.col("t").min(), last_t=pl.col("t").max(), count=pl.len().cast(pl.Int64))
         .sort("place", "message")
     )
     return Entries(**{name: frame[name].to_numpy() for name in Entries.__slots__})
+
+
+def _merged(one: Entries, other: Entries) -> Entries:
+    columns = {n: np.concatenate([getattr(one, n), getattr(other, n)]) for n in Entries.__slots__}
+    order = np.lexsort((columns["message"], columns["place"]))
+    return Entries(**{name: column[order] for name, column in columns.items()})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +178,7 @@ def fold(sends: Rows, acks: Rows, nacks: Rows, observed: Int) -> Messages:
     refused = np.bincount(
         np.searchsorted(known, definite.message[member(definite.message, known)]), minlength=len(known)
     )
-    acked = member(known, np.unique(acks.message))
+    acked = member(known, distinct(acks.message))
     outcome = np.full(len(known), Outcome.INFO, np.int64)
     outcome[refused >= attempts] = Outcome.FAIL
     outcome[(outcome == Outcome.INFO) & member(known, observed)] = Outcome.COMMITTED

@@ -20,7 +20,7 @@ from .continuity import Continuity
 from .lineage import Lineage
 from .messages import Entries, Places, serial_of
 from .result import Range
-from .rows import Int, high, member, pack
+from .rows import Int, distinct, high, member, pack
 from .windows import Windows
 
 
@@ -62,8 +62,8 @@ class Ledger:
         self._own: dict[int, Int] = {}  # publisher -> its places, where echo is off
         if not echo:
             publisher = np.asarray(high(entries.message))
-            for client in np.unique(windows.client).tolist():
-                self._own[client] = np.unique(entries.place[publisher == client])
+            for client in distinct(windows.client).tolist():
+                self._own[client] = distinct(entries.place[publisher == client])
         self._gaps: dict[int, list[Range]] = {}
         for window, first, last in zip(
             windows.gap_window.tolist(),

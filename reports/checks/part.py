@@ -23,7 +23,7 @@ from .messages import Entries, Messages, Outcome, Places, entries, fold
 from .owed import Ledger, Missing, holes
 from .reads import FinalReads, final_reads
 from .result import Coverage
-from .rows import COLUMNS, Bool, Int, Rows, rows_of, stable_order
+from .rows import COLUMNS, Bool, Int, Rows, distinct, pack, rows_of
 from .tails import Sentinel, Stalled, sentinels, stalled
 from .windows import Windows, build
 
@@ -68,20 +68,22 @@ def split(frame: pl.DataFrame) -> Records:
     kind, rows = frame["kind"].to_numpy(), rows_of(frame)
     load = rows.client != CONTROL
 
-    def of(which: Kind, *, control: bool = False) -> Rows:
-        return rows.where((kind == which) & (~load if control else load))
+    def of(which: Kind, *, control: bool | None = False) -> Rows:
+        mine = kind == which
+        return rows.where(np.flatnonzero(mine if control is None else mine & (load != control)))
 
-    arrivals = of(Kind.RECV)
+    arrived = np.flatnonzero((kind == Kind.RECV) & load)
+    arrived = arrived[np.argsort(pack(rows.channel[arrived], rows.client[arrived]), kind="stable")]
     return Records(
-        arrivals=arrivals.where(stable_order([arrivals.channel, arrivals.client])),
+        arrivals=rows.where(arrived),
         subs=of(Kind.SUB),
         lives=of(Kind.LIVE),
         unsubs=of(Kind.UNSUB),
         gaps=of(Kind.GAP),
         epochs=of(Kind.EPOCH),
-        sends=rows.where(kind == Kind.SEND),
-        acks=rows.where(kind == Kind.ACK),
-        nacks=rows.where(kind == Kind.NACK),
+        sends=of(Kind.SEND, control=None),
+        acks=of(Kind.ACK, control=None),
+        nacks=of(Kind.NACK, control=None),
         reads=of(Kind.READ, control=True),
         control_subs=of(Kind.SUB, control=True),
         control_lives=of(Kind.LIVE, control=True),
@@ -141,12 +143,12 @@ class Part:
     @cached_property
     def entries(self) -> Entries:
         """Distinct (place, message) that intact arrivals and reads showed."""
-        whole = np.flatnonzero(~self.strange)
-        read = np.flatnonzero(~strange(self.records.reads))
-        return entries(
-            (self.arrival_place[whole], self.records.arrivals.where(whole)),
-            (self.read_place[read], self.records.reads.where(read)),
-        )
+        arrivals, read = self.records.arrivals, self.records.reads
+        parts = [
+            (self.arrival_place, arrivals.message, arrivals.t, ~self.strange),
+            (self.read_place, read.message, read.t, ~strange(read)),
+        ]
+        return entries(*(np.concatenate([part[i][part[3]] for part in parts]) for i in range(3)))
 
     @cached_property
     def at_home(self) -> Bool:
@@ -157,14 +159,14 @@ class Part:
     @cached_property
     def observed(self) -> Int:
         """Sorted messages that an intact arrival or read showed in their channel."""
-        return np.unique(self.entries.message[self.at_home])
+        return distinct(self.entries.message[self.at_home])
 
     @cached_property
     def seen(self) -> Int:
         """Sorted places that an arrival or a read showed, damaged ones too."""
         odd = self.arrival_place[self.strange]
         odd_read = self.read_place[strange(self.records.reads)]
-        return np.unique(np.concatenate([self.entries.place, odd, odd_read]))
+        return distinct(np.concatenate([self.entries.place, odd, odd_read]))
 
     @cached_property
     def messages(self) -> Messages:
@@ -178,7 +180,7 @@ class Part:
             continuity=self.continuity,
             places=self.places,
             entries=self.entries,
-            shown=np.unique(np.concatenate([self.seen, self.ack_place])),
+            shown=distinct(np.concatenate([self.seen, self.ack_place])),
             lineage=self.facts.lineage,
             echo=self.facts.contract.echo,
         )
@@ -188,7 +190,7 @@ class Part:
         """Channels in which a load client published or subscribed."""
         r = self.records
         used = np.concatenate([r.subs.channel, r.sends.channel[r.sends.client != CONTROL]])
-        return [int(channel) for channel in np.unique(used)]
+        return [int(channel) for channel in distinct(used)]
 
     @cached_property
     def sentinels(self) -> dict[int, Sentinel]:
@@ -231,7 +233,7 @@ class Part:
             sent=self.messages.message,
             seen=self.seen,
             observed=self.observed,
-            owed=np.unique(np.concatenate([np.empty(0, np.int64), *owed_places])),
+            owed=distinct(np.concatenate([np.empty(0, np.int64), *owed_places])),
             reads=self.final_reads,
             lineage=self.facts.lineage,
             trusted=~owners.broken(acks.publisher) & (not owners.control_broken),

@@ -14,7 +14,7 @@ import numpy as np
 from reports.history import Flag
 
 from .lineage import Lineage
-from .rows import Bool, Int, Rows, next_after, pack
+from .rows import Bool, Int, Rows, distinct, next_after, pack
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +34,7 @@ class Read:
 
     def strange_serials(self) -> Int:
         """Serials whose entry cannot be read: they are there, whose they are is not known."""
-        return np.unique(self.rows.serial[self._strange()])
+        return distinct(self.rows.serial[self._strange()])
 
     def _strange(self) -> Bool:
         return self.rows.flag(Flag.BAD_DIGEST) | self.rows.flag(Flag.FOREIGN)
@@ -42,8 +42,8 @@ class Read:
     def within(self, floor: int, head: int) -> Int:
         """What it says of a range: serial, publisher, pub_seq of each entry, sorted."""
         rows = self.rows.where((self.rows.serial >= floor) & (self.rows.serial <= head))
-        table = np.stack([rows.serial, rows.publisher, rows.pub_seq], axis=1)
-        return np.unique(table, axis=0)
+        order = np.lexsort((rows.pub_seq, rows.publisher, rows.serial))
+        return np.stack([rows.serial, rows.publisher, rows.pub_seq])[:, order]
 
     def covers(self, lineage: Lineage, epoch: Int, serial: Int) -> Bool:
         """Which places of its channel, given in their canonical epochs, it would show."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -81,21 +80,6 @@ def high(packed: Int | int) -> Any:
     return (packed >> 32) & 0xFFFF_FFFF
 
 
-def stable_order(keys: Sequence[Column]) -> Index:
-    """Positions that sort by the first key, then the next …, equal rows in their order.
-
-    Radix passes over 16 bits each: linear in the rows, where numpy's own stable sort of
-    wider integers is not.
-    """
-    order = np.arange(len(keys[0]), dtype=np.intp)
-    for key in reversed(keys):
-        wide = np.asarray(key, np.uint64)
-        for shift in range(0, max(int(wide.max(initial=0)).bit_length(), 1), 16):
-            digit = ((wide >> np.uint64(shift)) & np.uint64(0xFFFF)).astype(np.uint16)
-            order = order[np.argsort(digit[order], kind="stable")]
-    return order
-
-
 def runs(sorted_key: Column) -> tuple[Index, Index]:
     """Begin and end positions of each run of equal values."""
     if not len(sorted_key):
@@ -103,6 +87,20 @@ def runs(sorted_key: Column) -> tuple[Index, Index]:
         return empty, empty
     cuts = np.flatnonzero(sorted_key[1:] != sorted_key[:-1]) + 1
     return np.concatenate([[0], cuts]), np.concatenate([cuts, [len(sorted_key)]])
+
+
+def distinct(values: Column) -> Int:
+    """The distinct values, sorted. (np.unique hashes first, which costs more than sorting does.)"""
+    ordered = np.sort(values)
+    keep = np.ones(len(ordered), np.bool_)
+    keep[1:] = ordered[1:] != ordered[:-1]
+    return np.asarray(ordered[keep])
+
+
+def repeated(values: Column) -> Int:
+    """The values that occur more than once, sorted."""
+    ordered = np.sort(values)
+    return distinct(ordered[1:][ordered[1:] == ordered[:-1]])
 
 
 def member(values: Column, sorted_set: Column) -> Bool:

@@ -42,13 +42,8 @@ def run_checks(
     coverage, seen = first.coverage, Exercise()
     parts = first.parts(part_rows)
     for number, (low, high) in enumerate(parts, start=1):
-        part = Part(facts, read_records(history, low, high))
-        for cls, check in checks.items():
-            if check.part is not None:
-                found[cls] += _judge(check.part, part)
-        broken = _account(part, coverage, seen)
-        if broken:
-            found = {cls: result + broken for cls, result in found.items()}
+        of_part = _judge_part(Part(facts, read_records(history, low, high)), checks, coverage, seen)
+        found = {cls: found[cls] + of_part[cls] for cls in checks}
         if progress is not None:
             progress(number, len(parts))
     for cls, check in checks.items():
@@ -80,9 +75,10 @@ def _judge(check: Callable[[T], Found], subject: T) -> Found:
         return Found(unknown=(f"the check broke: {type(error).__name__}: {error} (in {where})",))
 
 
-def _account(part: Part, coverage: Coverage, seen: Exercise) -> Found | None:
-    """Add a part's coverage; where that breaks, every class is unknown."""
-    broken: list[str] = []
+def _judge_part(
+    part: Part, checks: Mapping[str, Check], coverage: Coverage, seen: Exercise
+) -> dict[str, Found]:
+    """Every channel-local class of one part; its coverage is added to ``coverage`` and ``seen``."""
 
     def account(part: Part) -> Found:
         share, used = part.coverage(), exercise(part)
@@ -90,8 +86,9 @@ def _account(part: Part, coverage: Coverage, seen: Exercise) -> Found | None:
         seen.add(used)
         return Found()
 
-    broken += _judge(account, part).unknown
-    return Found(unknown=tuple(broken)) if broken else None
+    found = {cls: _judge(check.part, part) if check.part else Found() for cls, check in checks.items()}
+    broken = _judge(account, part)  # where coverage breaks, nothing is known of any class
+    return {cls: result + broken for cls, result in found.items()}
 
 
 def _result(cls: str, check: Check, found: Found, facts: Facts) -> ClassResult:

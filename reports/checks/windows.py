@@ -20,7 +20,7 @@ import numpy as np
 from reports.history import Flag, GapReason
 
 from .lineage import Lineage
-from .rows import NEVER, Bool, Column, Index, Int, Rows, high, next_after, pack, runs
+from .rows import NEVER, Bool, Column, Index, Int, Rows, distinct, high, next_after, pack, runs
 
 _LAST_ROW = (1 << 32) - 1
 _PLAIN = (  # columns of Windows that are made as they stay
@@ -102,7 +102,7 @@ def build(
     pair = arrivals.pair
     begins, ends = runs(pair)
     known = [rows.pair for rows in (subs, lives, unsubs, gaps, epochs)]
-    keys = _Keys(np.unique(np.concatenate([*known, pair[begins]])))
+    keys = _Keys(distinct(np.concatenate([*known, pair[begins]])))
     arrival_key = pack(np.repeat(keys.dense(pair[begins]), ends - begins), arrivals.row)
     table = _opened(_by_key(subs, keys), _by_key(epochs, keys), keys, _by_key(unsubs, keys), closes)
     lo, hi = np.searchsorted(arrival_key, table["key"]), np.searchsorted(arrival_key, table["end_key"])
