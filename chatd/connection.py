@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, Protocol
 
+from .effects import Close, Effects, Join, Leave, Ping, Read, Send, Store, Subscription
 from .flush import Flusher, Outlet
 from .framing import PING_FRAME, close_frame, text_frame
 from .metrics import Metrics
 from .protocol.errors import CloseCode
 from .protocol.messages import HistoryRequest, Publish
-from .session import Close, Effects, Join, Leave, Phase, Ping, Read, Send, Session, Store, Subscription
+from .session import Phase, Session
 from .store.base import Append
 from .transports.base import Link
 from .wheel import Wheel

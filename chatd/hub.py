@@ -17,10 +17,10 @@ from typing import Final
 
 import msgspec
 
+from .effects import Subscription
 from .flush import Flusher, Outlet
 from .framing import text_frame
 from .protocol.messages import Gap, Live, Message, encode
-from .session import Subscription
 from .store.base import Entry, Head, Page, Retention
 from .stream import Stream
 

@@ -18,12 +18,12 @@ from typing import Any, Final
 import msgspec
 
 from .connection import Connection
+from .effects import Subscription
 from .framing import text_frame
 from .hub import JOIN_TAIL, TAIL, Channel, Hub, message_payload
 from .logs import log
 from .protocol.errors import CloseCode, PositionUnrecoverable, Unavailable
 from .protocol.messages import HistoryPage, HistoryRequest, encode
-from .session import Subscription
 from .store.base import Page, Store, StoreUnavailable
 
 PAGE_N: Final = 500

@@ -19,6 +19,7 @@ import uvloop
 from . import mutants
 from .config import Config
 from .connection import STUCK_S, Connection
+from .effects import Subscription, Terms
 from .flush import Flusher, Outlet
 from .ingest import Ingest
 from .joins import Joins
@@ -26,7 +27,7 @@ from .logs import log
 from .metrics import Metrics
 from .protocol.errors import CloseCode
 from .protocol.messages import Contract, HistoryRequest, Limits, Publish
-from .session import Session, Subscription, Terms
+from .session import Session
 from .store import STORES
 from .store.base import Append, Retention, StoreUnavailable, StoreUnusable
 from .transports import TRANSPORTS

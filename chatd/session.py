@@ -14,8 +14,19 @@ from __future__ import annotations
 import enum
 from typing import Final
 
-import msgspec
-
+from .checks import check_from, check_name, check_serial
+from .effects import (
+    Close,
+    Effects,
+    Join,
+    Leave,
+    Ping,
+    Read,
+    Send,
+    Store,
+    Subscription,
+    Terms,
+)
 from .protocol.errors import (
     AlreadySubscribed,
     BadRequest,
@@ -28,19 +39,14 @@ from .protocol.errors import (
     Unknown,
 )
 from .protocol.messages import (
-    MAX_SERIAL,
     PING,
     Ack,
     ChannelFrom,
     Connect,
     Connected,
-    Contract,
     Error,
-    From,
     Goodbye,
     HistoryRequest,
-    Last,
-    Limits,
     Publish,
     Request,
     Subscribe,
@@ -54,92 +60,10 @@ from .protocol.messages import (
 from .store.base import Append, Conflict, Duplicate, Head, Outcome
 from .stream import locate
 
-NAME_BYTES: Final = 128  # of a channel, a client, a message id: in UTF-8
 READS: Final = 64  # history pages and repeated subscribes that may wait, beside one per channel
-EPOCH_CHARACTERS: Final = 16
 HISTORY_LIMIT: Final = 1000
 READ_AFTER_MS: Final = 100
 CONNECT_S: Final = 5.0  # from the upgrade to `connect`
-
-
-class Terms(msgspec.Struct, frozen=True):
-    """What the server tells every client, fixed at start."""
-
-    node: str
-    contract: Contract
-    limits: Limits
-    ping_s: float
-    pong_s: float
-    retry_ms: tuple[int, int]
-
-
-class Subscription:
-    """One subscription of one connection, from the request to its end.
-
-    ``active`` turns false once, when it is replaced, left or its connection ends;
-    whoever works for it in the background looks there first.
-    """
-
-    __slots__ = ("active", "answered", "asked", "channel", "cursor", "echo", "request_id", "user")
-
-    def __init__(self, channel: str, asked: From, *, echo: bool, user: str, request_id: int | None) -> None:
-        self.channel = channel
-        self.asked = asked
-        self.echo = echo
-        self.user = user
-        self.request_id = request_id
-        self.cursor = 0  # the serial that was sent last; meaningful once answered
-        self.active = True
-        self.answered = False  # `subscribed` was sent
-
-
-# Effects ----------------------------------------------------------------------------------------------
-
-
-class Send(msgspec.Struct, frozen=True):
-    """Write one text frame."""
-
-    payload: bytes
-
-
-class Ping(msgspec.Struct, frozen=True):
-    """Write the protocol's ping."""
-
-
-class Close(msgspec.Struct, frozen=True):
-    """Write what is queued, then the close frame, then end the connection."""
-
-    code: int
-    reason: str
-
-
-class Store(msgspec.Struct, frozen=True):
-    """Append to the log; tell ``placed`` or ``failed``."""
-
-    request: Publish
-    append: Append
-
-
-class Join(msgspec.Struct, frozen=True):
-    """Find the channel's head; tell ``subscribed``; replay; go live."""
-
-    subscription: Subscription
-
-
-class Leave(msgspec.Struct, frozen=True):
-    """Deliver nothing more of the channel."""
-
-    channel: str
-
-
-class Read(msgspec.Struct, frozen=True):
-    """Read a page of history and send it."""
-
-    request: HistoryRequest
-
-
-Effect = Send | Ping | Close | Store | Join | Leave | Read
-Effects = list[Effect]
 
 
 class Phase(enum.Enum):
@@ -252,13 +176,13 @@ class Session:
         if not isinstance(request, Connect):
             raise BadRequest("the first request must be connect")
         if request.client is not None:
-            self.user = _name("client", request.client)
-        names = [_name("channel", wish.channel) for wish in request.subscribe]
+            self.user = check_name("client", request.client)
+        names = [check_name("channel", wish.channel) for wish in request.subscribe]
         if len(set(names)) < len(names):
             raise BadRequest("subscribe names a channel twice: name each once")
         self._check_room(len(names))
         for wish in request.subscribe:
-            _from(wish.from_)
+            check_from(wish.from_)
         terms = self._terms
         self.phase = Phase.OPEN
         self._due = now + self._first_ping_s
@@ -278,9 +202,9 @@ class Session:
         return effects
 
     def _subscribe(self, request: Subscribe) -> Effects:
-        name = _name("channel", request.channel)
+        name = check_name("channel", request.channel)
         if request.from_ is not None:
-            _from(request.from_)
+            check_from(request.from_)
         self._check_reads()
         current = self.subscriptions.get(name)
         if current is not None:
@@ -319,8 +243,8 @@ class Session:
         return [Leave(request.channel), Send(encode(answer))]
 
     def _publish(self, request: Publish) -> Effects:
-        _name("channel", request.channel)
-        _name("message", request.message)
+        check_name("channel", request.channel)
+        check_name("message", request.message)
         first = self._blocked.get(request.channel)
         if first is not None and first != request.message:
             raise OutOfOrder(f"message {first!r} failed temporarily on this channel: send it again first")
@@ -329,15 +253,15 @@ class Session:
         return [Store(request, append)]
 
     def _history(self, request: HistoryRequest) -> Effects:
-        _name("channel", request.channel)
+        check_name("channel", request.channel)
         if not 1 <= request.limit <= HISTORY_LIMIT:
             raise BadRequest(f"limit is {request.limit}: must be from 1 to {HISTORY_LIMIT}")
         if request.before is not None and request.after is not None:
             raise BadRequest("before and after are both given: give one")
         if request.before is not None:
-            _serial("before", request.before)
+            check_serial("before", request.before)
         if request.after is not None:
-            _from(request.after)
+            check_from(request.after)
         self._check_reads()
         self.reading += 1
         return [Read(request)]
@@ -443,27 +367,3 @@ class Session:
                 )
             )
         )
-
-
-def _from(asked: From) -> None:
-    if isinstance(asked, Last):
-        _serial("from.last", asked.last)
-    elif isinstance(asked, tuple):
-        epoch, serial = asked
-        if len(epoch) > EPOCH_CHARACTERS:
-            raise BadRequest(f"epoch has {len(epoch)} characters: must have {EPOCH_CHARACTERS} or fewer")
-        _serial("serial", serial)
-
-
-def _serial(field: str, value: int) -> None:
-    if not 0 <= value <= MAX_SERIAL:
-        raise BadRequest(f"{field} is {value}: must be from 0 to 2^53 - 1")
-
-
-def _name(field: str, value: str) -> str:
-    """Check a name that a client chose. Control characters would garble logs and terminals."""
-    if not 1 <= len(value.encode()) <= NAME_BYTES:
-        raise BadRequest(f"{field} has {len(value.encode())} bytes: must have from 1 to {NAME_BYTES}")
-    if not value.isprintable():
-        raise BadRequest(f"{field} is {value!r}: must have printable characters only")
-    return value

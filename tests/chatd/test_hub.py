@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chatd import mutants
+from chatd.effects import Subscription
 from chatd.flush import Flusher, Outlet
 from chatd.hub import Hub, message_payload
 from chatd.metrics import Metrics
-from chatd.session import Subscription
 from chatd.store.base import Entry, Page
 
 

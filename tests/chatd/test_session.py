@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chatd.checks import NAME_BYTES
+from chatd.effects import Close, Effects, Join, Leave, Ping, Read, Send, Store, Terms
 from chatd.protocol.errors import ERRORS, CloseCode, Internal, OutcomeUnknown, Unavailable
 from chatd.protocol.messages import (
     Ack,
@@ -21,22 +23,7 @@ from chatd.protocol.messages import (
     Unsubscribed,
     decode_reply,
 )
-from chatd.session import (
-    CONNECT_S,
-    NAME_BYTES,
-    READS,
-    Close,
-    Effects,
-    Join,
-    Leave,
-    Phase,
-    Ping,
-    Read,
-    Send,
-    Session,
-    Store,
-    Terms,
-)
+from chatd.session import CONNECT_S, READS, Phase, Session
 from chatd.store.base import Conflict, Duplicate, Head, Placed
 
 CONTRACT = Contract(

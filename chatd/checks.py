@@ -1,0 +1,35 @@
+"""What a client may write in the fields that it chooses. Each raises ``BadRequest``, saying the rule."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from .protocol.errors import BadRequest
+from .protocol.messages import MAX_SERIAL, From, Last
+
+NAME_BYTES: Final = 128  # of a channel, a client, a message id: in UTF-8
+EPOCH_CHARACTERS: Final = 16
+
+
+def check_from(asked: From) -> None:
+    if isinstance(asked, Last):
+        check_serial("from.last", asked.last)
+    elif isinstance(asked, tuple):
+        epoch, serial = asked
+        if len(epoch) > EPOCH_CHARACTERS:
+            raise BadRequest(f"epoch has {len(epoch)} characters: must have {EPOCH_CHARACTERS} or fewer")
+        check_serial("serial", serial)
+
+
+def check_serial(field: str, value: int) -> None:
+    if not 0 <= value <= MAX_SERIAL:
+        raise BadRequest(f"{field} is {value}: must be from 0 to 2^53 - 1")
+
+
+def check_name(field: str, value: str) -> str:
+    """Check a name that a client chose. Control characters would garble logs and terminals."""
+    if not 1 <= len(value.encode()) <= NAME_BYTES:
+        raise BadRequest(f"{field} has {len(value.encode())} bytes: must have from 1 to {NAME_BYTES}")
+    if not value.isprintable():
+        raise BadRequest(f"{field} is {value!r}: must have printable characters only")
+    return value

@@ -1,0 +1,88 @@
+"""What a session decides, as values: the server carries them out. PROTOCOL.md § Frames."""
+
+from __future__ import annotations
+
+import msgspec
+
+from .protocol.messages import Contract, From, HistoryRequest, Limits, Publish
+from .store.base import Append
+
+
+class Terms(msgspec.Struct, frozen=True):
+    """What the server tells every client, fixed at start."""
+
+    node: str
+    contract: Contract
+    limits: Limits
+    ping_s: float
+    pong_s: float
+    retry_ms: tuple[int, int]
+
+
+class Subscription:
+    """One subscription of one connection, from the request to its end.
+
+    ``active`` turns false once, when it is replaced, left or its connection ends;
+    whoever works for it in the background looks there first.
+    """
+
+    __slots__ = ("active", "answered", "asked", "channel", "cursor", "echo", "request_id", "user")
+
+    def __init__(self, channel: str, asked: From, *, echo: bool, user: str, request_id: int | None) -> None:
+        self.channel = channel
+        self.asked = asked
+        self.echo = echo
+        self.user = user
+        self.request_id = request_id
+        self.cursor = 0  # the serial that was sent last; meaningful once answered
+        self.active = True
+        self.answered = False  # `subscribed` was sent
+
+
+# Effects ----------------------------------------------------------------------------------------------
+
+
+class Send(msgspec.Struct, frozen=True):
+    """Write one text frame."""
+
+    payload: bytes
+
+
+class Ping(msgspec.Struct, frozen=True):
+    """Write the protocol's ping."""
+
+
+class Close(msgspec.Struct, frozen=True):
+    """Write what is queued, then the close frame, then end the connection."""
+
+    code: int
+    reason: str
+
+
+class Store(msgspec.Struct, frozen=True):
+    """Append to the log; tell ``placed`` or ``failed``."""
+
+    request: Publish
+    append: Append
+
+
+class Join(msgspec.Struct, frozen=True):
+    """Find the channel's head; tell ``subscribed``; replay; go live."""
+
+    subscription: Subscription
+
+
+class Leave(msgspec.Struct, frozen=True):
+    """Deliver nothing more of the channel."""
+
+    channel: str
+
+
+class Read(msgspec.Struct, frozen=True):
+    """Read a page of history and send it."""
+
+    request: HistoryRequest
+
+
+Effect = Send | Ping | Close | Store | Join | Leave | Read
+Effects = list[Effect]
