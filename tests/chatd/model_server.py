@@ -96,7 +96,7 @@ class ModelServer:
             self.trim(channel, serial - self.retain_n + 1)
         for connection in self.connections:
             if channel in connection.subscriptions:
-                connection.sent.append(frame)
+                connection.push(channel, entry)
         return entry
 
     def commit(self) -> None:
@@ -111,7 +111,7 @@ class ModelConnection:
     def __init__(self, server: ModelServer) -> None:
         self.server = server
         self.sent: list[bytes] = []
-        self.subscriptions: set[str] = set()
+        self.subscriptions: dict[str, bool] = {}  # channel: whether own messages are sent
         self.blocked: dict[str, str] = {}  # channel: the message to be sent first
         self.user = ""
         self.close_code: int | None = None
@@ -141,7 +141,7 @@ class ModelConnection:
             case m.Connect():
                 self.connect(request)
             case m.Subscribe():
-                self.subscribe(request.id, request.channel, request.from_)
+                self.subscribe(request.id, request.channel, request.from_, echo=request.echo)
             case m.Unsubscribe():
                 self.unsubscribe(request)
             case m.Publish():
@@ -191,9 +191,13 @@ class ModelConnection:
             )
         )
         for entry in request.subscribe:
-            self.subscribe(None, entry.channel, entry.from_)
+            self.subscribe(None, entry.channel, entry.from_, echo=entry.echo)
 
-    def subscribe(self, request: int | None, channel: str, from_: m.From | None) -> None:
+    def push(self, channel: str, entry: Entry) -> None:
+        if self.subscriptions[channel] or entry.user != self.user:
+            self.sent.append(entry.frame)
+
+    def subscribe(self, request: int | None, channel: str, from_: m.From | None, *, echo: bool) -> None:
         if from_ is None and channel in self.subscriptions:
             self.refuse(request, 405)
             return
@@ -213,9 +217,10 @@ class ModelConnection:
                 epochs=[(stream.epoch, 1)] if gap is not None and gap.why == "epoch" else None,
             )
         )
-        self.sent += [entry.frame for entry in stream.entries[start:]]
+        self.subscriptions[channel] = echo
+        for entry in stream.entries[start:]:
+            self.push(channel, entry)
         self.send(m.Live(channel=channel, position=(stream.epoch, stream.top)))
-        self.subscriptions.add(channel)
 
     def start(self, stream: Stream, from_: m.From | None) -> tuple[int, m.GapInfo | None]:
         match from_:
@@ -242,7 +247,7 @@ class ModelConnection:
         if request.channel not in self.subscriptions:
             self.refuse(request.id, 404)
             return
-        self.subscriptions.remove(request.channel)
+        del self.subscriptions[request.channel]
         self.send(m.Unsubscribed(id=request.id, channel=request.channel))
 
     def place(self, request: m.Publish) -> None:
@@ -284,13 +289,13 @@ class ModelConnection:
     def history(self, request: m.HistoryRequest) -> None:
         stream = self.server.stream(request.channel)
         kept: Iterable[Entry] = stream.entries[stream.floor - 1 :]
-        if request.before is not None:
-            found = [entry for entry in kept if entry.serial < request.before]
-            page = found[-request.limit :]
-        else:
-            after = request.after[1] if request.after else 0
-            found = [entry for entry in kept if entry.serial > after]
+        if request.after is not None:
+            found = [entry for entry in kept if entry.serial > request.after[1]]
             page = found[: request.limit]
+        else:
+            before = request.before or stream.top + 1
+            found = [entry for entry in kept if entry.serial < before]
+            page = found[-request.limit :]
         self.send(
             m.HistoryPage(
                 id=request.id,
