@@ -14,6 +14,7 @@ _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 # Bidirectional controls turn a line around; they show a reader something else than what is there.
 _BIDI: Final = re.compile(r"[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _MARKDOWN: Final = re.compile(r"([\\`*_\[\]#|~])")
+_PLAIN: Final = re.compile(r"[\w.:,/+=%()-]+(?: [\w.:,/+=%()-]+)*")
 _XML_ILLEGAL: Final = re.compile(r"[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -32,12 +33,8 @@ def for_markdown(text: str) -> str:
 
 
 def code_for_markdown(text: str) -> str:
-    """Text as a Markdown code span: fenced by more backticks than it holds, pipes kept out of tables."""
-    one_line = " ".join(_visible(text).split("\n")).replace("|", "\u2223")
-    longest = max((len(run) for run in re.findall(r"`+", one_line)), default=0)
-    fence = "`" * (longest + 1)
-    pad = " " if longest or not one_line.strip() else ""
-    return f"{fence}{pad}{one_line}{pad}{fence}"
+    """A name as a Markdown code span; one with characters that could end it, as escaped text instead."""
+    return f"`{text}`" if _PLAIN.fullmatch(text) else for_markdown(text)
 
 
 def for_xml(text: str) -> str:

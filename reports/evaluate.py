@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,7 +12,7 @@ import polars as pl
 from reports.gates import COMBINED, COVERAGE_METRICS, LATENCY_METRICS, METRICS, Expr, Gate, Unit
 from reports.histogram import Histogram, rank
 from reports.latency import Selection, SelectionError, measure
-from reports.periods import NS, phases, start_ns
+from reports.periods import NS, FaultWindow, fault_windows, phases, start_ns
 from reports.recovery import Recovery
 
 if TYPE_CHECKING:
@@ -75,8 +75,21 @@ class Measures:
     def histogram(self, name: str, selection: Selection) -> Histogram:
         key = (name, selection)
         if key not in self.seen:
-            self.seen[key] = measure(self.history, name, selection)
+            windows = until_all_back(fault_windows(self.history.faults), self.recoveries)
+            self.seen[key] = measure(self.history, name, selection, windows=windows)
         return self.seen[key]
+
+
+def until_all_back(windows: Iterable[FaultWindow], found: Iterable[Recovery]) -> list[FaultWindow]:
+    """Windows that last until everybody whom the fault cut off was back: what waits for a client
+    that is still reconnecting waits because of the fault."""
+    back = {r.fault: r.all_back_s for r in found}
+    return [
+        replace(w, reverted_ns=w.reverted_ns + round((back.get(w.id) or 0.0) * NS))
+        if w.reverted_ns is not None
+        else w
+        for w in windows
+    ]
 
 
 class _Missing(Exception):

@@ -8,6 +8,9 @@
     phase = "steady"                 # default "all": every phase but warm-ups
     where = { fault = "none" }       # or a fault's id; channel = "room:3"
 
+A message counts to a fault if it was in flight while the fault was in force or those whom it
+cut off were not yet back; ``fault = "none"`` leaves all such messages out.
+
 Grammar of ``expr``, spaces ignored:
 
     expr  = stat op number [ unit ]

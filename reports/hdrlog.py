@@ -10,17 +10,28 @@ Source: HdrHistogram, ``HistogramLogWriter`` (format version 1.2) and
 
 from __future__ import annotations
 
-import io
+import math
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Final
 
+import numpy as np
 from hdrh.histogram import HdrHistogram
 
-from reports.histogram import DIGITS, HIGHEST_US, LOWER_US, LOWEST_US, Histogram
+from reports.histogram import (
+    BUCKETS,
+    DIGITS,
+    HIGHEST_US,
+    LOWER_US,
+    LOWEST_US,
+    SUB_BUCKETS,
+    UPPER_US,
+    Histogram,
+)
 
 MAX_LINES: Final = 600  # of intervals: a log of a day has longer ones
-_MS_PER_US: Final = 1000.0
+_US_PER_MS: Final = 1000.0
+_STEPS_PER_HALF: Final = 5
 
 
 def encoded(histogram: Histogram) -> str:
@@ -72,7 +83,35 @@ def _line(tag: str, start_s: float, length_s: float, histogram: Histogram) -> st
 
 
 def percentile_distribution(histogram: Histogram) -> str:
-    """The .hgrm text: value in milliseconds, percentile, total count, 1/(1-percentile)."""
-    text = io.BytesIO()
-    _native(histogram).output_percentile_distribution(text, _MS_PER_US)
-    return text.getvalue().decode("ascii")
+    """The .hgrm text: value in milliseconds, percentile, total count, 1/(1-percentile).
+
+    Five steps to each halving of the distance to 100 %, as HdrHistogram's plotter expects.
+    """
+    lines = [f"{'Value':>12} {'Percentile':>14} {'TotalCount':>10} {'1/(1-Percentile)':>14}", ""]
+    used = histogram.used()
+    upto = np.cumsum(histogram.counts[used])
+    total, level = histogram.count, 0.0
+    while total:
+        place = int(np.searchsorted(upto * 100.0 / total, level))
+        value = f"{int(UPPER_US[used[place]]) / _US_PER_MS:12.3f}"
+        lines.append(f"{value} {level / 100:2.12f} {upto[place]:10d} {1 / (1 - level / 100):14.2f}")
+        if upto[place] == total:
+            lines.append(f"{value} {1:2.12f} {total:10d}")
+            break
+        halvings = int(math.log2(100 / (100 - level))) + 1
+        level += 100 / (_STEPS_PER_HALF * 2**halvings)
+    lines += [
+        f"#[Mean    = {histogram.mean_ms or 0:12.3f}, StdDeviation   = {_deviation_ms(histogram):12.3f}]",
+        f"#[Max     = {histogram.max_ms or 0:12.3f}, Total count    = {total:12d}]",
+        f"#[Buckets = {BUCKETS:12d}, SubBuckets     = {SUB_BUCKETS:12d}]",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _deviation_ms(histogram: Histogram) -> float:
+    used = histogram.used()
+    if not len(used):
+        return 0.0
+    middles = (LOWER_US[used] + UPPER_US[used]) / 2 / _US_PER_MS
+    away = middles - (histogram.mean_ms or 0.0)
+    return float(np.sqrt((away**2 * histogram.counts[used]).sum() / histogram.count))

@@ -23,11 +23,11 @@ import numpy.typing as npt
 LOWEST_US: Final = 1
 HIGHEST_US: Final = 3_600_000_000
 DIGITS: Final = 3
-_SUB_BUCKETS: Final = 2048  # the first power of two >= 2 * 10**DIGITS
-_HALF: Final = _SUB_BUCKETS // 2
+SUB_BUCKETS: Final = 2048  # the first power of two >= 2 * 10**DIGITS
+_HALF: Final = SUB_BUCKETS // 2
 _HALF_MAGNITUDE: Final = 10  # log2(_HALF)
-_BUCKETS: Final = 22  # doublings until HIGHEST_US is covered
-SIZE: Final = (_BUCKETS + 1) * _HALF
+BUCKETS: Final = 22  # doublings until HIGHEST_US is covered
+SIZE: Final = (BUCKETS + 1) * _HALF
 
 Counts = npt.NDArray[np.int64]
 
@@ -43,7 +43,7 @@ def bucket_index(values_us: npt.ArrayLike) -> npt.NDArray[np.int64]:
     """
     values = np.clip(np.asarray(values_us, dtype=np.int64), 0, HIGHEST_US)
     # frexp's exponent is the bit length, exactly, for integers below 2**53.
-    bits = np.frexp((values | (_SUB_BUCKETS - 1)).astype(np.float64))[1].astype(np.int64)
+    bits = np.frexp((values | (SUB_BUCKETS - 1)).astype(np.float64))[1].astype(np.int64)
     bucket = bits - (_HALF_MAGNITUDE + 1)
     return ((bucket + 1) << _HALF_MAGNITUDE) + (values >> bucket) - _HALF
 

@@ -49,8 +49,9 @@ class Selection:
     """Which samples of a class count.
 
     ``phase``: scheduled inside that phase; None: in every phase but warm-ups.
-    ``fault``: an id: in flight at some time while that fault was in force; ``"none"``: never while
-    any fault was; None: no matter. ``channel``: name of the only channel that counts.
+    ``fault``: an id: in flight at some time while that fault was in force; ``"none"``: at no time
+    while any fault was; None: no matter. A caller may stretch the faults' windows.
+    ``channel``: name of the only channel that counts.
     """
 
     phase: str | None = None
@@ -129,9 +130,17 @@ CLASSES: Final[dict[str, Callable[[History], pl.LazyFrame]]] = {
 SCHEDULED: Final = frozenset({"delivery", "replayed", "service", "ack"})  # classes that leave warm-ups out
 
 
-def samples(history: History, name: str, selection: Selection = EVERYTHING) -> pl.LazyFrame:
+def samples(
+    history: History,
+    name: str,
+    selection: Selection = EVERYTHING,
+    *,
+    windows: Sequence[FaultWindow] | None = None,
+) -> pl.LazyFrame:
     """Samples of one class: client, channel, publisher, pub_seq u32; due_ns, end_ns, took_ns i64.
 
+    Args:
+        windows: when each fault counts as in force, for ``selection.fault``; None: start to revert.
     Raises:
         SelectionError: the run has no such phase, fault or channel.
     """
@@ -142,15 +151,23 @@ def samples(history: History, name: str, selection: Selection = EVERYTHING) -> p
     elif name in SCHEDULED:
         frame = frame.filter(~in_warmup(known))
     if selection.fault is not None:
-        frame = frame.filter(_exposed(fault_windows(history.faults), selection.fault))
+        known_faults = fault_windows(history.faults) if windows is None else windows
+        frame = frame.filter(_exposed(known_faults, selection.fault))
     if selection.channel is not None:
         frame = frame.filter(pl.col("channel") == _channel_id(history.names, selection.channel))
     return frame
 
 
-def measure(history: History, name: str, selection: Selection = EVERYTHING) -> Histogram:
-    """Histogram of one latency class over the samples that ``selection`` keeps."""
-    counted = samples(history, name, selection).select(bucket()).group_by("bucket").len().collect()
+def measure(
+    history: History,
+    name: str,
+    selection: Selection = EVERYTHING,
+    *,
+    windows: Sequence[FaultWindow] | None = None,
+) -> Histogram:
+    """Histogram of one latency class; arguments as of ``samples``."""
+    kept = samples(history, name, selection, windows=windows)
+    counted = kept.select(bucket()).group_by("bucket").len().collect()
     return Histogram.of_buckets(counted["bucket"].to_numpy(), counted["len"].to_numpy())
 
 

@@ -72,11 +72,17 @@ def phases(run: Mapping[str, Any]) -> list[Phase]:
 
 
 def start_ns(run: Mapping[str, Any]) -> int:
-    """Zero of the report's time axis: start of the schedule, or of the run when no schedule began."""
-    if run.get("t0_ns") is not None:
-        return int(run["t0_ns"])
+    """Zero of the report's time axis: start of the schedule, or of the run when no schedule began.
+
+    Raises:
+        HistoryError: it is no integer.
+    """
     known = phases(run)
-    return known[0].start_ns if known else int((run.get("clock") or {}).get("monotonic_ns", 0))
+    begun = known[0].start_ns if known else (run.get("clock") or {}).get("monotonic_ns", 0)
+    zero = begun if run.get("t0_ns") is None else run["t0_ns"]
+    if not isinstance(zero, int):
+        raise HistoryError(f"run.json: t0_ns is {zero!r}: must be an integer, nanoseconds")
+    return zero
 
 
 def seconds(t_ns: int | None, zero_ns: int) -> float | None:

@@ -13,6 +13,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from reports.charts import Band, Chart, Panel, Scale, Series, exact, scale
 from reports.escape import for_terminal
@@ -28,7 +29,10 @@ DASHES: Final[tuple[Any, ...]] = (
     (0, (3, 1.5)),
 )
 _INK, _SOFT, _GRID, _FAULT, _WARM = "#1b1f24", "#57606a", "#d8dee4", "#e69f00", "#8b98a5"
-_MARGIN: Final[dict[str, Any]] = {"bbox_inches": "tight", "pad_inches": 0.2}
+_METADATA: Final[dict[str, dict[str, Any]]] = {
+    "png": {"Software": None},
+    "svg": {"Date": None, "Creator": None},
+}
 _STYLE: Final[dict[Any, Any]] = {
     "font.family": ["DejaVu Sans"],
     "font.size": 9.0,
@@ -40,31 +44,26 @@ _STYLE: Final[dict[Any, Any]] = {
 }
 
 
-def png(chart: Chart) -> bytes:
-    """The chart as PNG, some 1,250 pixels wide."""
-    return _saved(chart, "png", {"Software": None})
-
-
-def svg(chart: Chart) -> bytes:
-    """The chart as SVG with text as outlines, so that it looks the same without the font."""
-    return _saved(chart, "svg", {"Date": None, "Creator": None})
-
-
-def _saved(chart: Chart, kind: str, metadata: dict[str, Any]) -> bytes:
-    out = io.BytesIO()
+def files(chart: Chart) -> dict[str, bytes]:
+    """The chart as "png", 1,200 pixels wide, and as "svg", its text as outlines: it needs no font."""
+    made: dict[str, bytes] = {}
     with mpl.rc_context(), warnings.catch_warnings():
         mpl.rcdefaults()
         mpl.rcParams.update(_STYLE)
         warnings.simplefilter("ignore")  # a glyph that the font lacks is drawn as a box
         figure = _figure(chart)
-        figure.savefig(out, format=kind, dpi=120, metadata=metadata, facecolor="white", **_MARGIN)
-    return out.getvalue()
+        for kind, metadata in _METADATA.items():
+            out = io.BytesIO()
+            figure.savefig(out, format=kind, dpi=120, metadata=metadata, facecolor="white")
+            figure.set_layout_engine("none")  # laid out once, for both
+            made[kind] = out.getvalue()
+    return made
 
 
 def _figure(chart: Chart) -> Figure:
     single = len(chart.panels) == 1
     height = 4.6 if single else 1.0 + 1.75 * len(chart.panels)
-    figure = Figure(figsize=(10, height), layout="constrained")
+    figure = Figure(figsize=(10, height), layout=ConstrainedLayoutEngine(w_pad=0.15, h_pad=0.1))
     FigureCanvasAgg(figure)
     x = _x_scale(chart)
     grid = figure.subplots(len(chart.panels), 1, sharex=True, squeeze=False)

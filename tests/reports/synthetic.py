@@ -225,7 +225,10 @@ class Synthetic:
                 for n, cut in enumerate(self.cuts)
             ):
                 continue
-            last = max(last + 1e-7, at + self._took(client, at))
+            # Nothing live comes before the replay of a resumption has ended.
+            ready = [self._return(client, n) + 0.007 for n, c in enumerate(self.cuts) if c.hits(client)]
+            open_from = max((r for r in ready if r - 0.007 <= at), default=0.0)
+            last = max(last + 1e-7, at + self._took(client, at), open_from)
             self.add(
                 Kind.RECV,
                 last,

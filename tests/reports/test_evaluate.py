@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from reports.evaluate import ClassCount, GateResult, GateVerdict, Measures, evaluate
+from reports.evaluate import ClassCount, GateResult, GateVerdict, Measures, evaluate, until_all_back
 from reports.gates import parse_gates
 from reports.history import History
 from reports.latency import by_second
+from reports.periods import NS, fault_windows
 from reports.recovery import Recovery, recoveries
 from reports.sessions import closes, presence, stays
 from reports.timeline import timeline
@@ -43,6 +44,7 @@ def measures(history: History, **more: Any) -> Measures:
         "classes": CLEAN,
         "recoveries": recoveries(history, closes(history), stayed),
         "intervals": timeline(history, by_second(history), presence(history, stayed)),
+        "coverage": {"duplicate_acks": 0, "gaps": 3, "recovered": 2},
         "workers": WORKERS,
     }
     return Measures(**(known | more))
@@ -72,6 +74,9 @@ CASES = [
     ("deliveries_per_s", "threshold", "mean > 100/s", "min > 400/s"),
     ("sends_per_s", "validity", "p(50) > 30/s", "max < 10/s"),
     ("resumes", "validity", "count >= 8", "count > 8"),
+    ("duplicate_acks", "validity", "count == 0", "count > 0"),
+    ("gaps", "threshold", "count < 4", "count == 0"),
+    ("recovered", "validity", "count == 2", "count > 2"),
 ]
 
 
@@ -122,13 +127,14 @@ MISSING = [
     ("recovery.all_back", "max < 5s"),
     ("deliveries_per_s", "mean < 5/s"),
     ("lag", "p(99) < 5ms"),
+    ("gaps", "count == 0"),
 ]
 
 
 @pytest.mark.parametrize(("metric", "expr"), MISSING, ids=[metric for metric, _ in MISSING])
 def test_a_metric_without_a_sample_fails_its_gate(metric: str, expr: str) -> None:
     empty = in_memory(Synthetic(bare=True))
-    found = judged(empty, metric=metric, kind="threshold", expr=expr, given={"workers": []})
+    found = judged(empty, metric=metric, kind="threshold", expr=expr, given={"workers": [], "coverage": {}})
     assert found.verdict is GateVerdict.FAIL
     assert "a missing metric fails its gate" in found.why
 
@@ -160,6 +166,17 @@ def test_deliveries_outside_of_all_faults_are_faster_than_those_inside(history: 
     calm = judged(history, metric="delivery", kind="threshold", expr="p(50) < 15ms", where={"fault": "none"})
     slow = judged(history, metric="delivery", kind="threshold", expr="p(50) < 15ms", where={"fault": "slow"})
     assert (calm.verdict, slow.verdict) == (GateVerdict.PASS, GateVerdict.FAIL)
+
+
+def test_a_fault_lasts_until_those_whom_it_cut_off_are_back(history: History) -> None:
+    cut = next(r for r in measures(history).recoveries if r.fault == "cut-b")
+    plain = {w.id: w for w in fault_windows(history.faults)}
+    longer = {w.id: w for w in until_all_back(plain.values(), [cut])}
+    assert cut.all_back_s
+    assert longer["cut-b"].reverted_ns == plain["cut-b"].reverted_ns + round(cut.all_back_s * NS)  # type: ignore[operator]
+    assert longer["slow"] == plain["slow"]
+    calm = judged(history, metric="delivery", kind="threshold", expr="max < 65ms", where={"fault": "none"})
+    assert calm.verdict is GateVerdict.PASS, calm  # though publishers came back up to a second later
 
 
 def test_who_never_came_back_fails_a_recovery_gate_without_a_figure(history: History) -> None:

@@ -1,0 +1,178 @@
+"""Charts as data, and both renderings of them."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+
+import pytest
+
+from reports import plots, svg
+from reports.charts import (
+    MAX_POINTS,
+    Axis,
+    Band,
+    Chart,
+    Panel,
+    Point,
+    Series,
+    bins,
+    exact,
+    log_bins,
+    scale,
+    thin,
+)
+
+
+def labels(values: list[float], axis: Axis) -> list[str]:
+    return [label for _, label in scale(values, axis).ticks]
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "expected"),
+    [
+        pytest.param(
+            [3, 97], "linear", ["0", "20", "40", "60", "80", "100"], id="from zero to a round figure"
+        ),
+        pytest.param(
+            [0.002, 0.011], "linear", ["0", "0.0025", "0.005", "0.0075", "0.01", "0.0125"], id="small"
+        ),
+        pytest.param([0, 48_000], "linear", ["0", "10k", "20k", "30k", "40k", "50k"], id="thousands"),
+        pytest.param([0, 3_200_000], "linear", ["0", "1M", "2M", "3M", "4M"], id="millions"),
+        pytest.param([5, 5], "linear", ["0", "1", "2", "3", "4", "5"], id="one value"),
+        pytest.param([], "linear", ["0", "0.2", "0.4", "0.6", "0.8", "1"], id="no value"),
+        pytest.param([-4, 4], "linear", ["-4", "-2", "0", "2", "4"], id="negative"),
+        pytest.param([0.8, 45], "log", ["0.5", "1", "2", "5", "10", "20", "50"], id="log"),
+        pytest.param([0.8, 4500], "log", ["1", "10", "100", "1,000"], id="log over many decades"),
+        pytest.param([0.0], "log", ["1", "2"], id="log of nothing positive"),
+        pytest.param([0.5, 0.9993], "quantile", ["50", "90", "99", "99.9"], id="quantile"),
+    ],
+)
+def test_ticks_are_round(values: list[float], kind: str, expected: list[str]) -> None:
+    assert labels(values, Axis("x", "", kind)) == expected  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", ["linear", "log", "quantile"])
+def test_a_scale_holds_all_of_its_values_in_order(kind: str) -> None:
+    values = [0.1, 0.5, 0.77, 0.9, 0.999]
+    made = scale(values, Axis("x", "", kind))  # type: ignore[arg-type]
+    places = [made.at(v) for v in values]
+    assert places == sorted(places)
+    assert all(0 <= place <= 1 for place in places)
+
+
+def test_each_nine_is_as_far_as_the_one_before() -> None:
+    made = scale([0.9999], Axis("percentile", "%", "quantile"))
+    steps = [made.at(q) for q in (0.9, 0.99, 0.999, 0.9999)]
+    assert steps == pytest.approx([0.25, 0.5, 0.75, 1.0])
+
+
+def test_an_exact_scale_ends_where_it_is_told() -> None:
+    made = exact(0, 63)
+    assert (made.at(0), made.at(63)) == (0, 1)
+    assert [label for _, label in made.ticks] == ["0", "10", "20", "30", "40", "50", "60"]
+
+
+def test_thinning_keeps_spikes_holes_and_order() -> None:
+    points: list[Point] = [(float(i), 1.0) for i in range(100_000)]
+    points[54_321] = (54_321.0, 999.0)
+    points[77_777] = (77_777.0, 0.0)
+    points[20_000:30_000] = [(float(i), None) for i in range(20_000, 30_000)]
+    kept = thin(points)
+    assert len(kept) <= MAX_POINTS
+    assert points[54_321] in kept
+    assert points[77_777] in kept
+    assert any(y is None for _, y in kept)
+    assert [x for x, _ in kept] == sorted(x for x, _ in kept)
+
+
+def test_few_points_are_left_alone() -> None:
+    assert thin([(0, 1), (1, None)]) == ((0, 1), (1, None))
+
+
+@pytest.mark.parametrize("cut", [bins, log_bins], ids=["linear", "log"])
+def test_bins_hold_every_value_once(cut: object) -> None:
+    values = [1.0, 1.0, 2.5, 9.99, 10.0, 47.3, 50.0]
+    points, widths = cut(values)  # type: ignore[operator]
+    assert sum(n for _, n in points) == len(values)
+    for value in values:
+        assert any(left <= value * 1.0000001 and value <= (left + w) * 1.0000001
+                   for (left, _), w in zip(points, widths, strict=True))  # fmt: skip
+
+
+def test_bins_of_nothing_are_none() -> None:
+    assert bins([]) == ((), ())
+    assert log_bins([0.0]) == ((), ())
+
+
+def test_bins_of_one_value_have_a_width() -> None:
+    points, widths = bins([12.5, 12.5])
+    assert [n for _, n in points] == [2]
+    assert widths[0] > 0
+
+
+def chart(**more: object) -> Chart:
+    line = Series("p99 <b>", ((0.0, 1.0), (1.0, 4.0), (2.0, None), (3.0, 2.0)), 1)
+    bars = Series("count", ((0.0, 3.0), (1.0, 0.0)), 0, "bars", (1.0, 1.0))
+    known = {
+        "name": "a-chart",
+        "title": "A & B",
+        "x": Axis("time", "s"),
+        "panels": (
+            Panel(Axis("latency", "ms"), (line, Series("p50", ((0.0, 1.0),), 2))),
+            Panel(Axis("n"), (bars,)),
+        ),
+        "says": "what it shows",
+        "bands": (Band(0, 1, "warm-up", "warmup"), Band(1.5, 2.5, "cut <b>")),
+    }
+    return Chart(**(known | more))  # type: ignore[arg-type]
+
+
+def test_an_inline_chart_is_well_formed_and_has_no_style_and_no_script() -> None:
+    text = svg.chart(chart())
+    root = ET.fromstring(text)
+    assert root.tag == "figure"
+    assert not [e for e in root.iter() if "style" in e.attrib or e.tag in ("script", "style")]
+    assert "cut &lt;b&gt;" in text
+    assert "p99 &lt;b&gt;" in text
+
+
+def test_a_hole_in_a_line_stays_a_hole_and_a_lone_point_is_a_dot() -> None:
+    text = svg.chart(chart())
+    (path,) = [p.get("d") for p in ET.fromstring(text).iter("path") if "s1" in str(p.get("class"))]
+    assert path is not None
+    assert path.count("M") == 2
+    assert text.count('class="dot s1"') == 1  # after the hole
+    assert text.count('class="dot s2"') == 1  # a series of one point
+
+
+def test_every_chart_says_what_it_shows_for_those_who_cannot_see_it() -> None:
+    plotted = [e for e in ET.fromstring(svg.chart(chart())).iter("svg") if e.get("role") == "img"]
+    assert [e.get("aria-label") for e in plotted] == [
+        "latency (ms). what it shows",
+        "n. what it shows",
+    ]
+
+
+def test_series_differ_by_more_than_their_colour() -> None:
+    dashes = [str(dash) for dash in plots.DASHES]
+    assert len(set(dashes)) == len(dashes) == len(plots.COLOURS)
+
+
+def test_plot_files_are_the_same_each_time_and_carry_no_date() -> None:
+    made = chart()
+    first, second = plots.files(made), plots.files(made)
+    assert first == second
+    assert first["png"].startswith(b"\x89PNG")
+    assert b"dc:date" not in first["svg"]
+    assert b"matplotlib" not in first["png"].lower()
+    ET.fromstring(first["svg"])
+
+
+def test_a_plot_takes_any_name_for_text() -> None:
+    odd = chart(bands=(Band(0, 1, "$x^2$ \x1b[31m 漢字 </svg>"),), title="$\\frac")
+    ET.fromstring(plots.files(odd)["svg"])
+
+
+def test_a_chart_without_a_value_is_empty() -> None:
+    assert not chart().empty
+    assert chart(panels=(Panel(Axis("y"), (Series("s", ((0.0, None),)),)),)).empty
