@@ -34,12 +34,12 @@ import logging
 import random
 from collections.abc import Callable, Collection
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar, cast
-from urllib.parse import urlsplit
+from typing import Any, Final, Self, cast
 
 import msgspec
 import websockets.asyncio.client
 import websockets.exceptions
+import websockets.uri
 
 from .client_actions import (
     Action,
@@ -77,8 +77,14 @@ __all__ = [
 MAX_FRAME_BYTES: Final = 16 * 2**20  # a history page of 100 large messages fits
 OPEN_S: Final = 10.0  # TCP, TLS and the WebSocket handshake together
 log = logging.getLogger(__name__)
-V = TypeVar("V")
 _Ticket = asyncio.Future[Any]
+
+
+class _Connect(websockets.asyncio.client.connect):
+    """Follows no HTTP redirect: only ``goodbye.to`` may send a client elsewhere, and not to any host."""
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        return exc
 
 
 class Subscription:
@@ -162,9 +168,10 @@ class Client:
         buffer: int = 1000,
         connect_s: float = 10.0,
     ) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("ws", "wss") or not parts.hostname:
-            raise ValueError(f"url is {url!r}: must be ws://host:port/ws or wss://host:port/ws")
+        try:
+            websockets.uri.parse_uri(url)
+        except (websockets.exceptions.InvalidURI, ValueError):
+            raise ValueError(f"url is {url!r}: must be ws://host:port/ws or wss://host:port/ws") from None
         if buffer < 1:
             raise ValueError(f"buffer is {buffer}: must be 1 or more")
         self.buffer: Final = buffer
@@ -386,7 +393,7 @@ class Client:
             socket = await self._open(url)
         except websockets.exceptions.InvalidStatus as refusal:
             self._turned_away(url, refusal.response.status_code, refusal.response.headers)
-        except (OSError, TimeoutError, websockets.exceptions.InvalidHandshake) as failure:
+        except (OSError, TimeoutError, websockets.exceptions.WebSocketException) as failure:
             self._why = str(failure) or type(failure).__name__
             log.info("%s: cannot connect: %s", url, self._why)
             self._perform(self._core.closed(self._now()))
@@ -395,7 +402,7 @@ class Client:
 
     @staticmethod
     async def _open(url: str) -> websockets.asyncio.client.ClientConnection:
-        return await websockets.asyncio.client.connect(
+        return await _Connect(
             url,
             subprotocols=[websockets.Subprotocol(SUBPROTOCOL)],
             compression=None,
@@ -410,7 +417,7 @@ class Client:
         """The server answered the handshake with an HTTP status."""
         self._why = f"HTTP status {status}"
         log.info("%s: the handshake was answered with %s", url, self._why)
-        if self._core.server is None and 400 <= status < 500 and status not in (408, 425, 429):
+        if self._core.server is None and 300 <= status < 500 and status not in (408, 425, 429):
             text = f"url is {url!r}: answered with HTTP status {status}; chatd's WebSocket is at /ws"
             self._perform(self._core.end(ClientEnded(text)))
             return

@@ -10,6 +10,7 @@ from websockets import Headers, Request, Response, Subprotocol
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
+from chatd.protocol import messages as m
 from chatd.protocol.messages import SUBPROTOCOL
 from tests.chatd.model_server import ModelConnection, ModelServer
 
@@ -61,6 +62,10 @@ class ModelSocket:
         for socket in list(self.sockets):
             await socket.close(code, reason)
 
+    async def say(self, frame: m.Reply) -> None:
+        for socket in list(self.sockets):
+            await socket.send(m.encode(frame), text=True)
+
     async def flush(self) -> None:
         """Write what the model has for its clients."""
         for socket, connection in list(self.sockets.items()):
@@ -82,7 +87,7 @@ class ModelSocket:
         if self.status is None:
             return None
         self.on_refusal.set()
-        return Response(self.status, "refused", Headers({"Retry-After": "0"}))
+        return Response(self.status, "refused", Headers({"Retry-After": "0", "Location": self.url}))
 
     async def _handle(self, socket: ServerConnection) -> None:
         connection = self.sockets[socket] = self.model.connect()

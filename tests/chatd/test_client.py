@@ -14,6 +14,7 @@ import pytest
 import chatd.client
 from chatd.client import Client, ClientEnded, GapNotice, Last, Message
 from chatd.client_core import ClientCore
+from chatd.protocol import messages as m
 from chatd.protocol.errors import AlreadySubscribed, BadRequest, ChatdError, IdReused
 from chatd.protocol.messages import From
 from tests.chatd.model_server import ModelServer
@@ -178,6 +179,25 @@ async def test_drained_client_comes_back() -> None:
         assert await take(room, 1) == ["back"]
 
 
+@pytest.mark.parametrize(
+    ("tail", "accepted"),
+    [
+        pytest.param("", (1, 1), id="there"),
+        pytest.param("#nowhere", (2, 0), id="home, where the address is none"),
+    ],
+)
+@on_a_loop
+async def test_drained_client_goes(tail: str, accepted: tuple[int, int]) -> None:
+    model = ModelServer(retry_ms=(1, 5))
+    async with serving(model) as old, serving(model) as new, Client(old.url) as client:
+        room = await client.subscribe(ROOM)
+        await old.say(m.Goodbye(code=4101, why="drain", to=[new.url + tail]))
+        await old.close(4101, "drain")
+        await client.publish(ROOM, "back")
+        assert await take(room, 1) == ["back"]
+        assert (old.accepted, new.accepted) == accepted
+
+
 @on_a_loop
 async def test_silent_server_is_left_for_a_new_connection() -> None:
     async with (
@@ -264,6 +284,8 @@ async def test_temporary_refusal_of_the_handshake_is_waited_out() -> None:
         pytest.param("http://127.0.0.1:1/ws", "must be ws://", id="scheme"),
         pytest.param("127.0.0.1:8765", "must be ws://", id="no scheme"),
         pytest.param("ws:///ws", "must be ws://", id="no host"),
+        pytest.param("ws://127.0.0.1:port/ws", "must be ws://", id="port"),
+        pytest.param("ws://127.0.0.1:1/ws#room", "must be ws://", id="fragment"),
     ],
 )
 def test_url_that_cannot_be_one_is_refused_at_once(url: str, text: str) -> None:
@@ -286,7 +308,7 @@ async def test_nobody_there_is_said_with_address_and_reason() -> None:
                 pass
 
 
-@pytest.mark.parametrize("status", [403, 404])
+@pytest.mark.parametrize("status", [302, 403, 404])
 def test_handshake_refused_for_good_is_said_at_once(status: int) -> None:
     @on_a_loop
     async def test() -> None:
