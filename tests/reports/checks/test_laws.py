@@ -9,18 +9,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from reports.checks import Integrity, Verdict, run_checks
+from reports.checks import Verdict, run_checks
 from reports.history import Kind
+from tests.reports.checks.verdicts import counts
 from tests.scenes import Scene
 from tests.strategies import PLANTS, Stage, clean_scenes, finished, stages
 
 EXAMPLES = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
-
-
-def counts(judged: Integrity) -> dict[str, int]:
-    return {cls: result.count for cls, result in judged.classes.items() if result.count}
 
 
 @EXAMPLES

@@ -6,14 +6,11 @@ from collections import Counter
 
 import pytest
 
-from reports.checks import CHECKS, Integrity, Verdict, run_checks
+from reports.checks import CHECKS, Verdict, run_checks
 from reports.checks.table import NEVER_GATED
 from tests.builders import Story
 from tests.reports.checks.twins import TWINS
-
-
-def counts(judged: Integrity) -> dict[str, int]:
-    return {cls: result.count for cls, result in judged.classes.items() if result.count}
+from tests.reports.checks.verdicts import counts
 
 
 def apart(one: Story, other: Story) -> int:

@@ -1,0 +1,103 @@
+"""Gaps, repeats and reorder: which of them, and how many."""
+
+from __future__ import annotations
+
+from reports.history import Flag
+from tests.reports.checks.twins import two_clients
+from tests.reports.checks.verdicts import counts, judge
+from tests.scenes import Scene
+
+
+def test_a_serial_that_nothing_showed_is_not_the_subscribers_loss() -> None:
+    scene = two_clients()
+    scene.publish(1)
+    scene.log[1].append(None)  # the log skips a serial
+    scene.publish(1)
+    scene.finish()
+    assert "D1" not in counts(judge(scene))
+
+
+def test_a_late_frame_is_reordered_and_not_missing() -> None:
+    scene = two_clients()
+    scene.publish(1, skip=[2])
+    scene.publish(1, skip=[2])
+    scene.publish(1)
+    scene.give(2, 1, 1)
+    scene.finish()
+    assert counts(judge(scene)) == {"D1": 1, "D6": 1}
+
+
+def test_a_repeated_late_frame_is_one_of_each() -> None:
+    scene = two_clients()
+    scene.publish(1, skip=[2])
+    scene.publish(1)
+    scene.give(2, 1, 1)
+    scene.give(2, 1, 1)
+    scene.finish()
+    assert counts(judge(scene)) == {"D5": 1, "D6": 1}
+
+
+def test_a_damaged_frame_is_no_gap_and_its_intact_copy_no_repeat() -> None:
+    scene = two_clients()
+    message = scene.publish(1, skip=[2])
+    scene.recv(2, 1, message, flags=Flag.BAD_DIGEST)
+    scene.publish(1)
+    scene.recv(2, 1, message)
+    scene.finish()
+    assert counts(judge(scene)) == {"L7": 1}
+
+
+def test_an_unreadable_body_where_a_message_stands_is_damage_and_elsewhere_a_phantom() -> None:
+    scene = two_clients()
+    scene.publish(1, skip=[2])
+    scene.recv(2, 1, (0, 0), flags=Flag.FOREIGN)
+    assert judge(scene).classes["L7"].count == 1
+    scene.recv(2, 2, (0, 0), flags=Flag.FOREIGN)
+    assert judge(scene).classes["L5"].count == 1
+
+
+def test_a_gap_notice_excuses_only_what_it_names() -> None:
+    scene = two_clients()
+    for _ in range(4):
+        scene.publish(1, skip=[2])
+    scene.gap(2, 1, 3)
+    scene.stands[2, 1] = 1, 4
+    scene.publish(1)
+    scene.finish()
+    judged = judge(scene)
+    assert counts(judged) == {"D1": 1}
+    assert judged.classes["D1"].findings[0].serials == ((4, 4),)
+
+
+def test_holes_of_the_dead_count_as_far_as_they_received() -> None:
+    scene = Scene(clients=3)
+    scene.join(1), scene.join(2), scene.join(3)
+    scene.publish(1, skip=[2])
+    scene.publish(1)
+    scene.publish(1, skip=[2])
+    scene.cut(2, on_purpose=True)
+    scene.finish()
+    assert counts(judge(scene)) == {"D1": 1}
+
+
+def test_own_messages_are_not_owed_where_echo_is_off() -> None:
+    scene = Scene(clients=2, echo=False)
+    scene.join(1), scene.join(2)
+    scene.publish(1)
+    scene.publish(2)
+    scene.publish(1)
+    scene.cut(1)
+    scene.publish(1)
+    scene.publish(2)
+    scene.back(1)
+    scene.finish()
+    assert counts(judge(scene)) == {}
+
+
+def test_others_messages_are_owed_where_echo_is_off() -> None:
+    scene = Scene(clients=2, echo=False)
+    scene.join(1), scene.join(2)
+    scene.publish(1, skip=[2])
+    scene.publish(1)
+    scene.finish()
+    assert counts(judge(scene)) == {"D1": 1}
