@@ -24,6 +24,7 @@ from reports.periods import NS, FaultWindow, fault_windows, seconds, start_ns
 if TYPE_CHECKING:
     from reports.history import History
 
+SLOWING: Final = frozenset({"latency", "bandwidth", "slicer"})  # kinds that mean to end no connection
 GRACE_NS: Final = 2 * NS  # after a revert: undoing `timeout` closes, and a peer notices an end late
 MIN_SHIFT_MS: Final = 1.0  # a smaller shift of a median is the host's noise, not an effect
 MIN_SHIFT_SHARE: Final = 0.2  # and so is one below this share of the median before

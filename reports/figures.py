@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Final
 
 import numpy as np
+import polars as pl
 
 from reports import wording
 from reports.analysis import Analysis
@@ -49,6 +50,7 @@ def charts(analysis: Analysis) -> dict[str, Chart]:
         p99_per_channel(analysis),
         throughput(analysis),
         presence(analysis),
+        processes(analysis),
     ]
     return {chart.name: chart for chart in made if not chart.empty}
 
@@ -194,6 +196,45 @@ def presence(analysis: Analysis) -> Chart:
         "Clients connected and subscriptions live, at each change.",
         filed=False,
     )
+
+
+def processes(analysis: Analysis) -> Chart:
+    """CPU and memory of each process of the run, by its samples; at most six, the busiest."""
+    frame = analysis.samples.get("processes")
+    wanted = {"t": pl.Int64, "process": pl.String, "cpu": pl.Float64, "rss_bytes": pl.Int64}
+    if frame is None or any(frame.schema.get(c) != kind for c, kind in wanted.items()):
+        frame = pl.DataFrame(schema=wanted)
+    busy = (
+        frame.group_by("process").agg(pl.col("cpu").mean()).sort("cpu", "process", descending=[True, False])
+    )
+    shown = sorted(str(name) for name in busy["process"].drop_nulls().head(len(set(SLOTS.values()))))
+    return _timed(
+        analysis,
+        "processes",
+        "Processes",
+        (
+            Panel(Axis("of one core", "%"), _sampled(analysis, frame, shown, "cpu", 100.0), "CPU"),
+            Panel(Axis("resident", "MiB"), _sampled(analysis, frame, shown, "rss_bytes", 2.0**-20), "Memory"),
+        ),
+        "CPU and resident memory of each process, one sample a second.",
+        filed=False,
+    )
+
+
+def _sampled(
+    analysis: Analysis, frame: pl.DataFrame, shown: list[str], column: str, scale: float
+) -> tuple[Series, ...]:
+    zero, end = start_ns(analysis.run), _end_s(analysis)
+    made = []
+    for slot, name in enumerate(shown):
+        own = frame.filter(pl.col("process") == name).sort("t")
+        points = [
+            ((t - zero) / 1e9, None if value is None or value != value else float(value) * scale)
+            for t, value in zip(own["t"], own[column], strict=True)
+            if 0 <= (t - zero) / 1e9 <= end
+        ]
+        made.append(Series(name, thin(points), slot))
+    return tuple(made)
 
 
 def _backlog(analysis: Analysis) -> Series:

@@ -153,7 +153,8 @@ def _cells(row: Sequence[Text], columns: Sequence[Column]) -> str:
 
 
 def _classes(column: Column) -> str:
-    names = [*(["right"] if column.align == "right" else []), *(["wide"] if column.wide else []), *(["wrap"] if column.wrap else [])]
+    kinds = {"right": column.align == "right", "wide": column.wide, "wrap": column.wrap}
+    names = [kind for kind, on in kinds.items() if on]
     return f' class="{" ".join(names)}"' if names else ""
 
 

@@ -146,14 +146,13 @@ def _bands(axes: Axes, bands: tuple[Band, ...], x: Scale, *, numbers: bool) -> N
         number += fault
         if fault:
             axes.axvline(left, color=_FAULT, linewidth=1.0, linestyle=(0, (3, 3)))
-        if numbers:
-            text = str(number) if fault else band.label
+        if numbers and fault:
             axes.text(
                 (left + right) / 2,
-                0.97,
-                text,
+                1.02,
+                str(number),
                 ha="center",
-                va="top",
+                va="bottom",
                 fontsize=8,
                 color=_INK,
                 fontweight="bold",

@@ -1,7 +1,8 @@
 """Recovery: after a fault is undone, how long until everybody it cut off is back.
 
 A client was cut off when a connection of it ended, not on purpose, while the fault was in force or
-shortly after. It is back when each subscription that ended then is live again.
+shortly after; where a fault that cuts began inside of another, the end is the inner one's doing.
+A client is back when each subscription that ended then is live again.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from reports.effects import affected, grace_end
+from reports.effects import SLOWING, affected, grace_end
 from reports.history import Flag, Kind
 from reports.periods import NS, FaultWindow, fault_windows
 
@@ -62,7 +63,14 @@ def _recovery(
 ) -> Recovery:
     begin, end = window.applied_ns or 0, window.until(last_ns)
     span = pl.col("t").is_between(begin, grace_end(end, others))
-    mine = closes.filter(affected(window) & ~pl.col("on_purpose") & span)
+    theirs = [
+        affected(other) & pl.col("t").is_between(other.applied_ns, other.until(last_ns))
+        for other in others
+        if other.kind not in SLOWING and other.applied_ns is not None and other.applied_ns > begin
+    ]
+    mine = closes.filter(
+        affected(window) & ~pl.col("on_purpose") & span & ~pl.any_horizontal(pl.lit(False), *theirs)
+    )
     cut = mine.select("client", end_ns="t").unique()
     ended = (
         stays.join(cut, on=["client", "end_ns"], how="semi")

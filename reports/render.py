@@ -101,7 +101,8 @@ def _figures(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows = [
         (
             "deliveries",
-            f"{wording.count(covered['delivered'])} of {wording.plural(covered['acked'], 'acked message')}",
+            f"{wording.count(covered['delivered'])}, from "
+            f"{wording.plural(covered['acked'], 'acked message')}",
         ),
         ("lost, duplicated, reordered", ", ".join(wording.count(n) for n in anomalies.values())),
         ("delivery latency", points if delivery["count"] else "none: nothing was delivered live"),

@@ -46,13 +46,16 @@ def _panel(panel: Panel, x: Scale, drawn: Chart, *, first: bool) -> str:
     )
     marks = "".join(_bars(s, x, y) if s.kind == "bars" else _dots(s, x, y) for s in panel.series)
     title = panel.title or panel.y.title
-    head = f'<div class="panel-head"><b>{for_html(title)}</b>{_unit(panel)}{_key(panel.series)}</div>'
+    numbers = _numbers(drawn.bands, x) if first else ""
+    head = (
+        f'<div class="panel-head"><b>{for_html(title)}</b>{_unit(panel)}{_key(panel.series)}</div>{numbers}'
+    )
     only = " only" if len(panel.series) == 1 else ""  # a single line needs no dash to be told from others
     return (
         f'<div class="panel{only}">{head}'
         f'<svg class="y-axis {height}" aria-hidden="true">{_y_ticks(y)}</svg>'
         f'<svg class="plot {height}" role="img" aria-label="{for_html(f"{title}. {drawn.says}")}">'
-        f"{_bands(drawn.bands, x, numbers=first)}{grid}{stretched}{marks}</svg></div>"
+        f"{_bands(drawn.bands, x)}{grid}{stretched}{marks}</svg></div>"
     )
 
 
@@ -83,20 +86,31 @@ def _band_key(bands: Sequence[Band]) -> str:
     return f'<ol class="fault-key" aria-label="Faults">{items}</ol>' if items else ""
 
 
-def _bands(bands: Sequence[Band], x: Scale, *, numbers: bool) -> str:
-    drawn, number = "", 0
+def _bands(bands: Sequence[Band], x: Scale) -> str:
+    drawn = ""
     for band in bands:
-        left, right = x.at(band.start) * 100, x.at(band.end) * 100
-        # A band as short as a moment still shows.
-        width = max(right - left, 0.3)
+        left, width = _reach(band, x)
         drawn += f'<rect class="band {band.kind}" x="{left:.2f}%" y="0" width="{width:.2f}%" height="100%"/>'
         if band.kind == "fault":
-            number += 1
             drawn += _line("edge", (left, left), (0, 100))
-            if numbers:
-                middle = min(max(left + width / 2, 1.5), 98.5)
-                drawn += f'<text class="number" x="{middle:.2f}%" y="13">{number}</text>'
     return drawn
+
+
+def _numbers(bands: Sequence[Band], x: Scale) -> str:
+    """A row above the first panel with the number of each fault over its band."""
+    faults = [band for band in bands if band.kind == "fault"]
+    drawn = ""
+    for number, band in enumerate(faults, start=1):
+        left, width = _reach(band, x)
+        middle = min(max(left + width / 2, 1.5), 98.5)
+        drawn += f'<text class="number" x="{middle:.2f}%" y="10">{number}</text>'
+    return f'<svg class="numbers" aria-hidden="true">{drawn}</svg>' if faults else ""
+
+
+def _reach(band: Band, x: Scale) -> tuple[float, float]:
+    """Left edge and width in per cent; a band as short as a moment still shows."""
+    left = x.at(band.start) * 100
+    return left, max(x.at(band.end) * 100 - left, 0.3)
 
 
 def _path(series: Series, x: Scale, y: Scale) -> str:

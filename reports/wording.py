@@ -33,8 +33,16 @@ def decimal(x: float | None) -> str:
 
 
 def ms(x: float | None) -> str:
-    """Milliseconds with their unit."""
-    return NONE if x is None else f"{decimal(x)}{NBSP}ms"
+    """Milliseconds with their unit; from a second on, seconds."""
+    value, unit = in_ms(x)
+    return f"{value}{NBSP}{unit}" if unit else value
+
+
+def in_ms(x: float | None) -> tuple[str, str]:
+    """As ``ms``, value and unit apart: 40.5 → 40.5, ms; 3903 → 3.90, s."""
+    if x is None:
+        return NONE, ""
+    return (decimal(x / 1000), "s") if abs(x) >= 1000 else (decimal(x), "ms")
 
 
 def span_s(x: float | None) -> str:

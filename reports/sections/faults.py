@@ -10,7 +10,7 @@ from reports.blocks import Badge, Block, Bullets, Code, Column, Para, Picture, T
 from reports.effects import FaultEffect
 from reports.recovery import Recovery
 
-_UNITS = {"ms": "ms", "s": "s", "bytes": "bytes"}
+_UNITS = {"ms": wording.ms, "s": wording.span_s, "bytes": wording.size_bytes}
 _HIDDEN = re.compile(r"_(before|control)_")  # what a shift was compared with: in summary.json
 
 
@@ -85,9 +85,9 @@ def _figure(name: str, value: object) -> str:
     stem, _, unit = name.rpartition("_")
     if not isinstance(value, int | float):
         return f"{name.replace('_', ' ')} {value}"
-    shown = wording.count(value) if isinstance(value, int) else wording.decimal(value)
     if stem and unit in _UNITS:
-        return f"{stem.replace('_', ' ')} {shown}{wording.NBSP}{_UNITS[unit]}"
+        return f"{stem.replace('_', ' ')} {_UNITS[unit](value)}"
+    shown = wording.count(value) if isinstance(value, int) else wording.decimal(value)
     return f"{name.replace('_', ' ')} {shown}"
 
 

@@ -40,10 +40,7 @@ def _speeds(analysis: Analysis) -> list[Tile]:
         ("p99.9 delivery", delivery.quantile_ms(0.999), never),
         ("Longest delivery", delivery.max_ms, never),
     )
-    return [
-        Tile(label, wording.decimal(value), "ms" if value is not None else "", note)
-        for label, value, note in points
-    ]
+    return [Tile(label, *wording.in_ms(value), note) for label, value, note in points]
 
 
 def _pace(analysis: Analysis) -> list[Tile]:

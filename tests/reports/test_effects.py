@@ -230,6 +230,14 @@ def test_a_subscription_that_never_comes_back_is_counted() -> None:
     assert (found.subscriptions, found.never_back, found.all_back_s) == (2, 1, None)
 
 
+def test_a_cut_inside_of_a_slow_wire_is_the_cuts_doing() -> None:
+    made = small(cuts=[Cut(4, 5, 1)], slows=[Slow(3, 8, 30)])
+    made.faults = [*fault_lines("slow", "latency", 3, 8), *fault_lines("cut", "down", 4, 5, target="b")]
+    history = in_memory(made)
+    found = {r.fault: r.cut_off for r in recoveries(history, closes(history), stays(history))}
+    assert found == {"slow": 0, "cut": 4}
+
+
 def test_a_client_cut_twice_in_one_fault_counts_from_its_last_cut() -> None:
     made = Synthetic(bare=True, clients=1, channels=1, faults=fault_lines("f", "down", 4, 6))
     made.add(Kind.LIVE, 0.2, client=1, channel=1)

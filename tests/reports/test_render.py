@@ -240,7 +240,7 @@ def outcome(**more: Any) -> Outcome:
 GOLDEN_TEXT = """\
 ✗ GATE FAILED  1 of 2 gates failed.
 
-  deliveries                   65,040 of 6,492 acked messages
+  deliveries                   65,040, from 6,492 acked messages
   lost, duplicated, reordered  0, 0, 0
   delivery latency             p50 4.90 ms, p99 40.1 ms, p99.9 45.0 ms, max 55.8 ms
   delivery rate                1,135/s

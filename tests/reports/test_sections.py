@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
 import pytest
 
-from reports import html, markdown
+from reports import figures, html, markdown
 from reports.analysis import Analysis
 from reports.blocks import Picture
 from reports.checks import run_checks
@@ -15,7 +16,7 @@ from reports.effects import FaultEffect
 from reports.gates import parse_gates
 from reports.pipeline import analyse
 from reports.sections import SECTIONS, faults, host
-from tests.reports.synthetic import Cut, Synthetic, fault_lines, in_memory, small
+from tests.reports.synthetic import T0, Cut, S, Synthetic, fault_lines, in_memory, small
 
 GATES = parse_gates(
     {"gate": [{"id": "p99", "kind": "threshold", "metric": "delivery", "expr": "p(50) < 65ms"}]}, source="t"
@@ -134,20 +135,48 @@ def test_every_figure_of_an_effect_has_its_unit() -> None:
     )
 
 
-def test_samples_of_the_run_are_shown_with_their_units() -> None:
-    made = analysed(small())
+def sampled(analysis: Analysis, name: str, frame: pl.DataFrame) -> list[str]:
+    made = replace(analysis, samples={name: frame})
+    return "".join(markdown.block(b) for b in host.build(made)).replace("\u00a0", " ").splitlines()
+
+
+def test_samples_of_processes_are_shown_with_their_units(stormy: Analysis) -> None:
     frame = pl.DataFrame(
-        {"t": [1, 2, 3], "index": [1, 1, 1], "rss_bytes": [1 << 20] * 3, "cpu": [0.5, float("nan"), 0.7]}
+        {
+            "t": [T0, T0 + S, T0 + 2 * S] * 2,
+            "process": ["chatd-1"] * 3 + ["proxy"] * 3,
+            "pid": [7, 7, 8, 9, 9, 9],
+            "cpu": [0.5, float("nan"), 0.75, 0.1, 0.1, 0.2],
+            "rss_bytes": [1 << 20] * 6,
+        }
     )
-    told = "".join(markdown.block(b) for b in host.build(_with(made, frame))).replace("\u00a0", " ")
-    assert "| `1 rss_bytes` | 1.00 MiB | 1.00 MiB | 1.00 MiB |" in told
-    assert "| `1 cpu` | 0.600 | 0.700 | 0.700 |" in told
+    told = sampled(stormy, "processes", frame)
+    assert "| `chatd-1` | `cpu` | 50.0 % | 75.0 % |" in told
+    assert "| `proxy` | `rss_bytes` | 1.00 MiB | 1.00 MiB |" in told
+    assert not [line for line in told if "pid" in line]
+    chart = figures.processes(replace(stormy, samples={"processes": frame}))
+    assert [s.name for s in chart.panels[0].series] == ["chatd-1", "proxy"]
+    assert chart.panels[0].series[0].points[0] == (0.0, 50.0)
 
 
-def _with(analysis: Analysis, frame: pl.DataFrame) -> Analysis:
-    from dataclasses import replace
+def test_counters_show_their_growth_over_restarts(stormy: Analysis) -> None:
+    frame = pl.DataFrame(
+        {
+            "t": [1, 2, 3, 4],
+            "chatd_publishes_total": [10.0, 25.0, 0.0, 5.0],
+            "chatd_commit_seconds_sum": [0.5, 1.0, 1.5, 2.0],
+            "chatd_connections": [1.0, 3.0, 2.0, 2.0],
+        }
+    )
+    told = sampled(stormy, "chatd", frame)
+    assert "| `chatd_publishes_total` | 20 |" in told
+    assert "| `chatd_commit_seconds_sum` | 1.50 s |" in told
+    assert "| `chatd_connections` | 2 | 3 |" in told
 
-    return replace(analysis, samples={"workers": frame})
+
+def test_samples_of_another_shape_are_left_alone(stormy: Analysis) -> None:
+    frame = pl.DataFrame({"t": ["noon"], "process": [None], "cpu": ["much"]})
+    assert sampled(stormy, "processes", frame)
 
 
 def test_charts_of_time_share_their_axis_and_bands(stormy: Analysis) -> None:

@@ -25,6 +25,8 @@ from reports import wording
         pytest.param(wording.decimal(None), "–", id="none"),
         pytest.param(wording.decimal(float("nan")), "–", id="not a number"),
         pytest.param(wording.ms(12.34), "12.3 ms", id="milliseconds"),
+        pytest.param(wording.ms(999.4), "999 ms", id="nearly a second"),
+        pytest.param(wording.ms(-3903), "-3.90 s", id="seconds"),
         pytest.param(wording.span_s(None), "–", id="no span"),
         pytest.param(wording.figure(3.0, ""), "3", id="a count has no unit"),
         pytest.param(wording.figure(1234.5, "/s"), "1,234/s", id="rate"),
