@@ -32,7 +32,8 @@ def lost_acked(part: Part) -> Found:
 def _unsure(part: Part) -> Iterator[str]:
     """Why there may be more: channels with acked messages that were not read twice, alike."""
     disagreeing = set(part.final_reads.disagreeing())
-    for channel in distinct(part.records.acks.channel).tolist():
+    acked = set(distinct(part.records.acks.channel).tolist())
+    for channel in acked.intersection(part.channels):
         name, reads = part.facts.names.channel(channel), part.final_reads.of(channel)
         if not reads:
             yield f"no complete final read of {name}"

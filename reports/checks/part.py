@@ -7,17 +7,17 @@ kept while the part is judged. Parts are independent of each other.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 
-from reports.history import Kind
+from reports.history import NO_CHANNEL, Kind
 
 from .continuity import Continuity, measure, strange
-from .facts import CONTROL, Facts
+from .facts import CONTROL, Facts, Sends
 from .fate import Fate, fate
 from .messages import Entries, Messages, Outcome, Places, entries, fold
 from .owed import Ledger, Missing, holes
@@ -52,18 +52,22 @@ class Records:
     control_arrivals: int  # RECV of client 0, which has no business to get any
 
 
-def read_records(history: History, first: int, last: int) -> Records:
-    """The records of the channels first to last, both inclusive."""
+def read_records(history: History, sends: Sends, first: int, last: int) -> Records:
+    """The records of the channels first to last, both inclusive.
+
+    An answer to no open request has no channel: it goes where its message was sent.
+    """
+    answers = pl.col("kind").is_in([int(Kind.ACK), int(Kind.NACK)]) & (pl.col("channel") == NO_CHANNEL)
     frame = (
         history.scan()
-        .filter(pl.col("channel").is_between(first, last) & (pl.col("client") <= MAX_ID))
+        .filter((pl.col("channel").is_between(first, last) | answers) & (pl.col("client") <= MAX_ID))
         .select("kind", *COLUMNS)
         .collect()
     )
-    return split(frame)
+    return split(frame, sends, first, last)
 
 
-def split(frame: pl.DataFrame) -> Records:
+def split(frame: pl.DataFrame, sends: Sends, first: int, last: int) -> Records:
     """Records by kind; ``frame`` in (file, row) order."""
     kind, rows = frame["kind"].to_numpy(), rows_of(frame)
     load = rows.client != CONTROL
@@ -71,6 +75,11 @@ def split(frame: pl.DataFrame) -> Records:
     def of(which: Kind, *, control: bool | None = False) -> Rows:
         mine = kind == which
         return rows.where(np.flatnonzero(mine if control is None else mine & (load != control)))
+
+    def answers(which: Kind) -> Rows:
+        some = of(which, control=None)
+        channel = np.where(some.channel == NO_CHANNEL, sends.channel_of(some.message), some.channel)
+        return replace(some, channel=channel).where((channel >= first) & (channel <= last))
 
     arrived = np.flatnonzero((kind == Kind.RECV) & load)
     arrived = arrived[np.argsort(pack(rows.channel[arrived], rows.client[arrived]), kind="stable")]
@@ -82,8 +91,8 @@ def split(frame: pl.DataFrame) -> Records:
         gaps=of(Kind.GAP),
         epochs=of(Kind.EPOCH),
         sends=of(Kind.SEND, control=None),
-        acks=of(Kind.ACK, control=None),
-        nacks=of(Kind.NACK, control=None),
+        acks=answers(Kind.ACK),
+        nacks=answers(Kind.NACK),
         reads=of(Kind.READ, control=True),
         control_subs=of(Kind.SUB, control=True),
         control_lives=of(Kind.LIVE, control=True),

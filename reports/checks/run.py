@@ -42,7 +42,9 @@ def run_checks(
     coverage, seen = first.coverage, Exercise()
     parts = first.parts(part_rows)
     for number, (low, high) in enumerate(parts, start=1):
-        of_part = _judge_part(Part(facts, read_records(history, low, high)), checks, coverage, seen)
+        of_part = _judge_part(
+            Part(facts, read_records(history, facts.sends, low, high)), checks, coverage, seen
+        )
         found = {cls: found[cls] + of_part[cls] for cls in checks}
         if progress is not None:
             progress(number, len(parts))

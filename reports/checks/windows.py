@@ -4,8 +4,8 @@ A *window* is one subscription of one client to one channel: from SUB to the fir
 CLOSE, the SUB that replaces it, and the end of the client's records. A *segment* is a run of
 windows chained by ``resumed`` from exactly where the one before stood, in the same epoch or one
 that goes on from it: inside a segment every serial is owed once and in order. An EPOCH record
-inside an open window opens a window of its own, which is chained when the client had nothing
-past the fork.
+inside an open window, or a GAP into another epoch, opens a window of its own, which is chained
+when the new epoch goes on from where the client stood.
 
 Where a client stands is the highest of: start, serials received, end of a declared gap.
 """
@@ -20,7 +20,7 @@ import numpy as np
 from reports.history import Flag, GapReason
 
 from .lineage import Lineage
-from .rows import NEVER, Bool, Column, Index, Int, Rows, distinct, high, next_after, pack, runs
+from .rows import NEVER, Bool, Column, Index, Int, Rows, distinct, high, joined, next_after, pack, runs
 
 _LAST_ROW = (1 << 32) - 1
 _PLAIN = (  # columns of Windows that are made as they stay
@@ -45,7 +45,7 @@ class Windows:
     client: Int
     channel: Int
     file: Int
-    row: Int  # of the SUB or EPOCH
+    row: Int  # of the record that opened it
     end_row: Int
     t: Int
     asked_t: Int  # when the request was sent
@@ -56,7 +56,7 @@ class Windows:
     asked_epoch: Int
     asked: Int
     resumed: Bool
-    derived: Bool  # from an EPOCH record, not a SUB
+    derived: Bool  # from an EPOCH or GAP record, not a SUB
     live: Int  # position of its LIVE; -1: its replay never ended
     live_epoch: Int
     gap_end: Int  # highest serial that a GAP in it declared; 0: none
@@ -104,7 +104,9 @@ def build(
     known = [rows.pair for rows in (subs, lives, unsubs, gaps, epochs)]
     keys = _Keys(distinct(np.concatenate([*known, pair[begins]])))
     arrival_key = pack(np.repeat(keys.dense(pair[begins]), ends - begins), arrivals.row)
-    table = _opened(_by_key(subs, keys), _by_key(epochs, keys), keys, _by_key(unsubs, keys), closes)
+    turns = joined(epochs, gaps)
+    declared = np.arange(len(turns)) >= len(epochs)
+    table = _opened(_by_key(subs, keys), turns, declared, keys, _by_key(unsubs, keys), closes)
     lo, hi = np.searchsorted(arrival_key, table["key"]), np.searchsorted(arrival_key, table["end_key"])
     window = np.full(len(arrivals), -1, np.int64)
     window[_spread(lo, hi)] = np.repeat(np.arange(len(lo)), hi - lo)
@@ -158,15 +160,23 @@ def _spread(lo: Index, hi: Index) -> Index:
     return np.asarray(np.arange(total) + np.repeat(lo - (np.cumsum(lengths) - lengths), lengths))
 
 
-def _opened(subs: Rows, epochs: Rows, keys: _Keys, unsubs: Rows, closes: Rows) -> dict[str, Int]:
-    """Windows with their beginnings and ends."""
+def _opened(
+    subs: Rows, turns: Rows, declared: Bool, keys: _Keys, unsubs: Rows, closes: Rows
+) -> dict[str, Int]:
+    """Windows with their beginnings and ends.
+
+    Args:
+        turns: records that may change the epoch of an open window: EPOCH, and GAP where ``declared``.
+    """
     table: dict[str, Int] = {
         name: np.asarray(column, np.int64) for name, column in _from_subs(subs, keys).items()
     }
     table |= _ends(table, keys, unsubs, closes)
-    splits = _splits(epochs, keys.of(epochs), table)
+    order = np.argsort(keys.of(turns), kind="stable")
+    turns, declared = turns.where(order), declared[order]
+    splits = _splits(turns, keys.of(turns), table)
     if len(splits):
-        derived = _from_epochs(epochs.where(splits), keys)
+        derived = _from_turns(turns.where(splits), declared[splits], keys)
         table = {name: np.concatenate([table[name], derived[name]]) for name in derived}
         order = np.argsort(table["key"], kind="stable")
         table = {name: column[order] for name, column in table.items()}
@@ -190,39 +200,41 @@ def _from_subs(subs: Rows, keys: _Keys) -> dict[str, Int]:
         "resumed": subs.flag(Flag.RESUMED),
         "derived": np.zeros(len(subs)),
         "fork": np.zeros(len(subs)),
+        "declared": np.zeros(len(subs)),
     }
     return {name: np.asarray(column, np.int64) for name, column in columns.items()}
 
 
-def _from_epochs(epochs: Rows, keys: _Keys) -> dict[str, Int]:
-    """Windows that an EPOCH opens. Where the client stood is not known yet: ``start`` is 0."""
-    zeros = np.zeros(len(epochs))
+def _from_turns(turns: Rows, declared: Bool, keys: _Keys) -> dict[str, Int]:
+    """Windows that an EPOCH or a GAP opens. Where the client stood is not known yet: ``start`` is 0."""
+    zeros = np.zeros(len(turns))
     columns: dict[str, Column] = {
-        "key": keys.of(epochs),
-        "client": epochs.client,
-        "channel": epochs.channel,
-        "file": epochs.file,
-        "row": epochs.row,
-        "t": epochs.t,
-        "asked_t": epochs.t,
-        "epoch": epochs.epoch,
+        "key": keys.of(turns),
+        "client": turns.client,
+        "channel": turns.channel,
+        "file": turns.file,
+        "row": turns.row,
+        "t": turns.t,
+        "asked_t": turns.t,
+        "epoch": turns.epoch,
         "start": zeros,
-        "asked_epoch": epochs.publisher,
-        "asked": epochs.serial,
+        "asked_epoch": turns.publisher,
+        "asked": turns.serial,
         "resumed": zeros,
         "derived": zeros + 1,
-        "fork": epochs.serial,
+        "fork": turns.serial,
+        "declared": declared,
     }
     return {name: np.asarray(column, np.int64) for name, column in columns.items()}
 
 
-def _splits(epochs: Rows, key: Int, table: dict[str, Int]) -> Index:
-    """Positions of EPOCH records that change the epoch of an open window."""
+def _splits(turns: Rows, key: Int, table: dict[str, Int]) -> Index:
+    """Positions of the records that change the epoch of an open window."""
     at = _inside(key, table)
     current: dict[int, int] = {}
     splits = []
-    for i in np.flatnonzero(at >= 0).tolist():
-        window, epoch = int(at[i]), int(epochs.epoch[i])
+    for i in np.flatnonzero((at >= 0) & (turns.epoch != 0)).tolist():
+        window, epoch = int(at[i]), int(turns.epoch[i])
         if current.get(window, int(table["epoch"][window])) != epoch:
             splits.append(i)
         current[window] = epoch
@@ -310,7 +322,7 @@ def _stand(
     gap_window: Int,
     lineage: Lineage,
 ) -> None:
-    """Fill in ``gap_end`` and ``top``, and ``start`` where an EPOCH opened the window."""
+    """Fill in ``gap_end`` and ``top``, and ``start`` where no SUB opened the window."""
     count = len(lo)
     gap_end = np.zeros(count, np.int64)
     real = (gap_window >= 0) & (gaps.pub_seq <= gaps.serial) & ~np.isin(gaps.t2, (GapReason.AHEAD,))
@@ -325,7 +337,8 @@ def _stand(
     for w in np.flatnonzero(table["derived"]).tolist():
         stood, channel = int(top[w - 1]), int(table["channel"][w])
         goes_on = lineage.goes_on(channel, int(table["epoch"][w - 1]), int(table["epoch"][w]), stood)
-        table["start"][w] = stood if goes_on else min(stood, int(table["fork"][w]))
+        fork = int(table["fork"][w])
+        table["start"][w] = stood if goes_on else fork if table["declared"][w] else min(stood, fork)
         top[w] = max(int(top[w]), int(table["start"][w]))
     table |= {"gap_end": gap_end, "top": top}
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from reports.checks import Verdict
-from reports.history import Flag
+from reports.checks import Verdict, run_checks
+from reports.history import Flag, Kind
 from tests.reports.checks.twins import two_clients
 from tests.reports.checks.verdicts import judge
+from tests.scenes import Scene
 
 
 def test_outcomes_fold_all_attempts() -> None:
@@ -40,3 +41,19 @@ def test_too_many_unknown_outcomes_are_unknown() -> None:
     judged = judge(scene)
     assert judged.verdict is Verdict.UNKNOWN
     assert "50% of the messages have no known outcome" in judged.reasons[0]
+
+
+def test_an_ack_that_answers_no_open_request_is_an_ack() -> None:
+    """It comes without a channel, and goes where its message was sent."""
+    scene = Scene(clients=2, channels=3)
+    scene.conn(1)
+    scene.join(2, 1, 2, 3)
+    for channel in (1, 2, 3):
+        message = scene.publish(1, channel, acked=False)
+        scene.put(Kind.ACK, 1, publisher=1, pub_seq=message[1], serial=1, epoch=1, flags=Flag.NOT_OPEN)
+    scene.finish()
+    for part_rows in (1, 1000):
+        judged = run_checks(scene.history(), part_rows=part_rows)
+        assert judged.coverage.acked == 3
+        assert judged.verdict is Verdict.VALID, judged.reasons
+        assert judged.coverage.unexplained == {}

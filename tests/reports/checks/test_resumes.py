@@ -216,3 +216,24 @@ def test_a_reset_behind_the_client_starts_again_at_the_fork() -> None:
     scene.publish(1)
     scene.finish()
     assert counts(judge(scene)) == {}
+
+
+def test_a_gap_into_another_epoch_starts_again_where_it_ends() -> None:
+    """The stream turned over under an open subscription, and the server said what is missing."""
+    scene = Scene(clients=2)
+    scene.join(1), scene.join(2)
+    scene.publish(1)
+    scene.new_life()
+    for client in (1, 2):
+        scene.stands[client, 1] = 2, 0
+    scene.publish(1, skip=[1, 2])
+    for client in (1, 2):
+        scene.gap(client, 2, 1, epoch=2, from_epoch=1, why=GapReason.EPOCH)
+        scene.stands[client, 1] = 2, 1
+    scene.publish(1, skip=[2])
+    scene.publish(1)
+    scene.finish()
+    judged = judge(scene)
+    assert counts(judged) == {"D1": 1}
+    assert judged.classes["D1"].findings[0].serials == ((2, 2),)
+    assert judged.coverage.unexplained == {}
