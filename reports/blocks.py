@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal
+from typing import Final, Literal
 
 from reports.charts import Chart
 
@@ -139,6 +139,15 @@ class Section:
     id: str
     title: str
     blocks: tuple[Block, ...]
+
+
+MAX_BULLETS: Final = 20
+
+
+def bullets(items: Sequence[Text]) -> Bullets:
+    """A list of the first MAX_BULLETS items that says how many more there are."""
+    more = len(items) - MAX_BULLETS
+    return Bullets((*items[:MAX_BULLETS], *([f"… and {more:,} more"] if more > 0 else [])))
 
 
 def pairs(rows: Sequence[tuple[str, Text]], *, caption: str = "") -> Table:

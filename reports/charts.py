@@ -174,6 +174,27 @@ def _short(value: float) -> str:
     return f"{round(value, 10):,g}" if size < 1e3 else f"{value:,.0f}"
 
 
+def merged(bands: Sequence[Band], most: int) -> tuple[Band, ...]:
+    """At most ``most`` bands: those with the smallest gaps between them become one that says how many."""
+    if len(bands) <= most:
+        return tuple(bands)
+    ordered = sorted(bands, key=lambda band: (band.start, band.end))
+    gaps: list[float] = []
+    reach = ordered[0].end
+    for band in ordered[1:]:
+        gaps.append(band.start - reach)
+        reach = max(reach, band.end)
+    cuts = sorted(sorted(range(len(gaps)), key=lambda i: (-gaps[i], i))[: most - 1])
+    edges = [0, *(cut + 1 for cut in cuts), len(ordered)]
+    groups = [ordered[a:b] for a, b in pairwise(edges)]
+    return tuple(
+        group[0]
+        if len(group) == 1
+        else Band(group[0].start, max(b.end for b in group), f"{len(group)} faults", group[0].kind)
+        for group in groups
+    )
+
+
 def thin(points: Sequence[Point], most: int = MAX_POINTS) -> tuple[Point, ...]:
     """At most ``most`` points: of each stretch, its lowest and its highest value, in their order.
 

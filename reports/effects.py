@@ -209,7 +209,7 @@ def _before_and_during(scene: Scene, name: str, *, hit: bool) -> dict[str, float
     during = (due >= scene.begin_ns) & (due < scene.end_ns)
     before = (due >= scene.begin_ns - span) & (pl.col("end_ns") < scene.begin_ns)
     for other in scene.others:
-        if other.applied_ns is not None:
+        if other.applied_ns is not None and other.until(scene.end_ns) > scene.begin_ns - span:
             quiet = (pl.col("end_ns") < other.applied_ns) | (due >= other.until(scene.end_ns))
             before &= quiet
     who = scene.affected() if hit else ~scene.affected()

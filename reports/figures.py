@@ -14,7 +14,7 @@ import polars as pl
 
 from reports import wording
 from reports.analysis import Analysis
-from reports.charts import Axis, AxisKind, Band, Chart, Panel, Point, Series, bins, log_bins, thin
+from reports.charts import Axis, AxisKind, Band, Chart, Panel, Point, Series, bins, log_bins, merged, thin
 from reports.histogram import UPPER_US, Histogram
 from reports.periods import fault_windows, phases, seconds, start_ns
 
@@ -37,6 +37,7 @@ SLOTS: Final = {  # colour and dash of each thing that is drawn, the same in eve
     "max": 5,
 }
 _TIME: Final = Axis("time since the start of the schedule", "s")
+MAX_BANDS: Final = 40  # of faults in a chart: more are a texture, and a page of any run stays small
 _LOG_ABOVE: Final = 40.0  # ratio of largest to smallest latency above which a linear axis hides the small
 
 
@@ -69,7 +70,8 @@ def bands(analysis: Analysis) -> tuple[Band, ...]:
         for w in fault_windows(analysis.history.faults)
         if w.applied_ns is not None
     ]
-    return tuple(band for band in (*warm, *faults) if band.end > band.start and band.start < end)
+    shown = [band for band in faults if band.end > band.start and band.start < end]
+    return (*(band for band in warm if band.end > band.start), *merged(shown, MAX_BANDS))
 
 
 def timeline(analysis: Analysis) -> Chart:

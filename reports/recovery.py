@@ -62,11 +62,12 @@ def _recovery(
     last_ns: int,
 ) -> Recovery:
     begin, end = window.applied_ns or 0, window.until(last_ns)
-    span = pl.col("t").is_between(begin, grace_end(end, others))
+    last = grace_end(end, others)
+    span = pl.col("t").is_between(begin, last)
     theirs = [
         affected(other) & pl.col("t").is_between(other.applied_ns, other.until(last_ns))
         for other in others
-        if other.kind not in SLOWING and other.applied_ns is not None and other.applied_ns > begin
+        if other.kind not in SLOWING and other.applied_ns is not None and begin < other.applied_ns <= last
     ]
     mine = closes.filter(
         affected(window) & ~pl.col("on_purpose") & span & ~pl.any_horizontal(pl.lit(False), *theirs)

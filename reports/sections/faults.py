@@ -6,10 +6,11 @@ import re
 
 from reports import figures, wording
 from reports.analysis import Analysis
-from reports.blocks import Badge, Block, Bullets, Code, Column, Para, Picture, Table, Text, Tone
+from reports.blocks import Badge, Block, Code, Column, Para, Picture, Table, Text, Tone, bullets
 from reports.effects import FaultEffect
 from reports.recovery import Recovery
 
+MAX_ROWS = 100  # of faults
 _UNITS = {"ms": wording.ms, "s": wording.span_s, "bytes": wording.size_bytes}
 _HIDDEN = re.compile(r"_(before|control)_")  # what a shift was compared with: in summary.json
 
@@ -20,7 +21,7 @@ def build(analysis: Analysis) -> tuple[Block, ...]:
     blocks: list[Block] = [_table(analysis)]
     errors = [f"{e.id}: {error}" for e in analysis.effects for error in e.errors]
     if errors:
-        blocks += [Para("Errors while faults were applied or reverted:"), Bullets(tuple(errors))]
+        blocks += [Para("Errors while faults were applied or reverted:"), bullets(errors)]
     chart = figures.presence(analysis)
     if not chart.empty:
         blocks.append(Picture(chart))
@@ -41,12 +42,17 @@ def _table(analysis: Analysis) -> Table:
         Column("Effect"),
         Column("Measured", wide=True),
     )
-    rows = tuple(_row(number, effect) for number, effect in _numbered(analysis))
+    rows = tuple(_row(number, effect) for number, effect in _numbered(analysis)[:MAX_ROWS])
     note = (
         "Effects are measured from the clients' records and the processes' exits, not taken from the engine. "
         "Numbers are those of the bands in the charts; times count from the start of the schedule."
     )
-    return Table(columns, rows, note=note)
+    return Table(columns, rows, note=note + _left_out(len(analysis.effects)))
+
+
+def _left_out(total: int) -> str:
+    more = total - MAX_ROWS
+    return f" {wording.plural(more, 'fault')} more in summary.json." if more > 0 else ""
 
 
 def _numbered(analysis: Analysis) -> list[tuple[str, FaultEffect]]:
@@ -101,12 +107,12 @@ def _recovery(analysis: Analysis) -> Table:
         Column("Replayed", align="right"),
         *(Column(name.capitalize(), "in examples", "right") for name in ("lost", "duplicated")),
     )
-    rows = tuple(_recovered(analysis, r) for r in analysis.recoveries)
+    rows = tuple(_recovered(analysis, r) for r in analysis.recoveries[:MAX_ROWS])
     note = (
         "Lost and duplicated: examples of anomalies that name the fault as in force; "
         "the integrity section has the exact totals. All back counts from the revert; 0 means before it."
     )
-    return Table(columns, rows, note=note)
+    return Table(columns, rows, note=note + _left_out(len(analysis.recoveries)))
 
 
 def _recovered(analysis: Analysis, recovery: Recovery) -> tuple[Text, ...]:

@@ -6,7 +6,7 @@ from typing import Final
 
 from reports import wording
 from reports.analysis import Analysis
-from reports.blocks import Badge, Block, Bullets, Code, Column, Details, Para, Table, Text, Tone, pairs
+from reports.blocks import Badge, Block, Code, Column, Details, Para, Table, Text, Tone, bullets, pairs
 from reports.checks.result import ClassResult, Finding
 from reports.periods import seconds, start_ns
 from reports.stories import Story
@@ -33,7 +33,7 @@ def build(analysis: Analysis) -> tuple[Block, ...]:
     ]
     reasons = analysis.judgement.reasons
     if reasons:
-        blocks.append(Bullets(tuple(reasons)))
+        blocks.append(bullets(reasons))
     blocks.append(_table(classes, covered.delivered))
     for place, result in enumerate(found):
         blocks.append(_examples(analysis, result, unfolded=place == 0))
@@ -91,7 +91,7 @@ def _examples(analysis: Analysis, result: ClassResult, *, unfolded: bool) -> Blo
             Para(f"{wording.count(more)} more; the first of them are in findings.jsonl.", quiet=True)
         )
     if result.reasons:
-        inside.append(Bullets(result.reasons))
+        inside.append(bullets(result.reasons))
     shown = min(len(result.findings), SHOWN)
     title = (
         f"{result.cls} {result.title}: {wording.plural(shown, 'example')} of {wording.count(result.count)}"

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from reports import wording
 from reports.analysis import Analysis
-from reports.blocks import Badge, Block, Bullets, Column, Para, Table, Text, Tone
+from reports.blocks import Badge, Block, Column, Para, Table, Text, Tone, bullets
 from reports.verdict import lag_limit_ms
 
 
@@ -23,7 +23,7 @@ def build(analysis: Analysis) -> tuple[Block, ...]:
     ]
     problems = [str(problem) for problem in analysis.run.get("problems") or []]
     if problems:
-        blocks += [Para("Seen while the run went on:"), Bullets(tuple(problems))]
+        blocks += [Para("Seen while the run went on:"), bullets(problems)]
     if analysis.workers:
         blocks.append(_workers(analysis))
     return tuple(blocks)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from reports import wording
 from reports.analysis import Analysis
-from reports.blocks import Badge, Block, Bullets, Code, Column, Para, Table, Text, Tone, Verdict
+from reports.blocks import Badge, Block, Code, Column, Para, Table, Text, Tone, Verdict, bullets
 from reports.evaluate import GateResult, GateVerdict
 from reports.verdict import Exit
 
@@ -24,9 +24,9 @@ def build(analysis: Analysis) -> tuple[Block, ...]:
     judged = analysis.judgement
     blocks: list[Block] = [Verdict(TONES.get(judged.exit, Tone.UNKNOWN), judged.word, judged.sentence)]
     if len(judged.void) > 1:
-        blocks += [Para("Why the run is void:"), Bullets(judged.void)]
+        blocks += [Para("Why the run is void:"), bullets(judged.void)]
     if judged.verdict == "unknown" and len(judged.reasons) > 1:
-        blocks += [Para("Why the verdict on the history is unknown:"), Bullets(judged.reasons)]
+        blocks += [Para("Why the verdict on the history is unknown:"), bullets(judged.reasons)]
     blocks.append(gate_table(analysis.results) if analysis.results else Para("No gate was set.", quiet=True))
     return tuple(blocks)
 

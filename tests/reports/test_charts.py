@@ -18,6 +18,7 @@ from reports.charts import (
     bins,
     exact,
     log_bins,
+    merged,
     scale,
     thin,
 )
@@ -83,6 +84,16 @@ def test_thinning_keeps_spikes_holes_and_order() -> None:
     assert points[77_777] in kept
     assert any(y is None for _, y in kept)
     assert [x for x, _ in kept] == sorted(x for x, _ in kept)
+
+
+def test_many_bands_become_few_that_say_how_many_they_are() -> None:
+    many = [Band(n, n + 0.5, f"f{n}") for n in range(10)] + [Band(50, 51, "late")]
+    assert [(b.start, b.end, b.label) for b in merged(many, 3)] == [
+        (0, 0.5, "f0"),
+        (1, 9.5, "9 faults"),
+        (50, 51, "late"),
+    ]
+    assert merged(many[:3], 3) == tuple(many[:3])
 
 
 def test_few_points_are_left_alone() -> None:

@@ -15,6 +15,7 @@ from reports.checks import run_checks
 from reports.effects import FaultEffect
 from reports.gates import parse_gates
 from reports.pipeline import analyse
+from reports.render import report_html, report_markdown
 from reports.sections import SECTIONS, faults, host
 from tests.reports.synthetic import T0, Cut, S, Synthetic, fault_lines, in_memory, small
 
@@ -188,3 +189,26 @@ def test_charts_of_time_share_their_axis_and_bands(stormy: Analysis) -> None:
     ]
     assert len(pictures) >= 4
     assert len({(chart.x_range, chart.bands) for chart in pictures}) == 1
+
+
+def test_a_page_stays_small_and_whole_however_much_happened() -> None:
+    lines = [
+        line
+        for n in range(300)
+        for line in fault_lines(f"fault-{n}-with-a-rather-long-name", "down", 1 + n * 0.025, 1.02 + n * 0.025)
+    ]
+    made = analysed(
+        small(
+            channels=400,
+            clients=200,
+            rate=5.0,
+            cuts=[Cut(2, 3)],
+            faults=lines,
+            run={"problems": ["odd"] * 5000},
+        )
+    )
+    page = report_html(made)
+    assert len(page.encode()) < 1_000_000
+    assert "200 faults more in summary.json." in page
+    assert "… and 4,980 more" in page
+    assert len(report_markdown(made).encode()) <= 60 * 1024
