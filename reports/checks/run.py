@@ -9,6 +9,10 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
+import polars as pl
+
+from reports.history import HistoryError
+
 from .facts import Facts, read_facts
 from .part import Part, read_records
 from .result import ClassResult, Coverage, Found, Integrity, Verdict
@@ -21,6 +25,7 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int], None]  # (parts judged, of how many)
 T = TypeVar("T", Part, Facts)
+_MOST_REASONS = 5  # of a class; they differ in names of channels
 _TORN = "some clients' logs are torn or missing: only positive evidence accuses"
 
 
@@ -36,7 +41,18 @@ def run_checks(
     Args:
         progress: called after each part.
         part_rows: records judged at once, where channels allow it; bounds the memory.
+    Raises:
+        HistoryError: a sealed file is damaged inside.
     """
+    try:
+        return _run_checks(history, progress, checks, part_rows)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise HistoryError(f"{history.path}: the records cannot be read: {error}") from error
+
+
+def _run_checks(
+    history: History, progress: Progress | None, checks: Mapping[str, Check], part_rows: int
+) -> Integrity:
     facts, first = read_facts(history), survey(history)
     found = {cls: Found() for cls in checks}
     coverage, seen = first.coverage, Exercise()
@@ -95,6 +111,8 @@ def _judge_part(
 
 def _result(cls: str, check: Check, found: Found, facts: Facts) -> ClassResult:
     reasons = found.unknown
+    if len(reasons) > _MOST_REASONS:
+        reasons = (*reasons[:_MOST_REASONS], f"and {len(reasons) - _MOST_REASONS} reasons more")
     if check.absence and facts.owners.any_broken:
         reasons = (_TORN, *reasons)
     return ClassResult(
