@@ -10,7 +10,7 @@ from .flush import Flusher, Outlet
 from .framing import PING_FRAME, close_frame, text_frame
 from .metrics import Metrics
 from .protocol.errors import CloseCode
-from .protocol.messages import HistoryRequest, Publish
+from .protocol.messages import HistoryRequest, Write
 from .session import Phase, Session
 from .store.base import Append
 from .transports.base import Link
@@ -29,7 +29,7 @@ class Daemon(Protocol):
     wheel: Wheel[Connection]
     clock: Callable[[], float]
 
-    def append(self, connection: Connection, request: Publish, append: Append) -> None: ...
+    def append(self, connection: Connection, request: Write, append: Append) -> None: ...
     def join(self, connection: Connection, subscription: Subscription) -> None: ...
     def leave(self, connection: Connection, channel: str) -> None: ...
     def read(self, connection: Connection, request: HistoryRequest) -> None: ...

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from .protocol.messages import Contract, From, HistoryRequest, Limits, Publish
+from .protocol.messages import Contract, From, HistoryRequest, Limits, Write
 from .store.base import Append
 
 
@@ -62,7 +62,7 @@ class Close(msgspec.Struct, frozen=True):
 class Store(msgspec.Struct, frozen=True):
     """Append to the log; tell ``placed`` or ``failed``."""
 
-    request: Publish
+    request: Write
     append: Append
 
 

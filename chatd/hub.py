@@ -52,6 +52,7 @@ def message_payload(channel: str, entry: Entry) -> bytes:
             user=entry.user,
             time=entry.time,
             data=msgspec.Raw(entry.data),
+            to=entry.to or None,
             kind=sys.intern(entry.kind),  # the encoder leaves a default out only if it is the same object
         )
     )

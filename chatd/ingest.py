@@ -16,14 +16,24 @@ from .hub import Hub
 from .logs import log
 from .metrics import Metrics
 from .protocol.errors import ChatdError, OutcomeUnknown, Unavailable
-from .protocol.messages import Publish
-from .store.base import Append, Conflict, Entry, Outcome, Placed, Store, StoreUnavailable, StoreUncertain
+from .protocol.messages import Write
+from .store.base import (
+    Append,
+    Conflict,
+    Duplicate,
+    Entry,
+    Outcome,
+    Placed,
+    Store,
+    StoreUnavailable,
+    StoreUncertain,
+)
 
 BATCH: Final = 1000
 QUEUE: Final = 20_000  # publishes waiting for a commit, before more are refused
 RETRY_MS: Final = 500
 
-Item = tuple[Connection, Publish, Append]
+Item = tuple[Connection, Write, Append]
 
 
 class Ingest:
@@ -47,7 +57,7 @@ class Ingest:
         self._idle.set()
         self._failing = False
 
-    def submit(self, connection: Connection, request: Publish, append: Append) -> None:
+    def submit(self, connection: Connection, request: Write, append: Append) -> None:
         if len(self._queue) >= QUEUE:
             error = Unavailable(f"{QUEUE} publishes wait for the store", after_ms=RETRY_MS)
             self._fail([(connection, request, append)], error)
@@ -93,14 +103,13 @@ class Ingest:
             if isinstance(outcome, Placed):
                 metrics.publishes += 1
                 if self._hub.channel(append.channel) is not None:
-                    entry = Entry(
-                        outcome.serial, outcome.time, append.user, append.message, append.data, append.kind
-                    )
-                    fresh.setdefault(append.channel, []).append(entry)
+                    fresh.setdefault(append.channel, []).append(_entry(append, outcome))
             elif isinstance(outcome, Conflict):
                 metrics.conflicts += 1
-            else:
+            elif isinstance(outcome, Duplicate):
                 metrics.duplicates += 1
+            else:
+                metrics.nacks += 1
             connection.apply(connection.session.placed(request, outcome, epoch))
             connection.answered()
         for channel, entries in fresh.items():
@@ -117,3 +126,7 @@ class Ingest:
             self._metrics.nacks += 1
             connection.apply(connection.session.failed(request, error))
             connection.answered()
+
+
+def _entry(append: Append, placed: Placed) -> Entry:
+    return Entry(placed.serial, placed.time, append.user, append.message, append.data, append.kind, append.to)

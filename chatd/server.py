@@ -26,7 +26,7 @@ from .joins import Joins
 from .logs import log
 from .metrics import Metrics
 from .protocol.errors import CloseCode
-from .protocol.messages import Contract, HistoryRequest, Limits, Publish
+from .protocol.messages import Contract, HistoryRequest, Limits, Write
 from .session import Session
 from .store import STORES
 from .store.base import Append, Retention, StoreUnavailable, StoreUnusable
@@ -218,7 +218,7 @@ class Server:
 
     # Daemon (chatd/connection.py) -------------------------------------------------------------------
 
-    def append(self, connection: Connection, request: Publish, append: Append) -> None:
+    def append(self, connection: Connection, request: Write, append: Append) -> None:
         self._ingest.submit(connection, request, append)
 
     def join(self, connection: Connection, subscription: Subscription) -> None:

@@ -32,7 +32,6 @@ from .protocol.errors import (
     BadRequest,
     ChatdError,
     CloseCode,
-    IdReused,
     OutOfOrder,
     RateLimited,
     Unavailable,
@@ -44,21 +43,26 @@ from .protocol.messages import (
     ChannelFrom,
     Connect,
     Connected,
+    Delete,
+    Edit,
     Error,
     Goodbye,
     HistoryRequest,
     Publish,
+    React,
     Request,
     Subscribe,
     Subscribed,
     Undecodable,
     Unsubscribe,
     Unsubscribed,
+    Write,
     decode_request,
     encode,
 )
-from .store.base import Append, Conflict, Duplicate, Head, Outcome
+from .store.base import Conflict, Duplicate, Head, Outcome, Refused
 from .stream import locate
+from .writes import refusal, to_append
 
 READS: Final = 64  # history pages and repeated subscribes that may wait, beside one per channel
 HISTORY_LIMIT: Final = 1000
@@ -161,8 +165,8 @@ class Session:
 
     def _handle(self, request: Request) -> Effects:
         match request:
-            case Publish():
-                return self._publish(request)
+            case Publish() | React() | Edit() | Delete():
+                return self._write(request)
             case Subscribe():
                 return self._subscribe(request)
             case Unsubscribe():
@@ -242,14 +246,12 @@ class Session:
         answer = Unsubscribed(id=request.id, channel=request.channel)
         return [Leave(request.channel), Send(encode(answer))]
 
-    def _publish(self, request: Publish) -> Effects:
-        check_name("channel", request.channel)
-        check_name("message", request.message)
+    def _write(self, request: Write) -> Effects:
+        append = to_append(request, self.user)
         first = self._blocked.get(request.channel)
         if first is not None and first != request.message:
             raise OutOfOrder(f"message {first!r} failed temporarily on this channel: send it again first")
         self.in_flight += 1
-        append = Append(request.channel, self.user, request.message, bytes(request.data))
         return [Store(request, append)]
 
     def _history(self, request: HistoryRequest) -> Effects:
@@ -292,12 +294,11 @@ class Session:
         )
         return [Send(encode(answer))], answer
 
-    def placed(self, request: Publish, outcome: Outcome, epoch: str) -> Effects:
+    def placed(self, request: Write, outcome: Outcome, epoch: str) -> Effects:
         """The log holds the message (or held it before, or holds another with its id)."""
         self._answered(request)
-        if isinstance(outcome, Conflict):
-            reused = IdReused(f"message {request.message!r} was published before with other content")
-            return [self._error(reused, request.id)]
+        if isinstance(outcome, Conflict | Refused):
+            return [self._error(refusal(request, outcome), request.id)]
         ack = Ack(
             id=request.id,
             message=request.message,
@@ -307,7 +308,7 @@ class Session:
         )
         return [Send(encode(ack))]
 
-    def failed(self, request: Publish, error: ChatdError) -> Effects:
+    def failed(self, request: Write, error: ChatdError) -> Effects:
         """The publish failed. After a temporary failure, later ones of the channel must wait for it."""
         if error.temporary:
             self.in_flight -= 1
@@ -316,7 +317,7 @@ class Session:
             self._answered(request)
         return [self._error(error, request.id)]
 
-    def _answered(self, request: Publish) -> None:
+    def _answered(self, request: Write) -> None:
         self.in_flight -= 1
         if self._blocked.get(request.channel) == request.message:
             del self._blocked[request.channel]

@@ -75,6 +75,33 @@ class Publish(_Frame, frozen=True, tag="publish"):
     data: msgspec.Raw
 
 
+class React(_Frame, frozen=True, tag="react"):
+    id: int
+    channel: str
+    to: int  # the serial of the message that this is about
+    message: str
+    emoji: str
+    op: Literal["add", "remove"]
+
+
+class Edit(_Frame, frozen=True, tag="edit"):
+    id: int
+    channel: str
+    to: int
+    message: str
+    data: msgspec.Raw  # what stands instead
+
+
+class Delete(_Frame, frozen=True, tag="delete"):
+    id: int
+    channel: str
+    to: int
+    message: str
+
+
+Write = Publish | React | Edit | Delete  # what becomes a message of the log
+
+
 class HistoryRequest(_Frame, frozen=True, tag="history"):
     id: int
     channel: str
@@ -83,7 +110,7 @@ class HistoryRequest(_Frame, frozen=True, tag="history"):
     limit: int = 100
 
 
-Request = Connect | Subscribe | Unsubscribe | Publish | HistoryRequest
+Request = Connect | Subscribe | Unsubscribe | Write | HistoryRequest
 
 
 # Server to client -------------------------------------------------------------------------------------
@@ -161,7 +188,8 @@ class Message(_Frame, frozen=True, tag="message"):
     user: str
     time: int  # ms since 1970, the server's clock
     data: msgspec.Raw
-    kind: str = "text"
+    kind: str = "text"  # or the type of the request that it came from
+    to: int | None = None  # the serial of the message that it is about
 
 
 class Ack(_Frame, frozen=True, tag="ack", omit_defaults=False):

@@ -17,6 +17,9 @@ import msgspec
 Durability = Literal["memory", "process", "fsync", "replicated"]
 
 
+TEXT: Final = "text"  # the kind of what is published; others are about a message of this kind
+
+
 class Append(msgspec.Struct, frozen=True, gc=False):
     """One publish on its way into the log. (channel, user, message) is its identity."""
 
@@ -24,7 +27,9 @@ class Append(msgspec.Struct, frozen=True, gc=False):
     user: str
     message: str  # the publisher's own id: the same in every retry
     data: bytes  # raw JSON
-    kind: str = "text"
+    kind: str = TEXT
+    to: int = 0  # the serial of the message that this one is about; 0: of none
+    own: bool = False  # place it only if that message is of the same user
 
 
 class Placed(msgspec.Struct, frozen=True, gc=False):
@@ -46,7 +51,17 @@ class Conflict(msgspec.Struct, frozen=True, gc=False):
     serial: int
 
 
-Outcome = Placed | Duplicate | Conflict
+class Refused(msgspec.Struct, frozen=True, gc=False):
+    """Nothing was written, because of the message that ``to`` names.
+
+    "target": there is none of kind text with this serial, or it is no longer retained;
+    "author": it is of another user, and ``own`` was asked for.
+    """
+
+    why: Literal["target", "author"]
+
+
+Outcome = Placed | Duplicate | Conflict | Refused
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):
@@ -57,7 +72,8 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     user: str
     message: str
     data: bytes
-    kind: str = "text"
+    kind: str = TEXT
+    to: int = 0
 
 
 class Head(msgspec.Struct, frozen=True, gc=False):
@@ -133,7 +149,8 @@ class Store(Protocol):
 
         Serials of a channel are 1, 2, 3 … in the order of the batch, without holes. Returns
         only when ``durability`` holds for the whole batch. Duplicates are found among
-        all messages of the last ``dedupe_s`` and within the batch.
+        all messages of the last ``dedupe_s`` and within the batch, before anything else is looked
+        at. A message about another (``to``) may follow that one in the same batch.
 
         Raises:
             StoreUnavailable: certainly nothing was written.
@@ -170,9 +187,18 @@ def identity(channel: str, user: str, message: str) -> bytes:
     return blake2b(f"{len(channel)}:{len(user)}:{channel}{user}{message}".encode(), digest_size=16).digest()
 
 
-def content(kind: str, data: bytes) -> bytes:
+def content(kind: str, to: int, data: bytes) -> bytes:
     """16 bytes that stand for a message's content, byte for byte."""
-    return blake2b(kind.encode() + b"\0" + data, digest_size=16).digest()
+    return blake2b(b"%b\0%d\0%b" % (kind.encode(), to, data), digest_size=16).digest()
+
+
+def judge(append: Append, target: tuple[str, str] | None) -> Refused | None:
+    """May a message about another be placed? ``target``: (user, kind) of that one; None: not retained."""
+    if target is None or target[1] != TEXT:
+        return Refused("target")
+    if append.own and target[0] != append.user:
+        return Refused("author")
+    return None
 
 
 GENERATIONS: Final = 4

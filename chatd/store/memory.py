@@ -20,6 +20,7 @@ from .base import (
     Retention,
     content,
     identity,
+    judge,
 )
 
 
@@ -47,14 +48,16 @@ class MemoryStore:
 
     def _place(self, append: Append) -> Outcome:
         key = identity(append.channel, append.user, append.message)
-        digest = content(append.kind, append.data)
+        digest = content(append.kind, append.to, append.data)
         if (found := self._dedupe.find(key)) is not None:
             return Duplicate(found.serial) if found.digest == digest else Conflict(found.serial)
         stream = self._streams.get(append.channel)
+        if append.to and (refused := judge(append, _target(stream, append.to))) is not None:
+            return refused
         if stream is None:
             stream = self._streams[append.channel] = Stream(self._retention)
         time = self._time
-        entry = Entry(stream.top + 1, time, append.user, append.message, append.data, append.kind)
+        entry = Entry(stream.top + 1, time, append.user, append.message, append.data, append.kind, append.to)
         stream.append(entry, len(append.data), time)
         self._dedupe.stage(key, entry.serial, digest)
         return Placed(entry.serial, time)
@@ -78,3 +81,10 @@ class MemoryStore:
 
     async def close(self) -> None:
         pass
+
+
+def _target(stream: Stream[Entry] | None, serial: int) -> tuple[str, str] | None:
+    if stream is None or not stream.floor <= serial <= stream.top:
+        return None
+    (entry,) = stream.after(serial - 1, 1, 1)
+    return entry.user, entry.kind

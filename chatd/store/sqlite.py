@@ -41,6 +41,7 @@ from .base import (
     StoreUnusable,
     content,
     identity,
+    judge,
 )
 from .retain import Channel, new_floor
 
@@ -52,12 +53,16 @@ CREATE TABLE IF NOT EXISTS channels (
     id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, floor INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS log (
     channel INTEGER NOT NULL, serial INTEGER NOT NULL, time INTEGER NOT NULL, user TEXT NOT NULL,
-    message TEXT NOT NULL, kind TEXT NOT NULL, before INTEGER NOT NULL, data BLOB NOT NULL);
+    message TEXT NOT NULL, kind TEXT NOT NULL, before INTEGER NOT NULL, data BLOB NOT NULL,
+    about INTEGER NOT NULL DEFAULT 0);
 CREATE UNIQUE INDEX IF NOT EXISTS log_place ON log (channel, serial);
 """
 # log.before: bytes of data in all earlier messages of the channel, so that the size of any
-# run of messages is one subtraction.
-FORMAT: Final = "1"
+# run of messages is one subtraction. log.about: the serial of the message that this one is about.
+FORMAT: Final = "2"
+UPGRADES: Final = {
+    "1": "ALTER TABLE log ADD COLUMN about INTEGER NOT NULL DEFAULT 0"
+}  # from there to the next
 FILE: Final = "chatd.db"
 RETRY_S: Final = 1.0  # after a failure, how long appends are refused without trying
 CHECKPOINT_BYTES: Final = 4 * 1024 * 1024  # of write-ahead log, before a checkpoint is worth its flush
@@ -114,6 +119,10 @@ class SqliteStore:
             self._db.execute("INSERT OR IGNORE INTO meta VALUES ('format', ?)", (FORMAT,))
             self._db.execute("INSERT OR IGNORE INTO meta VALUES ('epoch', ?)", (secrets.token_hex(6),))
             self._db.execute("INSERT OR IGNORE INTO meta VALUES ('probe', '')")
+            (found,) = self._db.execute("SELECT value FROM meta WHERE key = 'format'").fetchone()
+            if found in UPGRADES:
+                self._db.execute(UPGRADES[found])
+                self._db.execute("UPDATE meta SET value = ? WHERE key = 'format'", (FORMAT,))
         meta = dict(self._db.execute("SELECT key, value FROM meta"))
         if meta["format"] != FORMAT:
             raise self._unusable(f"{FILE} has format {meta['format']}, this chatd reads {FORMAT}")
@@ -161,12 +170,13 @@ class SqliteStore:
                 first = rowid
                 break
         rows = self._db.execute(
-            "SELECT channel, user, message, kind, data, serial, time FROM log WHERE rowid > ? ORDER BY rowid",
+            "SELECT channel, user, message, kind, about, data, serial, time FROM log WHERE rowid > ?"
+            " ORDER BY rowid",
             (first,),
         )
-        for channel, user, message, kind, data, serial, at in rows:
+        for channel, user, message, kind, about, data, serial, at in rows:
             key = identity(names[channel], user, message)
-            self._dedupe.stage(key, serial, content(kind, data))
+            self._dedupe.stage(key, serial, content(kind, about, data))
             self._dedupe.commit(at)
 
     async def close(self) -> None:
@@ -252,7 +262,7 @@ class SqliteStore:
                 return Page(head.epoch, head.top, head.floor, entries)
             total = 0
             for row in self._reads.execute(
-                "SELECT serial, time, user, message, data, kind FROM log"
+                "SELECT serial, time, user, message, data, kind, about FROM log"
                 " WHERE channel = ? AND serial > ? ORDER BY serial LIMIT ?",
                 (number, max(after, head.floor - 1), limit),
             ):
@@ -374,14 +384,18 @@ class _Staged:
         self.time = time_ms
         self.channels: dict[str, Channel] = {}
         self.created: list[tuple[int, str, int]] = []
-        self.rows: list[tuple[int, int, int, str, str, str, int, bytes]] = []
+        self.rows: list[tuple[int, int, int, str, str, str, int, bytes, int]] = []
+        self.texts: dict[tuple[int, int], tuple[str, str]] = {}  # (channel, serial) → (user, kind) of rows
+        self.looked_at = 0  # of `rows`: only a batch with messages about others needs `texts`
 
     def place(self, append: Append) -> Outcome:
         dedupe = self.store._dedupe
         key = identity(append.channel, append.user, append.message)
-        digest = content(append.kind, append.data)
+        digest = content(append.kind, append.to, append.data)
         if (found := dedupe.find(key)) is not None:
             return Duplicate(found.serial) if found.digest == digest else Conflict(found.serial)
+        if append.to and (refused := judge(append, self._target(append))) is not None:
+            return refused
         channel = self.channels.get(append.channel) or self._touch(append.channel)
         channel.top += 1
         self.rows.append(
@@ -394,6 +408,7 @@ class _Staged:
                 append.kind,
                 channel.bytes,
                 append.data,
+                append.to,
             )
         )
         channel.bytes += len(append.data)
@@ -410,12 +425,27 @@ class _Staged:
         self.channels[name] = channel
         return channel
 
+    def _target(self, append: Append) -> tuple[str, str] | None:
+        """User and kind of the message that this one is about, if it is retained."""
+        channel = self.channels.get(append.channel) or self.store.channel(append.channel)
+        if channel is None or not channel.floor <= append.to <= channel.top:
+            return None
+        for row in self.rows[self.looked_at :]:
+            self.texts[row[0], row[1]] = row[3], row[5]
+        self.looked_at = len(self.rows)
+        if (staged := self.texts.get((channel.id, append.to))) is not None:
+            return staged
+        found: tuple[str, str] | None = self.store._db.execute(
+            "SELECT user, kind FROM log WHERE channel = ? AND serial = ?", (channel.id, append.to)
+        ).fetchone()
+        return found
+
     def write(self, db: sqlite3.Connection) -> None:
         if self.created:
             db.executemany("INSERT INTO channels VALUES (?, ?, ?)", self.created)
         db.executemany(
-            "INSERT INTO log (channel, serial, time, user, message, kind, before, data)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO log (channel, serial, time, user, message, kind, before, data, about)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             self.rows,
         )
 

@@ -13,6 +13,7 @@ from chatd.checks import NAME_BYTES
 from chatd.effects import Close, Effects, Join, Leave, Ping, Read, Send, Store, Terms
 from chatd.protocol.errors import ERRORS, CloseCode, Internal, OutcomeUnknown, Unavailable
 from chatd.protocol.messages import (
+    REQUEST_TYPES,
     Ack,
     Connected,
     Contract,
@@ -24,7 +25,7 @@ from chatd.protocol.messages import (
     decode_reply,
 )
 from chatd.session import CONNECT_S, READS, Phase, Session
-from chatd.store.base import Conflict, Duplicate, Head, Placed
+from chatd.store.base import Conflict, Duplicate, Head, Placed, Refused
 
 CONTRACT = Contract(
     profile="effectively-once", echo=True, durability="fsync",
@@ -423,10 +424,12 @@ begins = st.one_of(
     st.fixed_dictionaries({"last": numbers}),
     json_values,
 )
+KINDS = [*sorted(map(str, REQUEST_TYPES)), "wave"]
+OPS = ["add", "remove", "enter", "leave", "update", "get", "flip"]
 frames = st.one_of(
     st.fixed_dictionaries(
         {
-            "type": st.sampled_from(["connect", "subscribe", "unsubscribe", "publish", "history", "typing"]),
+            "type": st.sampled_from(KINDS),
             "id": numbers,
             "channel": names,
         },
@@ -440,6 +443,9 @@ frames = st.one_of(
             "before": numbers,
             "after": st.tuples(names, numbers),
             "limit": numbers,
+            "to": numbers,
+            "emoji": names,
+            "op": st.sampled_from(OPS),
         },
     ),
     json_values,
@@ -448,7 +454,16 @@ payloads = st.one_of(
     frames.map(lambda frame: json.dumps(frame).encode()), st.just(b"{}"), st.binary(max_size=40)
 )
 outcomes = st.sampled_from(
-    [Placed(1, 0), Duplicate(1), Conflict(1), Unavailable("x"), OutcomeUnknown("x"), Internal("x")]
+    [
+        Placed(1, 0),
+        Duplicate(1),
+        Conflict(1),
+        Refused("author"),
+        Refused("target"),
+        Unavailable("x"),
+        OutcomeUnknown("x"),
+        Internal("x"),
+    ]
 )
 
 
@@ -470,7 +485,7 @@ def test_whatever_a_client_sends_nothing_raises_and_every_reply_is_legal(script)
         check_legal(session, effects)
         if open_requests and answer_now:
             request = open_requests.pop(0)
-            if isinstance(outcome, Placed | Duplicate | Conflict):
+            if isinstance(outcome, Placed | Duplicate | Conflict | Refused):
                 check_legal(session, session.placed(request, outcome, "E1"))
             else:
                 check_legal(session, session.failed(request, outcome))

@@ -116,6 +116,25 @@ def test_serials_go_on_when_the_file_holds_nothing_of_the_channel_any_more(tmp_p
     asyncio.run(main())
 
 
+def test_a_log_of_the_older_format_is_read_on(tmp_path: Path) -> None:
+    async def main() -> None:
+        store = await opened(tmp_path)
+        await store.append([publish("a")], now_ms())
+        await store.close()
+        with sqlite3.connect(tmp_path / module.FILE) as db:
+            db.execute("ALTER TABLE log DROP COLUMN about")
+            db.execute("UPDATE meta SET value = '1' WHERE key = 'format'")
+        db.close()
+        store = await opened(tmp_path)
+        batch = [publish("a"), Append("room", "ann", "b", b"1", "edit", 1, True)]
+        first, second = await store.append(batch, now_ms())
+        assert (first, second.serial) == (Duplicate(1), 2)
+        await store.close()
+        await (await opened(tmp_path)).close()
+
+    asyncio.run(main())
+
+
 def test_two_daemons_cannot_share_a_log(tmp_path: Path) -> None:
     async def main() -> None:
         first = await opened(tmp_path)

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import pytest
 
-from chatd.store.base import Append, Conflict, Dedupe, Duplicate, Placed, Retention, Store
+from chatd.store.base import Append, Conflict, Dedupe, Duplicate, Placed, Refused, Retention, Store
 
 T = TypeVar("T")
 
@@ -24,6 +24,10 @@ ROOM = 1 << 30  # bytes: more than any test reads
 
 def publish(message: str, data: bytes = b'"hi"', channel: str = "room", user: str = "ann") -> Append:
     return Append(channel, user, message, data)
+
+
+def edit(message: str, to: int, data: bytes = b'"new"', user: str = "ann", own: bool = True) -> Append:
+    return Append("room", user, message, data, "edit", to, own)
 
 
 class StoreSuite:
@@ -98,7 +102,7 @@ class StoreSuite:
         [
             pytest.param([publish("a", b"1"), publish("a", b"2")], id="other data"),
             pytest.param([publish("a", b"1"), publish("a", b"1 ")], id="other bytes of equal JSON"),
-            pytest.param([publish("a", b"1"), Append("room", "ann", "a", b"1", "edit")], id="other kind"),
+            pytest.param([publish("a", b"1"), edit("a", 1, b"1")], id="other kind"),
         ],
     )
     def test_an_id_with_other_content_is_a_conflict(self, with_store, first_and_second) -> None:
@@ -136,6 +140,42 @@ class StoreSuite:
             assert await store.append([publish("a")], NOW + 14_000) == [Placed(3, NOW + 14_000)]
 
         with_store(scenario, dedupe=Dedupe(10))
+
+    def test_a_message_about_another_is_placed_if_that_one_is_held_and_is_a_text(self, with_store) -> None:
+        async def scenario(store: Store) -> None:
+            await store.append([publish("a"), publish("b", user="bob")], NOW)
+            asked = {
+                "mine": (edit("1", 1), Placed(3, NOW)),
+                "another's": (edit("2", 2), Refused("author")),
+                "another's, by a moderator": (edit("3", 2, own=False), Placed(4, NOW)),
+                "above the top": (edit("4", 9), Refused("target")),
+                "an edit": (edit("5", 3), Refused("target")),
+                "in no channel": (Append("none", "ann", "6", b"1", "edit", 1, True), Refused("target")),
+                "of this batch": (publish("7"), Placed(5, NOW)),
+                "and about it": (edit("8", 5), Placed(6, NOW)),
+                "an edit of this batch": (edit("9", 6), Refused("target")),
+            }
+            outcomes = await store.append([append for append, _ in asked.values()], NOW)
+            got = dict(zip(asked, outcomes, strict=True))
+            assert got == {name: outcome for name, (_, outcome) in asked.items()}
+            entries = (await store.read("room", 2, 10, ROOM)).entries
+            assert [(e.serial, e.kind, e.to) for e in entries] == [
+                (3, "edit", 1), (4, "edit", 2), (5, "text", 0), (6, "edit", 5)
+            ]  # fmt: skip
+            (head,) = await store.tops(["none"])
+            assert head.top == 0
+
+        with_store(scenario)
+
+    def test_a_retry_is_a_duplicate_even_when_what_it_is_about_is_gone(self, with_store) -> None:
+        async def scenario(store: Store) -> None:
+            await store.append([publish("a"), edit("e", 1)], NOW)
+            await store.append([publish("b")], NOW)
+            await store.trim(NOW)
+            outcomes = await store.append([edit("e", 1), edit("f", 1), edit("e", 3)], NOW)
+            assert outcomes == [Duplicate(2), Refused("target"), Conflict(2)]
+
+        with_store(scenario, retention=Retention(n=1, s=1e9, bytes=1 << 40))
 
     def test_time_in_the_log_never_runs_backwards(self, with_store) -> None:
         async def scenario(store: Store) -> None:
