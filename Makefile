@@ -41,7 +41,7 @@ toxiproxy: ## build the real Toxiproxy into .tools/bin (needs Go)
 	@mkdir -p .tools/bin
 	@$(GO_ENV) go install github.com/Shopify/toxiproxy/v2/cmd/server@$(TOXIPROXY_VERSION)
 	@mv .tools/bin/server .tools/bin/toxiproxy-server
-	@echo ".tools/bin/toxiproxy-server is ready: make run ARGS='--set faults.engine=toxiproxy'"
+	@echo ".tools/bin/toxiproxy-server is ready: make run ARGS='--set faults.engine=toxiproxy --set faults.toxiproxy=.tools/bin/toxiproxy-server'"
 
 clean: ## remove what the targets made, but not runs/
 	@rm -rf $(VENV) .tools build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -217,7 +217,6 @@ class StreamSuite:
         deadline_s = time.monotonic() + PATIENCE_S
         while not condition():
             assert time.monotonic() < deadline_s, "retention was never applied"
-            time.sleep(0.05)
 
     # Idempotent publish ----------------------------------------------------------------------------
 
