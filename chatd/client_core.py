@@ -340,16 +340,16 @@ class ClientCore(Generic[T]):
 
     def _subscribed(self, frame: messages.Subscribed) -> list[Action[T]]:
         asked = self._answered(frame.id, "subscribe")
-        inbox = self._inboxes.get(frame.channel)
-        if asked is None or inbox is None or inbox.request != frame.id:
+        if asked is None:
             return []
+        inbox = self._inboxes[asked.about]  # which takes its open request along when it goes
         actions: list[Action[T]] = []
         asked_from = inbox.cursor.position
         items = inbox.answered(frame)
         if inbox.ticket is not None:
             actions.append(Done(inbox.ticket, asked_from or inbox.cursor.position))
             inbox.ticket = None
-        return [*actions, *(Deliver(frame.channel, item) for item in items)]
+        return [*actions, *(Deliver(inbox.channel, item) for item in items)]
 
     def _unsubscribed(self, request: int) -> list[Action[T]]:
         self._answered(request, "unsubscribe")
@@ -388,7 +388,7 @@ class ClientCore(Generic[T]):
             case "publish":
                 return self._publish_refused(asked.about, error, now_s)
             case "subscribe":
-                return self._subscribe_refused(asked.about, frame.id, error, now_s)
+                return self._subscribe_refused(asked.about, error, now_s)
             case "unsubscribe":
                 assert frame.id is not None
                 return self._unsubscribed(frame.id)
@@ -404,12 +404,8 @@ class ClientCore(Generic[T]):
             return [Failed(entry.ticket, error), *self._flush(now_s)]
         return self._flush(now_s)
 
-    def _subscribe_refused(
-        self, channel: str, request: int | None, error: ChatdError, now_s: float
-    ) -> list[Action[T]]:
-        inbox = self._inboxes.get(channel)
-        if inbox is None or inbox.request != request:
-            return []
+    def _subscribe_refused(self, channel: str, error: ChatdError, now_s: float) -> list[Action[T]]:
+        inbox = self._inboxes[channel]
         inbox.request = None
         if error.temporary:
             wait_s = inbox.backoff.next_delay_s(now_s, self.rng)

@@ -254,7 +254,8 @@ class ModelConnection:
         """Answer a publish. What is placed already is acked again, whatever else is the matter."""
         channel, message, key = request.channel, request.message, (self.user, request.message)
         placed = self.server.find(channel, *key)
-        if placed is None and self.close_code is None:
+        if placed is None:
+            # This holds for what came before a break too: it must not overtake what failed.
             if self.blocked.get(channel, message) != message:
                 self.refuse(request.id, 412)
                 return

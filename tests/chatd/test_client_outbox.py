@@ -91,6 +91,30 @@ def test_after_a_temporary_error_the_oldest_goes_alone_and_then_the_rest(code: i
     assert published(client) == ["m2", "m3", "m5", "m7"]
 
 
+def test_ack_of_an_earlier_publish_does_not_cut_the_wait_short() -> None:
+    client = Driven()
+    client.connect()
+    for n in (1, 2, 3):
+        client.publish(n)
+    one, two, three = client.take()
+    client.feed(error(two, 503, after_ms=500), error(three, 412), ack(one, 1))
+    assert published(client) == []
+    client.tick(0.5)
+    assert published(client) == ["m2"]
+
+
+def test_new_connection_waits_for_no_block_of_the_old_one() -> None:
+    client = Driven()
+    client.connect()
+    client.publish(1)
+    client.publish(2)
+    one, two = client.take()
+    client.feed(error(one, 503, after_ms=60_000), error(two, 412))
+    client.close()
+    client.connect()
+    assert published(client) == ["m1", "m2"]
+
+
 def test_repeated_temporary_errors_back_off_and_keep_order() -> None:
     client = Driven()
     client.connect()
