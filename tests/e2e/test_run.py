@@ -1,4 +1,4 @@
-"""Whole runs with real processes: the verdict on an honest server, on broken ones, and on an interrupted run."""
+"""Whole runs with real processes: the verdict on an honest server, on broken ones, on an interrupted run."""
 
 from __future__ import annotations
 
@@ -17,6 +17,12 @@ import pytest
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
 ROOT = Path(__file__).parents[2]
+WRITTEN = """
+    run.json plan.json faults.jsonl names.json config/scenario.toml events/w1.parquet
+    metrics/chatd.parquet metrics/host.parquet
+    analysis/summary.json analysis/findings.jsonl analysis/intervals.parquet analysis/gates.json
+    report/report.html report/report.md report/junit.xml report/latency.hlog
+""".split()
 SHORT = """
 version = 1
 why = "Does a short run with a cut and a kill say what it should?"
@@ -48,6 +54,14 @@ target = "a"
 at_s = 3.0
 duration_s = 0.5
 
+[[fault]] # acks on the wire when the cut comes: their publishes are sent again
+id = "slow"
+kind = "latency"
+target = "a"
+at_s = 2.0
+duration_s = 2.0
+latency_ms = 300
+
 [[fault]]
 id = "kill"
 kind = "kill"
@@ -57,6 +71,12 @@ duration_s = 0.5
 
 [expect]
 resumes = true
+
+[[gate]] # a tenth of it is the lag that a run may have: a busy machine must not void this one
+id = "some-day"
+kind = "threshold"
+metric = "delivery"
+expr = "p(99) < 10s"
 """
 
 
@@ -95,30 +115,29 @@ def test_an_honest_server_is_valid_and_the_run_directory_is_whole(tmp_path: Path
     assert faults["cut"]["effects"]["closes"] == 20
     assert faults["kill"]["effects"]
     latest = tmp_path / "runs/latest"
-    for name in (
-        "run.json", "plan.json", "faults.jsonl", "names.json", "config/scenario.toml", "events/w1.parquet",
-        "metrics/chatd.parquet", "metrics/host.parquet", "analysis/findings.jsonl", "analysis/intervals.parquet",
-        "report/report.html", "report/report.md", "report/junit.xml", "report/latency.hlog", "analysis/gates.json",
-    ):  # fmt: skip
+    for name in WRITTEN:
         assert (latest / name).is_file(), name
     assert list((latest / "report/plots").glob("*.png"))
     assert not list((latest / "events").glob("*.rec"))
 
 
 @pytest.mark.parametrize(
-    ("mutant", "cls"),
+    ("mutant", "cls", "allowed"),
     [
-        pytest.param("skip-subscriber:0.01", "D1", id="a subscriber is skipped"),
-        pytest.param("no-dedupe:1", "L2", id="a retry is posted twice"),
+        # A skipped sentinel is V1 when the forced reconnect brings it.
+        pytest.param("skip-subscriber:0.01", "D1", {"D1", "V1"}, id="a subscriber is skipped"),
+        pytest.param("no-dedupe:1", "L2", {"L2"}, id="a retry is posted twice"),
     ],
 )
-def test_a_broken_server_is_found_out(tmp_path: Path, short: str, mutant: str, cls: str) -> None:
+def test_a_broken_server_is_found_out(
+    tmp_path: Path, short: str, mutant: str, cls: str, allowed: set[str]
+) -> None:
     status, output, summary = run(short, "--set", f"server.mutant={mutant}", cwd=tmp_path)
     assert status == 3, output
     assert summary["verdict"] == "invalid"
     assert summary["classes"][cls]["count"] > 0
     assert cls in output
-    assert [name for name, c in summary["classes"].items() if c["count"]] == [cls]
+    assert {name for name, c in summary["classes"].items() if c["count"]} <= allowed
 
 
 def test_an_interrupted_run_leaves_nothing_behind_and_still_reports(tmp_path: Path, short: str) -> None:
@@ -138,7 +157,8 @@ def test_an_interrupted_run_leaves_nothing_behind_and_still_reports(tmp_path: Pa
     assert not [child for child in children if child.is_running()]
     assert json.loads(manifest.read_text())["status"] == "aborted"
     assert (tmp_path / "runs/latest/report/report.html").is_file()
-    faults = [json.loads(line) for line in (tmp_path / "runs/latest/faults.jsonl").open()]
+    journal = (tmp_path / "runs/latest/faults.jsonl").read_text()
+    faults = [json.loads(line) for line in journal.splitlines()]
     started = {line["id"] for line in faults if line["phase"] == "start"}
     reverted = {line["id"] for line in faults if line["phase"] == "revert" and not line["error"]}
     assert started
