@@ -46,7 +46,7 @@ class Outcome:
 
     ``verdict``: of the history. ``void``: why the run cannot be believed. ``exit``: status for
     the shell (``reports.verdict.Exit``). ``summary``: content of analysis/summary.json.
-    ``report``: path of report.html.
+    ``report``: path of report.html. ``examples``: one finding of each class that has any, in words.
     """
 
     verdict: str
@@ -56,6 +56,7 @@ class Outcome:
     sentence: str
     report: Path
     gates: tuple[GateResult, ...] = field(default_factory=tuple)
+    examples: tuple[str, ...] = ()
 
 
 def report_run(
@@ -95,6 +96,9 @@ def report_run(
         sentence=judged.sentence,
         report=run_dir / "report" / "report.html",
         gates=tuple(analysis.results),
+        examples=tuple(
+            f"{name}: {c.findings[0].sentence}" for name, c in integrity.classes.items() if c.findings
+        ),
     )
 
 

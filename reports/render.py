@@ -75,11 +75,13 @@ def text(outcome: Outcome, *, colour: bool = False) -> str:
     if colour:
         head = f"\x1b[1;{_ANSI[str(tone)]}m{head}\x1b[0m"
     lines = [f"{head}  {_plain(outcome.sentence)}"]
-    shown = [*(("void", r) for r in outcome.void), *(("unknown", r) for r in found["reasons"])]
-    told = [(why, _plain(reason)) for why, reason in shown if len(shown) > 1]
-    lines += [f"  {why:>8}  {reason}" for why, reason in told[:8]]
+    why = "invalid" if outcome.verdict == "invalid" else "unknown"
+    shown = [*(("void", r) for r in outcome.void), *((why, r) for r in found["reasons"])]
+    told = [(label, _plain(reason)) for label, reason in shown if len(shown) > 1]
+    lines += [f"  {label:>8}  {reason}" for label, reason in told[:8]]
     if len(told) > 8:
         lines.append(f"  {'':>8}  and {len(told) - 8} more, in the report")
+    lines += [f"  {'e.g.':>8}  {_plain(example)}" for example in outcome.examples]
     figures = _figures(found)
     width = max((len(name) for name, _ in figures), default=0)
     lines += ["", *(f"  {name:<{width}}  {value}" for name, value in figures)]

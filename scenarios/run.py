@@ -11,9 +11,11 @@ from __future__ import annotations
 import json
 import resource
 import signal
+import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -55,8 +57,8 @@ def run_scenario(scenario: Scenario, options: Options, console: Console) -> int:
     """Run a scenario and return the exit status (ARCHITECTURE.md § Words for outcomes)."""
     allow_many_sockets()
     plan = make_fault_plan(scenario)
-    say: Callable[[str], None] = (lambda _: None) if options.quiet else console.print
-    say(f"{scenario.name} (seed {scenario.seed}): {scenario.why}\n")
+    say: Callable[[str], None] = (lambda _: None) if options.quiet else partial(console.print, soft_wrap=True)
+    say(f"{scenario.name} (seed {scenario.seed})\n{scenario.why}\n")
     say(prediction_text(scenario.workload, scenario.seed) + "\n")
     options.out.mkdir(parents=True, exist_ok=True)
     rundir = RunDirectory(options.out, scenario.name)
@@ -77,7 +79,7 @@ def run_scenario(scenario: Scenario, options: Options, console: Console) -> int:
     if options.as_json:
         click.echo(json.dumps(outcome.summary, indent=1, ensure_ascii=False))
     else:
-        console.print(summary_text(outcome), markup=False, soft_wrap=True)
+        click.echo(summary_text(outcome, colour=sys.stdout.isatty()))
     return INTERRUPTED if interrupted else outcome.exit
 
 

@@ -268,6 +268,19 @@ def test_reasons_stand_below_when_there_are_several() -> None:
     assert "  void" not in one
 
 
+def test_an_example_of_each_anomaly_is_told_in_words() -> None:
+    shown = text(outcome(verdict="invalid", examples=("D1: c3 never received room:1 E 4",)))
+    assert "      e.g.  D1: c3 never received room:1 E 4\n" in shown
+
+
+def test_reasons_of_a_broken_contract_are_not_called_unknown() -> None:
+    shown = text(
+        outcome(verdict="invalid", void=["late"], summary={"reasons": ["D1 delivery-gap: 3 deliveries"]})
+    )
+    assert "   invalid  D1 delivery-gap: 3 deliveries" in shown
+    assert "unknown" not in shown
+
+
 def test_names_cannot_move_the_cursor() -> None:
     shown = text(outcome(sentence="\x1b[2J\u202eevil\nnext", void=["\x1b[31m", "b"]))
     assert "\x1b" not in shown
