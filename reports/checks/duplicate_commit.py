@@ -65,13 +65,10 @@ def _judge(part: Part, earlier: list[int], again: int) -> _Again:
 
 
 def _one_stream(part: Part, one: int, other: int) -> bool:
-    """Whether two places lie on one line of epochs: both can be read in one of the two epochs."""
+    """Whether two places lie on one line of epochs: the lower one is a place in both epochs."""
     (channel, epoch), (_, other_epoch) = part.places.stream(one), part.places.stream(other)
-    serial, other_serial = one & 0xFFFF_FFFF, other & 0xFFFF_FFFF
-    lineage = part.facts.lineage
-    return lineage.same(channel, epoch, other_epoch, serial) or lineage.same(
-        channel, epoch, other_epoch, other_serial
-    )
+    lower = min(one & 0xFFFF_FFFF, other & 0xFFFF_FFFF)
+    return part.facts.lineage.same(channel, epoch, other_epoch, lower)
 
 
 def _found(part: Part, cls: str, found: list[_Again]) -> Found:

@@ -17,14 +17,14 @@ from enum import IntEnum
 
 import numpy as np
 
-from reports.history import Flag, GapReason
+from reports.history import Flag
 
 from .lineage import Lineage
 from .rows import NEVER, Bool, Column, Index, Int, Rows, distinct, high, joined, next_after, pack, runs
 
 _LAST_ROW = (1 << 32) - 1
 _PLAIN = (  # columns of Windows that are made as they stay
-    *("client", "channel", "file", "row", "end_row", "t", "asked_t", "end_t", "end"),
+    *("client", "channel", "file", "row", "t", "asked_t", "end_t", "end"),
     *("epoch", "start", "asked_epoch", "asked", "gap_end", "top"),
 )
 
@@ -46,7 +46,6 @@ class Windows:
     channel: Int
     file: Int
     row: Int  # of the record that opened it
-    end_row: Int
     t: Int
     asked_t: Int  # when the request was sent
     end_t: Int  # NEVER while open
@@ -260,7 +259,6 @@ def _ends(table: dict[str, Int], keys: _Keys, unsubs: Rows, closes: Rows) -> dic
     end_key = np.where(foreign, (key | _LAST_ROW) + 1, end_key)
     return {
         "end_key": end_key,
-        "end_row": np.where(foreign, _LAST_ROW, end_key & _LAST_ROW),
         "end_t": np.where(foreign, NEVER, end_t),
         "end": np.where(foreign, End.OPEN, end),
     }
@@ -325,8 +323,8 @@ def _stand(
     """Fill in ``gap_end`` and ``top``, and ``start`` where no SUB opened the window."""
     count = len(lo)
     gap_end = np.zeros(count, np.int64)
-    real = (gap_window >= 0) & (gaps.pub_seq <= gaps.serial) & ~np.isin(gaps.t2, (GapReason.AHEAD,))
-    np.maximum.at(gap_end, gap_window[real], gaps.serial[real].astype(np.int64))
+    placed = gap_window >= 0
+    np.maximum.at(gap_end, gap_window[placed], gaps.serial[placed].astype(np.int64))
     top = np.maximum(table["start"], gap_end)
     filled = np.flatnonzero(hi > lo)
     if len(filled):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from reports.history import Flag
-from tests.reports.checks.twins import two_clients
+from tests.reports.checks.twins import TWINS, two_clients
 from tests.reports.checks.verdicts import counts, judge
 from tests.scenes import Scene
 
@@ -101,3 +103,45 @@ def test_others_messages_are_owed_where_echo_is_off() -> None:
     scene.publish(1)
     scene.finish()
     assert counts(judge(scene)) == {"D1": 1}
+
+
+def test_a_hole_is_told_without_the_serials_that_nothing_showed() -> None:
+    scene = two_clients()
+    scene.publish(1)
+    scene.publish(1, skip=[2])
+    scene.log[1].append(None)
+    scene.publish(1, skip=[2])
+    scene.publish(1)
+    scene.finish()
+    result = judge(scene).classes["D1"]
+    assert result.count == 2
+    assert result.findings[0].serials == ((2, 2), (4, 4))
+
+
+def test_another_clients_close_ends_nobodys_subscription() -> None:
+    scene = Scene(clients=3)
+    scene.join(1), scene.join(2), scene.join(3)
+    scene.cut(3, on_purpose=True)
+    scene.publish(1, skip=[1])
+    scene.publish(1)
+    scene.drain()
+    scene.final_reads()
+    assert counts(judge(scene)) == {"D1": 1}
+
+
+def test_leaving_one_channel_ends_no_subscription_to_another() -> None:
+    scene = Scene(clients=2, channels=2, workers=2)
+    scene.join(1, 1, 2), scene.join(2, 1, 2)
+    scene.leave(1, 1)
+    scene.publish(1, 2, skip=[1])
+    scene.publish(1, 2)
+    scene.publish(2, 1)
+    scene.finish()
+    assert counts(judge(scene)) == {"D1": 1}
+
+
+@pytest.mark.parametrize("cls", ["L5", "L6", "L7"])
+def test_findings_about_entries_name_their_place(cls: str) -> None:
+    finding = judge(TWINS[cls].bad()).classes[cls].findings[0]
+    assert (finding.channel, finding.epoch, finding.serials) == ("room:1", "E1", ((1, 1),))
+    assert "room:1 E1 1" in finding.sentence

@@ -161,3 +161,94 @@ def test_trimmed_before_anybody_saw_it_is_unwitnessed() -> None:
     judged = judge(scene)
     assert counts(judged) == {}
     assert judged.coverage.unwitnessed == 1
+
+
+@pytest.mark.parametrize("serial", [1, 2, 3], ids=["at the floor", "between", "at the head"])
+def test_a_read_covers_from_its_floor_to_its_head(serial: int) -> None:
+    scene = two_clients()
+    scene.publish(1)
+    scene.publish(1)
+    scene.finish(forget=[(1, serial)])  # the third is the sentinel
+    assert counts(judge(scene)) == {"L3": 1}
+
+
+def test_a_read_without_a_floor_covers_from_where_it_began() -> None:
+    scene = two_clients()
+    scene.publish(1)
+    scene.publish(1)
+    scene.drain()
+    for _ in range(2):
+        scene.sub(0, 1, 2)
+        scene.read(3, (0, 1))
+        scene.live(0, 1, 3, floor=0)
+    assert counts(judge(scene)) == {}
+
+
+def test_reads_agree_where_both_look() -> None:
+    """The log was trimmed between them."""
+    scene = two_clients()
+    for _ in range(3):
+        scene.publish(1)
+    scene.drain()
+    scene.final_reads(reads=1)
+    scene.trim(1, 3)
+    scene.read_channel(1)
+    scene.mark(Mark.END)
+    assert judge(scene).verdict is Verdict.VALID
+
+
+def test_what_was_acked_after_a_read_began_need_not_be_in_it() -> None:
+    scene = two_clients()
+    scene.publish(1)
+    scene.drain()
+    scene.final_reads()
+    scene.publish(1)
+    assert counts(judge(scene)) == {}
+
+
+def test_a_trimmed_message_that_was_seen_elsewhere_than_acked_is_not_lost() -> None:
+    scene = two_clients()
+    scene.publish(1)
+    scene.next_message(1)
+    scene.send(1, 2)
+    scene.ack(1, 2, 2)
+    scene.log[1] += [None, (1, 2)]
+    scene.deliver(1, 3)
+    scene.publish(1)
+    scene.trim(1, 5)
+    scene.finish()
+    assert counts(judge(scene)) == {"D1": 1}
+
+
+def test_attempts_to_come_back_are_counted() -> None:
+    scene = two_clients()
+    scene.publish(1)
+    scene.cut(2)
+    for _ in range(3):
+        scene.conn(2, result=503)
+    scene.publish(1)
+    scene.finish()
+    finding = judge(scene).classes["V2"].findings[0]
+    assert "c2 lost its connection at 0.008 s (code 1006) and was not back" in finding.sentence
+    assert "3 attempts failed" in finding.sentence
+
+
+def test_who_left_on_purpose_is_not_missed() -> None:
+    scene = two_clients()
+    scene.publish(1)
+    scene.cut(2)
+    scene.back(2)
+    scene.cut(2, on_purpose=True)
+    scene.publish(1)
+    scene.finish()
+    assert counts(judge(scene)) == {}
+
+
+def test_a_drop_after_the_drain_counts_once_it_has_lasted() -> None:
+    scene = two_clients()
+    scene.publish(1)
+    scene.drain()
+    scene.cut(2)
+    scene.wait(10)
+    scene.final_reads()
+    assert counts(judge(scene)) == {"V2": 1}

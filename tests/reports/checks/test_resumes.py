@@ -214,8 +214,12 @@ def test_a_reset_behind_the_client_starts_again_at_the_fork() -> None:
     scene.life[1] = 2
     del scene.log[1][1:]
     scene.publish(1)
+    scene.publish(1, skip=[2])
+    scene.publish(1)
     scene.finish()
-    assert counts(judge(scene)) == {}
+    judged = judge(scene)
+    assert counts(judged) == {"D1": 1}
+    assert judged.coverage.unexplained == {}
 
 
 def test_a_gap_into_another_epoch_starts_again_where_it_ends() -> None:
@@ -237,3 +241,37 @@ def test_a_gap_into_another_epoch_starts_again_where_it_ends() -> None:
     assert counts(judged) == {"D1": 1}
     assert judged.classes["D1"].findings[0].serials == ((2, 2),)
     assert judged.coverage.unexplained == {}
+
+
+def test_a_hole_after_an_empty_replay_is_a_gap() -> None:
+    """Resumed from before the first message, and live at once."""
+    scene = Scene(clients=2)
+    scene.join(1), scene.join(2)
+    scene.cut(2)
+    scene.back(2)
+    scene.publish(1, skip=[2])
+    scene.publish(1)
+    scene.finish()
+    assert counts(judge(scene)) == {"D1": 1}
+
+
+def test_a_client_ahead_of_the_log_starts_again_where_it_ends() -> None:
+    scene = Scene(clients=2)
+    scene.join(1), scene.join(2)
+    for _ in range(5):
+        scene.publish(1)
+    for client in (1, 2):
+        scene.cut(client)
+    del scene.log[1][3:]
+    scene.trim(1, 4)
+    for client in (1, 2):
+        scene.conn(client)
+        scene.sub(client, 1, 3, asked=(1, 5))
+        scene.gap(client, 6, 3, why=GapReason.AHEAD)
+        scene.live(client, 1, 3)
+        scene.stands[client, 1] = 1, 3
+        scene.open.add((client, 1))
+    scene.publish(1, skip=[2])
+    scene.publish(1)
+    scene.finish()
+    assert counts(judge(scene))["D1"] == 1
