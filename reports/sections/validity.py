@@ -15,7 +15,7 @@ def build(analysis: Analysis) -> tuple[Block, ...]:
     void = analysis.judgement.void
     blocks: list[Block] = [
         Para(
-            "The run is void: what is missing may be missing because of the harness, so absence accuses nobody."
+            "The run is void: what is missing may be the harness's doing, so absence accuses nobody."
             if void
             else "The run can be believed: load, logs and processes of the harness were as they should be."
         ),
