@@ -169,7 +169,9 @@ def test_a_read_covers_from_its_floor_to_its_head(serial: int) -> None:
     scene.publish(1)
     scene.publish(1)
     scene.finish(forget=[(1, serial)])  # the third is the sentinel
-    assert counts(judge(scene)) == {"L3": 1}
+    judged = judge(scene)
+    assert counts(judged) == {"L3": 1}
+    assert "of 1 to 3 does not have it" in judged.classes["L3"].findings[0].sentence
 
 
 def test_a_read_without_a_floor_covers_from_where_it_began() -> None:

@@ -27,9 +27,11 @@ def test_outcomes_fold_all_attempts() -> None:
     scene.nack(*twice, flags=Flag.DEFINITE | Flag.NOT_OPEN)  # answers no open request: proves nothing
     never_written = scene.publish(1, commit=False)
     scene.nack(*never_written, code=0, flags=0)  # FAIL
+    nor_this = scene.publish(1, commit=False)
+    scene.nack(*nor_this, code=0, flags=0)  # FAIL
     scene.finish()
     cover = judge(scene).coverage
-    assert (cover.acked, cover.recovered, cover.unresolved, cover.failed) == (1, 1, 4, 2)
+    assert (cover.acked, cover.recovered, cover.unresolved, cover.failed) == (1, 1, 4, 3)
 
 
 def test_too_many_unknown_outcomes_are_unknown() -> None:

@@ -275,3 +275,23 @@ def test_a_client_ahead_of_the_log_starts_again_where_it_ends() -> None:
     scene.publish(1)
     scene.finish()
     assert counts(judge(scene))["D1"] == 1
+
+
+def test_a_reset_ahead_of_the_client_goes_on_from_where_it_stood() -> None:
+    """Its next message was placed before the fork and arrives after the reset."""
+    scene = Scene(clients=2)
+    scene.join(1), scene.join(2)
+    scene.publish(1)
+    scene.publish(1, skip=[2])
+    scene.publish(1, skip=[2])
+    for client in (1, 2):
+        scene.epoch(client, 2, parent=1, fork=3)
+        scene.stands[client, 1] = 2, scene.stands[client, 1][1]
+    scene.life[1] = 2
+    scene.give(2, 1, 3)
+    scene.publish(1)
+    scene.finish()
+    judged = judge(scene)
+    assert counts(judged) == {"D1": 1}
+    assert judged.classes["D1"].findings[0].serials == ((2, 2),)
+    assert judged.coverage.unexplained == {}
