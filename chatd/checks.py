@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from .protocol.errors import BadRequest
+from msgspec import Raw
+
+from .protocol.errors import BadRequest, TooLarge
 from .protocol.messages import MAX_SERIAL, From, Last
 
 NAME_BYTES: Final = 128  # of a channel, a client, a message id: in UTF-8
 EPOCH_CHARACTERS: Final = 16
+PRESENCE_BYTES: Final = 1024  # of what a member says of himself
 
 
 def check_from(asked: From) -> None:
@@ -24,6 +27,11 @@ def check_from(asked: From) -> None:
 def check_serial(field: str, value: int) -> None:
     if not 0 <= value <= MAX_SERIAL:
         raise BadRequest(f"{field} is {value}: must be from 0 to 2^53 - 1")
+
+
+def check_presence(data: Raw) -> None:
+    if len(bytes(data)) > PRESENCE_BYTES:
+        raise TooLarge(f"data has {len(bytes(data))} bytes: must have {PRESENCE_BYTES} or fewer")
 
 
 def check_name(field: str, value: str) -> str:

@@ -307,6 +307,8 @@ class ClientCore(Generic[T]):
             case messages.Goodbye():
                 self._dialer.goodbye = frame
                 return []
+            case messages.Presence() | messages.Typing() | messages.Receipt():
+                return []
 
     def _connected(self, frame: messages.Connected, now_s: float) -> list[Action[T]]:
         if self._answered(frame.id, "connect") is None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from .effects import Close, Effects, Join, Leave, Ping, Read, Send, Store, Subscription
+from .effects import Close, Depart, Effects, Join, Leave, Ping, Read, Send, Share, Store, Subscription
 from .flush import Flusher, Outlet
 from .framing import PING_FRAME, close_frame, text_frame
 from .metrics import Metrics
 from .protocol.errors import CloseCode
-from .protocol.messages import HistoryRequest, Write
+from .protocol.messages import HistoryRequest, Notice, PresenceRequest, Write
 from .session import Phase, Session
 from .store.base import Append
 from .transports.base import Link
@@ -33,6 +33,8 @@ class Daemon(Protocol):
     def join(self, connection: Connection, subscription: Subscription) -> None: ...
     def leave(self, connection: Connection, channel: str) -> None: ...
     def read(self, connection: Connection, request: HistoryRequest) -> None: ...
+    def share(self, connection: Connection, request: PresenceRequest | Notice) -> None: ...
+    def depart(self, connection: Connection, channel: str) -> None: ...
     def ended(self, connection: Connection) -> None: ...
 
 
@@ -151,6 +153,10 @@ class Connection:
                     self._daemon.leave(self, effect.channel)
                 case Read():
                     self._daemon.read(self, effect.request)
+                case Share():
+                    self._daemon.share(self, effect.request)
+                case Depart():
+                    self._daemon.depart(self, effect.channel)
                 case Close():
                     self._hang_up(effect)
 

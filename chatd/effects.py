@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from .protocol.messages import Contract, From, HistoryRequest, Limits, Write
+from .protocol.messages import Contract, From, HistoryRequest, Limits, Notice, PresenceRequest, Write
 from .store.base import Append
 
 
@@ -26,12 +26,22 @@ class Subscription:
     whoever works for it in the background looks there first.
     """
 
-    __slots__ = ("active", "answered", "asked", "channel", "cursor", "echo", "request_id", "user")
+    __slots__ = ("active", "answered", "asked", "channel", "cursor", "echo", "presence", "request_id", "user")
 
-    def __init__(self, channel: str, asked: From, *, echo: bool, user: str, request_id: int | None) -> None:
+    def __init__(
+        self,
+        channel: str,
+        asked: From,
+        *,
+        echo: bool,
+        user: str,
+        request_id: int | None,
+        presence: bool = False,
+    ) -> None:
         self.channel = channel
         self.asked = asked
         self.echo = echo
+        self.presence = presence
         self.user = user
         self.request_id = request_id
         self.cursor = 0  # the serial that was sent last; meaningful once answered
@@ -84,5 +94,17 @@ class Read(msgspec.Struct, frozen=True):
     request: HistoryRequest
 
 
-Effect = Send | Ping | Close | Store | Join | Leave | Read
+class Share(msgspec.Struct, frozen=True):
+    """Presence, typing or a receipt: tell those who are concerned, and answer what has an id."""
+
+    request: PresenceRequest | Notice
+
+
+class Depart(msgspec.Struct, frozen=True):
+    """The user is no longer present in the channel over this connection."""
+
+    channel: str
+
+
+Effect = Send | Ping | Close | Store | Join | Leave | Read | Share | Depart
 Effects = list[Effect]

@@ -47,6 +47,14 @@ class Outlet:
             self.flusher.wake()
         self.pending.append(frame)
 
+    def offer(self, frame: bytes) -> bool:
+        """Queue a frame that nobody needs late. A connection that is behind does not get it: False."""
+        if not self.free:
+            self.flusher.metrics.dropped += 1
+            return False
+        self.send(frame)
+        return True
+
     def flush(self) -> None:
         """Write what is pending now, ahead of the tick's flush: for a replay's large pages."""
         if self.pending and not self.closed:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 import msgspec
@@ -124,12 +124,17 @@ class Channel:
         return not (self.live or self.quiet or self.joining)
 
 
+def _nobody_asks(channel: Channel, subscription: Subscription, outlet: Outlet) -> None:
+    pass
+
+
 class Hub:
     """The channels of this node."""
 
     def __init__(self, flusher: Flusher) -> None:
         self.flusher = flusher
         self.metrics = flusher.metrics
+        self.joined: Callable[[Channel, Subscription, Outlet], None] = _nobody_asks  # after each `live`
         self._channels: dict[str, Channel] = {}
 
     def channel(self, name: str) -> Channel | None:
@@ -161,7 +166,12 @@ class Hub:
             channel.live[outlet] = None
         else:
             channel.quiet[outlet] = subscription.user
+        self.joined(channel, subscription, outlet)
         return True
+
+    def listeners(self, channel: Channel) -> list[Outlet]:
+        """Those that are live."""
+        return [*channel.live, *channel.quiet]
 
     def replay(self, channel: Channel, subscription: Subscription, outlet: Outlet, page: Page) -> None:
         """Send a page of the log that follows the cursor, up to what the tail has seen."""

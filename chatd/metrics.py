@@ -54,6 +54,7 @@ class Metrics:
         self.sent_bytes = 0
         self.received_bytes = 0
         self.queue_bytes = 0  # held in user space for connections that do not drain
+        self.dropped = 0  # pushes of presence, typing and receipts that a connection was too slow for
         self.bad_frames = 0
         self.closed: dict[int, int] = {}  # by this server, per close code
         self.commit_s = Histogram(COMMIT_BUCKETS_S)
@@ -95,6 +96,7 @@ FIGURES: Final = (
     ("chatd_sent_bytes_total", "counter", "Bytes of frames queued to connections.", "sent_bytes"),
     ("chatd_received_bytes_total", "counter", "Bytes of payload received.", "received_bytes"),
     ("chatd_queue_bytes", "gauge", "Bytes held for connections that do not drain.", "queue_bytes"),
+    ("chatd_dropped_total", "counter", "Ephemeral pushes left out for slow connections.", "dropped"),
     ("chatd_bad_frames_total", "counter", "Frames that broke the protocol.", "bad_frames"),
     ("chatd_closed_total", "counter", "Connections closed by this server, by close code.", "closed"),
     ("chatd_commit_seconds", "histogram", "From handing a batch to the store to its commit.", "commit_s"),

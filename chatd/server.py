@@ -20,13 +20,15 @@ from . import mutants
 from .config import Config
 from .connection import STUCK_S, Connection
 from .effects import Subscription, Terms
+from .ephemeral import Ephemeral
 from .flush import Flusher, Outlet
+from .framing import text_frame
 from .ingest import Ingest
 from .joins import Joins
 from .logs import log
 from .metrics import Metrics
-from .protocol.errors import CloseCode
-from .protocol.messages import Contract, HistoryRequest, Limits, Write
+from .protocol.errors import ChatdError, CloseCode
+from .protocol.messages import Contract, HistoryRequest, Limits, Notice, PresenceRequest, Write, encode
 from .session import Session
 from .store import STORES
 from .store.base import Append, Retention, StoreUnavailable, StoreUnusable
@@ -68,6 +70,7 @@ class Server:
         self._rng = rng or random.Random()
         self._terms = _terms(config, self.store.durability)
         self._ingest = Ingest(self.store, self.hub, self.clock, _wall_ms, self.metrics)
+        self.ephemeral = Ephemeral(self.hub, self._schedule, self.clock)
         self._joins = Joins(self.store, self.hub, self._spawn)
         self._tasks: set[asyncio.Task[None]] = set()
         self._listening: list[Listening] = []
@@ -226,9 +229,20 @@ class Server:
 
     def leave(self, connection: Connection, channel: str) -> None:
         self.hub.leave(channel, connection.outlet)
+        self.ephemeral.left(channel, connection.session.user, connection.outlet)
 
     def read(self, connection: Connection, request: HistoryRequest) -> None:
         self._joins.read(connection, request)
+
+    def share(self, connection: Connection, request: PresenceRequest | Notice) -> None:
+        answer = self.ephemeral.share(request, connection.session.user, connection.outlet)
+        if isinstance(answer, ChatdError):
+            connection.apply(connection.session.refuse(request.id, answer))
+        elif answer is not None:
+            connection.outlet.send(text_frame(encode(answer)))
+
+    def depart(self, connection: Connection, channel: str) -> None:
+        self.ephemeral.depart(channel, connection.session.user, connection.outlet)
 
     def ended(self, connection: Connection) -> None:
         if self.connections.pop(connection.outlet, None) is not None:

@@ -14,15 +14,17 @@ from __future__ import annotations
 import enum
 from typing import Final
 
-from .checks import check_from, check_name, check_serial
+from .checks import check_from, check_name, check_presence, check_serial
 from .effects import (
     Close,
+    Depart,
     Effects,
     Join,
     Leave,
     Ping,
     Read,
     Send,
+    Share,
     Store,
     Subscription,
     Terms,
@@ -48,11 +50,14 @@ from .protocol.messages import (
     Error,
     Goodbye,
     HistoryRequest,
+    PresenceRequest,
     Publish,
     React,
+    ReceiptNotice,
     Request,
     Subscribe,
     Subscribed,
+    TypingNotice,
     Undecodable,
     Unsubscribe,
     Unsubscribed,
@@ -92,6 +97,7 @@ class Session:
         self.phase = Phase.NEW
         self.user = user
         self.subscriptions: dict[str, Subscription] = {}
+        self.present: set[str] = set()  # channels that were entered
         self.in_flight = 0  # publishes with no answer yet
         self.reading = 0  # joins and history pages that are not done yet
         self._terms = terms
@@ -140,7 +146,8 @@ class Session:
         except Undecodable as bad:
             return self._undecodable(bad)
         try:
-            self._check_id(request.id)
+            if request.id is not None:
+                self._check_id(request.id)
             if self.phase is Phase.NEW:
                 return self._connect(request, now)
             if self.phase is Phase.DRAINING:
@@ -173,6 +180,10 @@ class Session:
                 return self._unsubscribe(request)
             case HistoryRequest():
                 return self._history(request)
+            case PresenceRequest():
+                return self._presence(request)
+            case TypingNotice() | ReceiptNotice():
+                return self._notice(request)
             case Connect():
                 raise BadRequest("connect was already answered on this connection")
 
@@ -217,7 +228,9 @@ class Session:
             current.active = False
         else:
             self._check_room(1)
-        wish = ChannelFrom(channel=name, from_=request.from_ or "new", echo=request.echo)
+        wish = ChannelFrom(
+            channel=name, from_=request.from_ or "new", echo=request.echo, presence=request.presence
+        )
         effects: Effects = [] if current is None else [Leave(name)]
         return [*effects, self._join(wish, request.id)]
 
@@ -233,6 +246,7 @@ class Session:
             echo=wish.echo and self._terms.contract.echo,
             user=self.user,
             request_id=request_id,
+            presence=wish.presence,
         )
         self.subscriptions[wish.channel] = subscription
         self.reading += 1
@@ -267,6 +281,28 @@ class Session:
         self._check_reads()
         self.reading += 1
         return [Read(request)]
+
+    def _presence(self, request: PresenceRequest) -> Effects:
+        channel, op = check_name("channel", request.channel), request.op
+        if op in ("leave", "update") and channel not in self.present:
+            raise Unknown(f"channel {channel!r} was not entered on this connection")
+        if op in ("enter", "update"):
+            check_presence(request.data)
+            if channel not in self.present and len(self.present) >= self._terms.limits.channels:
+                limit = self._terms.limits.channels
+                raise BadRequest(f"channels entered would be {limit + 1}: must be {limit} or fewer")
+            self.present.add(channel)
+        elif op == "leave":
+            self.present.discard(channel)
+        return [Share(request)]
+
+    def _notice(self, request: TypingNotice | ReceiptNotice) -> Effects:
+        subscription = self.subscriptions.get(request.channel)
+        if subscription is None or not subscription.answered:
+            raise Unknown(f"channel {request.channel!r} is not subscribed on this connection")
+        if isinstance(request, ReceiptNotice):
+            check_serial("serial", request.serial)
+        return [Share(request)]
 
     def _check_reads(self) -> None:
         if self.reading >= self._terms.limits.channels + READS:
@@ -352,6 +388,8 @@ class Session:
             subscription.active = False
             effects.append(Leave(name))
         self.subscriptions.clear()
+        effects += map(Depart, sorted(self.present))
+        self.present.clear()
         return effects
 
     @staticmethod

@@ -21,6 +21,7 @@ PING: Final = b"{}"
 MAX_SERIAL: Final = 2**53 - 1  # JSON numbers are exact up to here in every client language
 
 Buffer = bytes | bytearray | memoryview
+NULL: Final = msgspec.Raw(b"null")
 Position = tuple[str, int]  # (epoch, serial): a place in one life of a channel's stream
 GapWhy = Literal["trimmed", "epoch", "fork", "ahead", "lag"]
 
@@ -47,6 +48,7 @@ class ChannelFrom(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     channel: str
     from_: From = msgspec.field(default="new", name="from")
     echo: bool = True
+    presence: bool = False
 
 
 class Connect(_Frame, frozen=True, tag="connect"):
@@ -61,6 +63,7 @@ class Subscribe(_Frame, frozen=True, tag="subscribe"):
     channel: str
     from_: From | None = msgspec.field(default=None, name="from")  # None: "new", and 405 when already open
     echo: bool = True
+    presence: bool = False  # push who is present, and who comes and goes
 
 
 class Unsubscribe(_Frame, frozen=True, tag="unsubscribe"):
@@ -110,7 +113,34 @@ class HistoryRequest(_Frame, frozen=True, tag="history"):
     limit: int = 100
 
 
-Request = Connect | Subscribe | Unsubscribe | Write | HistoryRequest
+class PresenceRequest(_Frame, frozen=True, tag="presence"):
+    id: int
+    channel: str
+    op: Literal["enter", "leave", "update", "get"]
+    data: msgspec.Raw = NULL  # of enter and update: what the others see of this member
+
+
+class _Notice(_Frame, frozen=True):
+    """A client's frame without ``id``: it gets no answer but an error."""
+
+    @property
+    def id(self) -> None:
+        return None
+
+
+class TypingNotice(_Notice, frozen=True, tag="typing"):
+    channel: str
+    on: bool
+
+
+class ReceiptNotice(_Notice, frozen=True, tag="receipt"):
+    channel: str
+    serial: int
+    kind: Literal["delivered", "read"]
+
+
+Notice = TypingNotice | ReceiptNotice
+Request = Connect | Subscribe | Unsubscribe | Write | HistoryRequest | PresenceRequest | Notice
 
 
 # Server to client -------------------------------------------------------------------------------------
@@ -202,6 +232,50 @@ class Ack(_Frame, frozen=True, tag="ack", omit_defaults=False):
     durability: str
 
 
+class Member(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Somebody who is present, and what he says of himself."""
+
+    user: str
+    data: msgspec.Raw = NULL
+
+
+class Change(msgspec.Struct, frozen=True, omit_defaults=True):
+    op: Literal["enter", "leave", "update"]
+    user: str
+    data: msgspec.Raw = NULL
+
+
+class Presence(_Frame, frozen=True, tag="presence"):
+    """Who is present: all (``members``), what changed since ``version`` - 1 (``changes``), or how many."""
+
+    channel: str
+    version: int
+    count: int
+    id: int | None = None
+    members: list[Member] | None = None
+    changes: list[Change] | None = None
+
+
+class Typing(_Frame, frozen=True, tag="typing"):
+    channel: str
+    user: str
+    on: bool
+    ttl_ms: int  # without another push by then, he has stopped
+
+
+class Mark(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How far a user has got; 0: not reported."""
+
+    user: str
+    delivered: int = 0
+    read: int = 0
+
+
+class Receipt(_Frame, frozen=True, tag="receipt"):
+    channel: str
+    marks: list[Mark]
+
+
 class HistoryPage(_Frame, frozen=True, tag="history", omit_defaults=False):
     id: int
     channel: str
@@ -245,7 +319,20 @@ class Error(_Frame, frozen=True, tag="error", omit_defaults=False):
 
 
 Reply = (
-    Connected | Subscribed | Live | Gap | Message | Ack | HistoryPage | Unsubscribed | Reset | Goodbye | Error
+    Connected
+    | Subscribed
+    | Live
+    | Gap
+    | Message
+    | Ack
+    | Presence
+    | Typing
+    | Receipt
+    | HistoryPage
+    | Unsubscribed
+    | Reset
+    | Goodbye
+    | Error
 )
 
 encode = msgspec.json.Encoder().encode
@@ -278,9 +365,9 @@ def decode_request(payload: Buffer) -> Request:
     """Read a client's frame (not ``PING``). Raises ``Undecodable``, and nothing else."""
     try:
         request = _decode_request(payload)
-        if not 0 <= request.id < 2**32:
+        if (number := request.id) is not None and not 0 <= number < 2**32:
             raise Undecodable(
-                f"id is {request.id}: must be from 0 to 2^32 - 1", request_id=None, unknown_type=False
+                f"id is {number}: must be from 0 to 2^32 - 1", request_id=None, unknown_type=False
             )
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as bad:
         raise _explain(payload, str(bad)) from None

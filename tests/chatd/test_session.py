@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chatd.checks import NAME_BYTES
-from chatd.effects import Close, Effects, Join, Leave, Ping, Read, Send, Store, Terms
+from chatd.effects import Close, Depart, Effects, Join, Leave, Ping, Read, Send, Share, Store, Terms
 from chatd.protocol.errors import ERRORS, CloseCode, Internal, OutcomeUnknown, Unavailable
 from chatd.protocol.messages import (
     REQUEST_TYPES,
@@ -324,6 +324,73 @@ def test_a_final_failure_blocks_nothing() -> None:
     assert session.in_flight == 1
 
 
+# Presence, typing, receipts ---------------------------------------------------------------------------
+
+
+def presence(number: int, op: str, channel: str = "room", **more: object) -> dict[str, object]:
+    return {"type": "presence", "id": number, "channel": channel, "op": op, **more}
+
+
+def test_who_entered_departs_with_the_connection() -> None:
+    session = connected()
+    for number, channel in enumerate("cab", 2):
+        (share,) = say(session, presence(number, "enter", channel))
+        assert isinstance(share, Share)
+    assert say(session, presence(9, "leave", "a")) != []
+    assert session.close(CloseCode.KICKED, "x")[:-1] == [Depart("b"), Depart("c")]
+    assert session.ended() == []
+
+
+@pytest.mark.parametrize(
+    ("frame", "code", "words"),
+    [
+        pytest.param(presence(2, "update"), 404, "not entered", id="update of nothing"),
+        pytest.param(presence(2, "leave"), 404, "not entered", id="leave of nothing"),
+        pytest.param(presence(2, "enter", ""), 400, "channel has 0", id="no name"),
+        pytest.param(presence(2, "enter", data="x" * 1023), 413, "1025 bytes", id="long data"),
+        pytest.param(presence(2, "wave"), 400, "wave", id="no such op"),
+        pytest.param({"type": "typing", "channel": "room", "on": True}, 404, "not subscribed", id="typing"),
+        pytest.param(
+            {"type": "receipt", "channel": "room", "serial": 1, "kind": "read"},
+            404, "not subscribed", id="receipt",
+        ),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_shared_is_refused(frame, code, words) -> None:
+    session = connected()
+    answer = reply(say(session, frame))
+    assert isinstance(answer, Error)
+    assert (answer.code, answer.id) == (code, frame.get("id"))
+    assert words in answer.reason
+    assert session.phase is Phase.OPEN
+
+
+def test_the_limit_of_channels_holds_for_presence_too() -> None:
+    session = connected()
+    for number, channel in enumerate("abc", 2):
+        say(session, presence(number, "enter", channel))
+    full = reply(say(session, presence(5, "enter", "d")))
+    assert isinstance(full, Error)
+    assert "must be 3 or fewer" in full.reason
+    assert isinstance(say(session, presence(6, "update", "a", data=1))[0], Share)
+    say(session, presence(7, "leave", "a"))
+    assert isinstance(say(session, presence(8, "enter", "d"))[0], Share)
+
+
+def test_notices_need_a_subscription_that_was_answered() -> None:
+    session = connected()
+    subscription = join_of(say(session, {"type": "subscribe", "id": 2, "channel": "room", "presence": True}))
+    assert subscription.presence
+    notice = {"type": "typing", "channel": "room", "on": True}
+    assert isinstance(reply(say(session, notice)), Error)
+    session.subscribed(subscription, HEAD)
+    (share,) = say(session, notice)
+    assert isinstance(share, Share)
+    bad = reply(say(session, {"type": "receipt", "channel": "room", "serial": -1, "kind": "read"}))
+    assert isinstance(bad, Error)
+    assert (bad.code, bad.id) == (400, None)
+
+
 # Bad frames -------------------------------------------------------------------------------------------
 
 
@@ -446,6 +513,10 @@ frames = st.one_of(
             "to": numbers,
             "emoji": names,
             "op": st.sampled_from(OPS),
+            "on": st.booleans() | json_values,
+            "serial": numbers,
+            "kind": st.sampled_from(["read", "delivered", "eaten"]),
+            "presence": st.booleans(),
         },
     ),
     json_values,
@@ -501,7 +572,11 @@ def check_legal(session: Session, effects: Effects) -> None:
         assert session.phase is Phase.CLOSED
         assert not session.subscriptions
     for effect in effects:
-        assert isinstance(effect, Send | Ping | Close | Store | Join | Leave | Read)
+        assert isinstance(effect, Send | Ping | Close | Store | Join | Leave | Read | Share | Depart)
+        if isinstance(effect, Share):
+            assert session.phase is Phase.OPEN
+            name = effect.request.channel
+            assert effect.request.id is not None or session.subscriptions[name].answered
         if isinstance(effect, Store):
             assert session.phase is Phase.OPEN
             json.loads(effect.append.data)
@@ -514,3 +589,4 @@ def check_legal(session: Session, effects: Effects) -> None:
             assert answer.count == answer.position[1] - answer.start >= 0
             assert answer.resumed != (answer.gap is not None) or answer.gap is None
     assert len(session.subscriptions) <= TERMS.limits.channels
+    assert len(session.present) <= TERMS.limits.channels
