@@ -17,7 +17,7 @@ _WHY: Final[Mapping[str, GapReason]] = {reason.name.lower(): reason for reason i
 
 
 class _Delivery(msgspec.Struct, tag_field="type", tag="message", frozen=True, gc=False):
-    """A ``message`` push, less what a load client does not look at: decoding runs once per delivery."""
+    """A ``message`` push of any kind, less what a load client does not look at: decoded once per delivery."""
 
     channel: str
     serial: int
@@ -31,6 +31,9 @@ _Reply = (
     | wire.Subscribed
     | wire.Live
     | wire.Gap
+    | wire.Presence
+    | wire.Typing
+    | wire.Receipt
     | wire.HistoryPage
     | wire.Unsubscribed
     | wire.Reset
@@ -134,7 +137,9 @@ class ChatdDriver:
                 sink.goodbye(frame.code, (low_ms / 1000, high_ms / 1000), frame.to)
             case wire.Error():
                 self._error(frame, sink)
-            case _:  # a `history` page: no load client asks for one
+            case wire.Presence() | wire.Typing() | wire.Receipt() if getattr(frame, "id", None) is None:
+                pass  # what others do in the channel: it has no place in the stream
+            case _:  # an answer, like a `history` page: no load client asks for one
                 sink.bad(BadReason.UNEXPECTED)
 
     def _error(self, frame: wire.Error, sink: Sink) -> None:

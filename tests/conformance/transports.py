@@ -318,7 +318,7 @@ class StreamSuite:
 
     def test_mistakes_are_answered_and_the_connection_goes_on(self, server: Start) -> None:
         wire = server()()
-        assert wire.error(b'{"type":"typing","id":100,"channel":"c"}', 100).code == 404
+        assert wire.error(b'{"type":"wave","id":100,"channel":"c"}', 100).code == 404
         assert wire.error(b'{"type":"publish","id":101,"channel":"c","message":"m"}', 101).code == 400
         wire.ids = itertools.count(102)
         assert wire.publish("m1").position[1] == 1

@@ -152,6 +152,33 @@ class TestChatdDriver(DriverConformance):
         driver.feed(wire.encode(frame), spy)
         assert spy.calls[1] == ("reset", ("room:1", "E2", 100, epochs), {})
 
+    @pytest.mark.parametrize(
+        "push",
+        [
+            pytest.param(wire.Presence(channel="room:1", version=1, count=300), id="presence"),
+            pytest.param(wire.Typing(channel="room:1", user="u", on=True, ttl_ms=6000), id="typing"),
+            pytest.param(wire.Receipt(channel="room:1", marks=[wire.Mark("u", read=3)]), id="receipt"),
+        ],
+    )
+    def test_what_has_no_place_in_the_stream_is_passed_over(self, push: wire.Reply) -> None:
+        driver, spy = self.open()
+        driver.feed(wire.encode(push), spy)
+        assert spy.names == ["connected"]
+
+    @pytest.mark.parametrize("kind", ["react", "edit", "delete", "of tomorrow"])
+    def test_a_message_about_another_is_a_delivery_with_its_serial(self, kind: str) -> None:
+        driver, spy = self.open()
+        push = wire.Message(
+            channel="room:1", serial=9, message="u:1", user="u", time=1, data=wire.NULL, kind=kind, to=3
+        )
+        driver.feed(wire.encode(push), spy)
+        assert spy.calls[1] == ("message", ("room:1", 9, b"null"), {})
+
+    def test_an_answer_that_nobody_asked_for_is_bad(self) -> None:
+        spy = Spy()
+        ChatdDriver().feed(wire.encode(wire.Presence(id=3, channel="room:1", version=1, count=1)), spy)
+        assert spy.calls == [("bad", (BadReason.UNEXPECTED,), {})]
+
     def test_a_legal_frame_that_nobody_asked_for_is_bad(self) -> None:
         spy = Spy()
         page = wire.HistoryPage(
