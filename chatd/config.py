@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from pydantic_core import ErrorDetails
 
 from . import mutants
+from .namespaces import Namespace, Prefix, read_table
 from .store import STORES
 
 
@@ -38,6 +39,10 @@ class Config(BaseModel):
     retain_n: int = Field(100_000, ge=1, description="messages kept per channel")
     retain_s: float = Field(86_400, gt=0, description="seconds that a message is kept")
     retain_bytes: int = Field(64 * 1024 * 1024, ge=1, description="bytes of messages kept per channel")
+    namespaces: dict[Prefix, Namespace] = Field(
+        {},
+        description="JSON object, name → retention and rights of its channels; empty: any name goes",
+    )
     dedupe_s: float = Field(300, ge=0, description="seconds in which a repeated publish is recognised")
     ping_s: float = Field(25, ge=0.1, le=3600, description="seconds between pings to a client")
     pong_s: float = Field(8, ge=0.1, le=3600, description="seconds a client has to answer a ping")
@@ -72,6 +77,11 @@ class Config(BaseModel):
         if store not in STORES:
             raise ValueError(f"must be one of {', '.join(STORES)}")
         return store
+
+    @field_validator("namespaces", mode="before")
+    @classmethod
+    def _table(cls, value: object) -> object:
+        return read_table(value)
 
     @field_validator("retry_ms", mode="before")
     @classmethod
@@ -121,5 +131,6 @@ def _line(fault: ErrorDetails) -> str:
     where = ".".join(map(str, fault["loc"]))
     text = fault["msg"].removeprefix("Value error, ")
     if fault["type"] == "extra_forbidden":
-        return f"{where} is no setting of chatd: known are {', '.join(Config.model_fields)}"
+        known, of = (Namespace, "a namespace") if len(fault["loc"]) > 1 else (Config, "chatd")
+        return f"{where} is no setting of {of}: known are {', '.join(known.model_fields)}"
     return f"{where} is {fault['input']!r}: {text}" if where else text

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
+from .namespaces import Namespaces
 from .protocol.messages import Contract, From, HistoryRequest, Limits, Notice, PresenceRequest, Write
-from .store.base import Append
+from .store.base import Append, Retention
+
+ANY: Final = Namespaces({}, Retention(0, 0, 0))  # every name is a channel
 
 
 class Terms(msgspec.Struct, frozen=True):
@@ -17,6 +22,7 @@ class Terms(msgspec.Struct, frozen=True):
     ping_s: float
     pong_s: float
     retry_ms: tuple[int, int]
+    namespaces: Namespaces = ANY
 
 
 class Subscription:

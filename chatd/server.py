@@ -27,6 +27,7 @@ from .ingest import Ingest
 from .joins import Joins
 from .logs import log
 from .metrics import Metrics
+from .namespaces import Namespaces
 from .protocol.errors import ChatdError, CloseCode
 from .protocol.messages import Contract, HistoryRequest, Limits, Notice, PresenceRequest, Write, encode
 from .session import Session
@@ -57,8 +58,9 @@ class Server:
         self.metrics = Metrics()
         self.clock = time.monotonic
         retention = Retention(config.retain_n, config.retain_s, config.retain_bytes)
+        self.namespaces = Namespaces(config.namespaces, retention)
         self.store = STORES[config.store](
-            config.data, retention, mutants.make_dedupe(config.dedupe_s, mutant)
+            config.data, self.namespaces, mutants.make_dedupe(config.dedupe_s, mutant)
         )
         self.flusher = Flusher(self._schedule, self.clock, self._overflow, self.metrics)
         self.hub = mutants.make_hub(self.flusher, mutant)
@@ -68,7 +70,7 @@ class Server:
             step_s=min(0.25, config.ping_s / 4, config.pong_s / 4), now=self.clock()
         )
         self._rng = rng or random.Random()
-        self._terms = _terms(config, self.store.durability)
+        self._terms = _terms(config, self.store.durability, self.namespaces)
         self._ingest = Ingest(self.store, self.hub, self.clock, _wall_ms, self.metrics)
         self.ephemeral = Ephemeral(self.hub, self._schedule, self.clock)
         self._joins = Joins(self.store, self.hub, self._spawn)
@@ -254,7 +256,7 @@ class Server:
         self.connections[outlet].overflow()
 
 
-def _terms(config: Config, durability: str) -> Terms:
+def _terms(config: Config, durability: str, namespaces: Namespaces) -> Terms:
     contract = Contract(
         profile=config.profile,
         echo=config.echo,
@@ -264,9 +266,10 @@ def _terms(config: Config, durability: str) -> Terms:
         retain_bytes=config.retain_bytes,
         dedupe_s=config.dedupe_s,
         test_hooks=[config.mutant] if config.mutant else [],
+        namespaces=namespaces.kept(),
     )
     limits = Limits(frame_bytes=config.frame_bytes, channels=config.channels)
-    return Terms(config.node, contract, limits, config.ping_s, config.pong_s, config.retry_ms)
+    return Terms(config.node, contract, limits, config.ping_s, config.pong_s, config.retry_ms, namespaces)
 
 
 def _cannot_listen(config: Config, bad: OSError) -> str:

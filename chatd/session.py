@@ -29,6 +29,7 @@ from .effects import (
     Subscription,
     Terms,
 )
+from .namespaces import ACTIONS, Action
 from .protocol.errors import (
     AlreadySubscribed,
     BadRequest,
@@ -171,6 +172,8 @@ class Session:
         self._last_id = request_id
 
     def _handle(self, request: Request) -> Effects:
+        if (action := ACTIONS.get(type(request))) is not None:
+            self._check(action, request.channel)  # type: ignore[union-attr]  # those of ACTIONS have one
         match request:
             case Publish() | React() | Edit() | Delete():
                 return self._write(request)
@@ -197,7 +200,7 @@ class Session:
             raise BadRequest("subscribe names a channel twice: name each once")
         self._check_room(len(names))
         for wish in request.subscribe:
-            check_from(wish.from_)
+            self._check_wish(wish)
         terms = self._terms
         self.phase = Phase.OPEN
         self._due = now + self._first_ping_s
@@ -220,6 +223,8 @@ class Session:
         name = check_name("channel", request.channel)
         if request.from_ is not None:
             check_from(request.from_)
+        if request.presence:
+            self._check("presence", name)
         self._check_reads()
         current = self.subscriptions.get(name)
         if current is not None:
@@ -233,6 +238,18 @@ class Session:
         )
         effects: Effects = [] if current is None else [Leave(name)]
         return [*effects, self._join(wish, request.id)]
+
+    def _check(self, action: Action, channel: str) -> None:
+        self._terms.namespaces.check(action, channel, self.user, self._moderates)
+
+    def _check_wish(self, wish: ChannelFrom) -> None:
+        self._check("subscribe", wish.channel)
+        if wish.presence:
+            self._check("presence", wish.channel)
+        check_from(wish.from_)
+
+    def _moderates(self, channel: str) -> bool:
+        return False
 
     def _check_room(self, more: int) -> None:
         limit = self._terms.limits.channels
@@ -261,7 +278,7 @@ class Session:
         return [Leave(request.channel), Send(encode(answer))]
 
     def _write(self, request: Write) -> Effects:
-        append = to_append(request, self.user)
+        append = to_append(request, self.user, moderator=self._moderates(request.channel))
         first = self._blocked.get(request.channel)
         if first is not None and first != request.message:
             raise OutOfOrder(f"message {first!r} failed temporarily on this channel: send it again first")

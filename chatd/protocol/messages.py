@@ -146,6 +146,14 @@ Request = Connect | Subscribe | Unsubscribe | Write | HistoryRequest | PresenceR
 # Server to client -------------------------------------------------------------------------------------
 
 
+class Kept(msgspec.Struct, frozen=True, kw_only=True):
+    """The retention of one namespace's channels."""
+
+    retain_n: int
+    retain_s: float
+    retain_bytes: int
+
+
 class Contract(msgspec.Struct, frozen=True, kw_only=True):
     """What the server promises; a run copies it into its manifest and the checker holds the server to it."""
 
@@ -157,6 +165,7 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True):
     retain_bytes: int
     dedupe_s: float
     test_hooks: list[str] = []
+    namespaces: dict[str, Kept] = {}  # those whose channels have another retention
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):

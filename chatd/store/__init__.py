@@ -10,14 +10,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from .base import Dedupe, Retention, Store
+from .base import Dedupe, Retain, Store
 from .memory import MemoryStore
 from .sqlite import SqliteStore
 
-StoreFactory = Callable[[Path, Retention, Dedupe], Store]
+StoreFactory = Callable[[Path, Retain, Dedupe], Store]
 
 
-def _memory(data: Path, retention: Retention, dedupe: Dedupe) -> Store:
+def _memory(data: Path, retention: Retain, dedupe: Dedupe) -> Store:
     return MemoryStore(retention, dedupe)
 
 

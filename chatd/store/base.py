@@ -104,6 +104,16 @@ class Retention(msgspec.Struct, frozen=True):
     s: float
     bytes: int  # of `data`
 
+    def of(self, channel: str) -> Retention:
+        """Contract: ``Retain``; the same for every channel."""
+        return self
+
+
+class Retain(Protocol):
+    """How much is kept of each channel."""
+
+    def of(self, channel: str) -> Retention: ...
+
 
 class StoreUnavailable(Exception):
     """Nothing of the batch was written, and nothing of it will appear later (error 503)."""

@@ -17,7 +17,7 @@ from .base import (
     Outcome,
     Page,
     Placed,
-    Retention,
+    Retain,
     content,
     identity,
     judge,
@@ -30,7 +30,7 @@ class MemoryStore:
     durability: Durability = "memory"
     healthy = True
 
-    def __init__(self, retention: Retention, dedupe: Dedupe) -> None:
+    def __init__(self, retention: Retain, dedupe: Dedupe) -> None:
         self.epoch = secrets.token_hex(6)
         self._retention = retention
         self._dedupe = dedupe
@@ -55,7 +55,7 @@ class MemoryStore:
         if append.to and (refused := judge(append, _target(stream, append.to))) is not None:
             return refused
         if stream is None:
-            stream = self._streams[append.channel] = Stream(self._retention)
+            stream = self._streams[append.channel] = Stream(self._retention.of(append.channel))
         time = self._time
         entry = Entry(stream.top + 1, time, append.user, append.message, append.data, append.kind, append.to)
         stream.append(entry, len(append.data), time)

@@ -35,7 +35,7 @@ from .base import (
     Outcome,
     Page,
     Placed,
-    Retention,
+    Retain,
     StoreUnavailable,
     StoreUncertain,
     StoreUnusable,
@@ -76,7 +76,7 @@ class SqliteStore:
 
     durability: Durability = "fsync"
 
-    def __init__(self, directory: Path, retention: Retention, dedupe: Dedupe) -> None:
+    def __init__(self, directory: Path, retention: Retain, dedupe: Dedupe) -> None:
         self.epoch = ""
         self.healthy = True
         self._directory = directory
@@ -316,7 +316,7 @@ class SqliteStore:
         for name in names:
             channel = self.channel(name)
             assert channel is not None
-            floor = new_floor(self._db, channel, self._retention, now_ms)
+            floor = new_floor(self._db, channel, self._retention.of(name), now_ms)
             if floor > channel.floor:
                 floors[name] = floor
         return floors
