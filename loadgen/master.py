@@ -9,8 +9,9 @@ Commands come on standard input, events go to standard output, one JSON object a
     {"cmd":"stop"}, or end of file       {"event":"worker_lost","index":K,"why":…}
                                          {"event":"stopped","workers":[counters,…]}
 
-Without ``--ui`` the schedule owns the sessions and Locust's spawn only opens the gate. With it the
-user count of the page says how many of the ordered sessions are open. Users are never
+Without ``--ui`` the schedule owns the sessions and Locust's spawn only opens the gate. With it all
+sessions are opened at the start, and from then on the user count of the page says how many of the
+ordered sessions are open. Users are never
 rebalanced: worker k of W owns the clients ≡ k (mod W), and a missing worker makes the run void.
 
 ``import locust`` patches the whole process, so nothing but this module and ``locustfile.py`` may do it.
@@ -265,9 +266,11 @@ class Master:
             return
         self._started = True
         self._runner.send_message("phase", {"t0_ns": t0_ns, "interactive": self._interactive})
-        if not self._interactive:
-            clients = self._spec.workload.clients
-            gevent.spawn(self._runner.start, clients, clients)
+        workload = self._spec.workload
+        # Headless, this opens the gate and the schedule opens the sessions; else it opens them, as fast
+        # as the schedule would, and the page may then ask for more or fewer.
+        ramp_s = workload.connect_over_s if self._interactive else 0.0
+        gevent.spawn(self._runner.start, workload.clients, workload.clients / max(ramp_s, 1.0))
 
     # What goes out ------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import traceback
@@ -33,6 +34,8 @@ class ExitStatus:
 @click.version_option(package_name="chatproof", prog_name="chatproof")
 def main() -> None:
     """Load a chat system, break its network and its processes, prove what arrived."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # a log file or a pipe sees progress as it is made
 
 
 def scenario_options(command: click.decorators.FC) -> click.decorators.FC:

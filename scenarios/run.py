@@ -80,7 +80,9 @@ def run_scenario(scenario: Scenario, options: Options, console: Console) -> int:
         click.echo(json.dumps(outcome.summary, indent=1, ensure_ascii=False))
     else:
         click.echo(summary_text(outcome, colour=sys.stdout.isatty()))
-    return INTERRUPTED if interrupted else outcome.exit
+    if interrupted:
+        return INTERRUPTED
+    return 0 if options.ui else outcome.exit  # a run that was steered by hand is not gated
 
 
 def perform(scenario: Scenario, plan: Plan, options: Options, rundir: RunDirectory, console: Console) -> None:

@@ -174,10 +174,11 @@ class Stage:
         self._heal()
         self._control.mark(Mark.HEAL)
         self.reached("settle")
-        clients = self._scenario.workload.clients
+        interactive = self._rundir.manifest["interactive"]  # then as many as the page says are open
 
         def settled() -> bool:
             stats = self._load.stats
+            clients = stats.get("clients", 0) if interactive else self._scenario.workload.clients
             left = stats.get("scheduled_left", 1) + stats.get("unacked", 1)
             return bool(stats.get("t_ns", 0) > healed_ns and stats.get("live", 0) == clients and left == 0)
 
@@ -186,7 +187,7 @@ class Stage:
             stats = self._load.stats
             text = f"not settled after {self._scenario.deadlines.settle_s:g} s: " + ", ".join(
                 (
-                    f"{stats.get('live', 0)} of {clients} clients live",
+                    f"{stats.get('live', 0)} of {self._scenario.workload.clients} clients live",
                     f"{stats.get('unacked', 0)} publishes unanswered",
                 )
             )

@@ -27,7 +27,12 @@ def build(analysis: Analysis) -> tuple[Block, ...]:
         blocks += [Para("Why the run is void:"), bullets(judged.void)]
     if judged.verdict == "unknown" and len(judged.reasons) > 1:
         blocks += [Para("Why the verdict on the history is unknown:"), bullets(judged.reasons)]
-    blocks.append(gate_table(analysis.results) if analysis.results else Para("No gate was set.", quiet=True))
+    none = (
+        "The load was steered by hand, so no gate was judged."
+        if analysis.run.get("interactive")
+        else "No gate was set."
+    )
+    blocks.append(gate_table(analysis.results) if analysis.results else Para(none, quiet=True))
     return tuple(blocks)
 
 

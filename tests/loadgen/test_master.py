@@ -21,6 +21,7 @@ from reports.history import HEADER_BYTES, RECORD, Kind
 from tests.loadgen.tiny_server import ServerThread, TinyServer
 
 ROOT = Path(__file__).parents[2]
+CLIENTS = 6
 
 
 class Load:
@@ -30,7 +31,7 @@ class Load:
         self.spec = {
             "run_dir": str(path), "nonce": 5, "seed": 3, "targets": [url],
             "workload": {
-                "clients": 6, "channels": 3, "connect_over_s": 0.1,
+                "clients": CLIENTS, "channels": 3, "connect_over_s": 0.1,
                 "phase": [
                     {"name": "silence", "duration_s": 1.2},
                     {"name": "load", "duration_s": 0.5, "publish_per_s": 60},
@@ -109,7 +110,7 @@ def test_a_headless_run_from_start_to_stop(tmp_path: Path, server: TinyServer) -
         expected = predict(spec.workload, spec.seed)
         while stats["received"] < expected.deliveries:
             stats = load.expect("stats")
-        assert (stats["clients"], stats["connected"], stats["live"]) == (6, 6, 6)
+        assert (stats["clients"], stats["connected"], stats["live"]) == (CLIENTS,) * 3
         assert stats["scheduled"] == stats["sent"] == stats["acked"] == expected.publishes
         assert [worker["index"] for worker in stats["workers"]] == [1, 2]
         tops = {str(channel): ["E1", len(server.logs[f"room:{channel}"]) + 1] for channel in (1, 2, 3)}
@@ -151,7 +152,9 @@ def test_a_worker_that_dies_is_told_and_the_others_finish(tmp_path: Path, server
     assert header_only > HEADER_BYTES  # killed: its segment was never cut
 
 
-def test_the_page_opens_sessions_and_keeps_strangers_out(tmp_path: Path, server: TinyServer) -> None:
+def test_the_page_closes_and_opens_sessions_and_keeps_strangers_out(
+    tmp_path: Path, server: TinyServer
+) -> None:
     load = Load(tmp_path, server.url, "--ui")
     try:
         load.expect("ready")
@@ -172,11 +175,11 @@ def test_the_page_opens_sessions_and_keeps_strangers_out(tmp_path: Path, server:
         assert ask("GET", "/", Host="rebound.example.org") == 403
         assert ask("POST", "/swarm", form, Origin="http://elsewhere.example.org") == 403
         assert ask("GET", "/") == 200
-        load.expect("stats", clients=0)
+        load.expect("stats", live=CLIENTS, clients=CLIENTS)
         assert ask("POST", "/swarm", form, Origin=f"http://127.0.0.1:{address.port}") == 200
         load.expect("stats", live=3, clients=3)
         connects = [frame for _, frame in server.frames if isinstance(frame, wire.Connect)]
-        assert sorted(str(frame.client) for frame in connects) == ["c1", "c2", "c3"]
+        assert {str(frame.client) for frame in connects} == {f"c{c}" for c in range(1, CLIENTS + 1)}
         load.say("stop")
         load.expect("stopped")
     finally:

@@ -202,6 +202,16 @@ def test_a_failed_threshold_gate_sets_the_exit(tmp_path: Path) -> None:
     assert (outcome.verdict, outcome.exit) == ("valid", 1)
 
 
+def test_a_run_that_was_steered_by_hand_is_judged_by_no_gate(tmp_path: Path) -> None:
+    gates = '[[gate]]\nid = "tight"\nkind = "threshold"\nmetric = "delivery"\nexpr = "p(50) < 1ms"\n'
+    run = made_at(tmp_path / "steered", small(), gates)
+    manifest = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**manifest, "interactive": True}))
+    outcome = report_run(run)
+    assert (outcome.exit, outcome.gates) == (0, ())
+    assert "steered by hand" in (run / "report/report.md").read_text()
+
+
 def test_a_gates_file_overrides_the_scenarios(tmp_path: Path) -> None:
     run = made_at(tmp_path / "run", small())
     extra = tmp_path / "gates.toml"
