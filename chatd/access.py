@@ -26,7 +26,7 @@ class Access:
         header: the token of the handshake's Authorization header, used when `connect` has none.
     """
 
-    __slots__ = ("_authority", "_expires", "_grace_s", "_header", "_warned", "rights", "user")
+    __slots__ = ("_authority", "_expires", "_header", "_warned", "grace_s", "rights", "user")
 
     def __init__(
         self, authority: Authority | None = None, *, header: str | None = None, grace_s: float = GRACE_S
@@ -35,7 +35,7 @@ class Access:
         self.rights = ANYTHING
         self._authority = authority
         self._header = header
-        self._grace_s = grace_s
+        self.grace_s = grace_s
         self._expires = math.inf
         self._warned = False
 
@@ -49,7 +49,7 @@ class Access:
         self._take(self._authority.grant(token), now)
 
     def renew(self, token: str, now: float) -> None:
-        """Raises ``Unauthorized``, ``TokenExpired`` or ``Forbidden``; what was granted then stays as it is."""
+        """Raises ``Unauthorized``, ``TokenExpired`` or ``Forbidden``, and then changes nothing."""
         if self._authority is None:
             return
         grant = self._authority.grant(token)
@@ -68,7 +68,7 @@ class Access:
     @property
     def due(self) -> float:
         """When ``lapse`` has something to say."""
-        return self._expires + self._grace_s if self._warned else self._expires
+        return self._expires + self.grace_s if self._warned else self._expires
 
     def lapse(self, now: float) -> bool | None:
         """None: nothing is due. False: the token has expired, say so. True: the grace is over, close."""

@@ -5,13 +5,17 @@ Exit status: 0 stopped when asked; 1 stopped by a bug; 2 cannot start, with one 
 
 from __future__ import annotations
 
+import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import click
 
+from .auth import MAKE_SECRET, SecretUnusable, issue, read_secret
 from .config import Config, ConfigError, load
+from .rights import combine
 from .server import StartError, run
 
 
@@ -39,7 +43,7 @@ def _shown(default: object) -> str:
     "--config", "file", type=click.Path(path_type=Path), help="JSON file of settings; flags go over it."
 )
 def serve(file: Path | None, **flags: Any) -> bool:
-    """Serve chat on a loopback address until SIGTERM or SIGINT.
+    """Serve chat until SIGTERM or SIGINT. `chatd token --help`: tokens, for a daemon that asks for them.
 
     \b
     WebSocket: ws://HOST:PORT/ws, subprotocol chatd.v1
@@ -49,6 +53,49 @@ def serve(file: Path | None, **flags: Any) -> bool:
     return run(load(file, given))
 
 
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--sub", required=True, metavar="NAME", help="The user that the token is for.")
+@click.option("--ttl-s", type=click.FloatRange(min=1), default=3600.0, help="Seconds it is valid. [3600]")
+@click.option("--aud", metavar="NAME", help="The audience; by default the daemon's auth_audience.")
+@click.option(
+    "--rights",
+    multiple=True,
+    metavar="PATTERN=WORD,WORD",
+    help="Rights on the channels of a pattern (room:* or a name): subscribe, publish, history, presence,"
+    " moderate or all. Repeatable. By default everything but moderate, everywhere.",
+)
+@click.option("--auth-secret-file", type=click.Path(path_type=Path), help="As for the daemon.")
+@click.option("--auth-secret-env", metavar="VARIABLE", help="As for the daemon.")
+@click.option("--config", "file", type=click.Path(path_type=Path), help="The daemon's settings, for these.")
+def token(
+    sub: str, ttl_s: float, aud: str | None, rights: tuple[str, ...], file: Path | None, **secret: Any
+) -> None:
+    """Print a token that lets NAME in. It is a password: do not put it into a URL or a log."""
+    config = load(file, {name: value for name, value in secret.items() if value is not None})
+    key = read_secret(config.auth_secret_file, config.auth_secret_env, os.environ)
+    if key is None:
+        raise SecretUnusable(f"auth_secret_file is not given: must be the daemon's secret; {MAKE_SECRET}")
+    audience = aud or config.auth_audience
+    rules = dict(map(_rule, rights)) if rights else None
+    try:
+        signed = issue(key, user=sub, audience=audience, now_s=time.time(), ttl_s=ttl_s, rights=rules)
+    except ValueError as bad:
+        raise click.UsageError(str(bad)) from None
+    click.echo(signed)
+
+
+def _rule(text: str) -> tuple[str, list[str]]:
+    pattern, _, words = text.rpartition("=")
+    try:
+        combine(words.split(","))
+    except ValueError as bad:
+        raise click.UsageError(f"--rights is {text!r}: {bad}") from None
+    return pattern, words.split(",")
+
+
+COMMANDS = {"token": token}
+
+
 def main() -> None:
     sys.exit(run_command(sys.argv[1:]))
 
@@ -56,13 +103,17 @@ def main() -> None:
 def run_command(arguments: list[str]) -> int:
     """Run the command; returns the exit status."""
     try:
+        if arguments and arguments[0] in COMMANDS:
+            name = arguments[0]
+            COMMANDS[name].main(arguments[1:], prog_name=f"chatd {name}", standalone_mode=False)
+            return 0
         # False: stopped by a bug, which the log has. Anything else click returns, as for --help, is fine.
         return 1 if serve.main(arguments, prog_name="chatd", standalone_mode=False) is False else 0
     except click.ClickException as bad:
         faults = [bad.format_message()]
     except ConfigError as bad:
         faults = bad.faults
-    except StartError as bad:
+    except (StartError, SecretUnusable) as bad:
         faults = [str(bad)]
     for fault in faults:
         print(f"chatd: {' '.join(fault.split())}", file=sys.stderr)

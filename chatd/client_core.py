@@ -304,6 +304,8 @@ class ClientCore(Generic[T]):
                 return self._refused(frame, now_s)
             case messages.Connected():
                 return self._connected(frame, now_s)
+            case messages.Authorized():
+                return []
             case messages.Goodbye():
                 self._dialer.goodbye = frame
                 return []

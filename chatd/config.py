@@ -29,8 +29,23 @@ class Config(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
-    host: str = Field("127.0.0.1", description="address to listen on; loopback, because there is no login")
+    auth_secret_file: Path | None = Field(
+        None,
+        description="file with the secret that signs tokens; without one, nobody has to log in",
+    )
+    auth_secret_env: str = Field("", description="environment variable with that secret, in place of a file")
+    auth_audience: str = Field("chatd", min_length=1, description="what the claim aud of a token must be")
+    auth_grace_s: float = Field(10, ge=0, description="seconds that a client has to renew an expired token")
+    host: str = Field("127.0.0.1", description="address to listen on; beyond loopback, clients need tokens")
     port: int = Field(8765, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    tls_cert: Path | None = Field(None, description="PEM file of a certificate: the public port speaks TLS")
+    tls_key: Path | None = Field(None, description="PEM file of its key; by default in the same file")
+    admin_port: int | None = Field(
+        None, ge=0, le=65535, description="port on 127.0.0.1 for /metrics and /nodes; 0 takes a free one"
+    )
+    origins: tuple[str, ...] = Field(
+        (), description="web pages, besides those of this machine, that may connect, as ORIGIN,ORIGIN"
+    )
     node: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,32}$")] = Field(
         "n1", description="this node's name, as clients see it"
     )
@@ -53,23 +68,53 @@ class Config(BaseModel):
     echo: bool = Field(True, description="whether a publisher receives its own messages")
     frame_bytes: int = Field(64 * 1024, ge=1024, le=16 * 1024 * 1024, description="largest frame of a client")
     channels: int = Field(256, ge=1, description="subscriptions of one connection")
+    in_flight: int = Field(256, ge=1, description="unanswered publishes of a connection, before it must wait")
+    publish_per_s: float = Field(2000, ge=0, description="publishes of a connection per second; 0: no limit")
+    publish_burst: int = Field(10_000, ge=1, description="publishes of a connection at once")
+    channel_publish_per_s: float = Field(
+        0, ge=0, description="publishes on a channel per second, by all connections; 0: no limit"
+    )
+    channel_publish_burst: int = Field(10_000, ge=1, description="publishes on a channel at once")
+    connections: int = Field(50_000, ge=1, description="connections, before more are refused")
+    connections_per_address: int = Field(0, ge=0, description="connections of one address; 0: no limit")
     drain_s: float = Field(5, ge=0, description="seconds that clients have to leave when the daemon stops")
     test_hooks: bool = Field(False, description="allow switches that break promises on purpose")
     mutant: str = Field("", description="a fault to plant: name[:probability[:seed]]; needs --test-hooks")
 
+    @property
+    def authenticated(self) -> bool:
+        """Whether clients must show a token."""
+        return self.auth_secret_file is not None or bool(self.auth_secret_env)
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only programs on this machine can connect."""
+        return is_loopback(self.host)
+
     @field_validator("host")
     @classmethod
-    def _loopback(cls, host: str) -> str:
-        try:
-            loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
-        except ValueError:
-            loopback = False
-        if not loopback:
+    def _loopback(cls, host: str, info: ValidationInfo) -> str:
+        secret = info.data.get("auth_secret_file", "?") or info.data.get("auth_secret_env", "?")
+        if not is_loopback(host) and not secret:
             raise ValueError(
-                "must be a loopback address (127.0.0.1, ::1 or localhost): nobody is asked to log in, so"
-                " only programs on this machine may connect"
+                "must be a loopback address (127.0.0.1, ::1 or localhost) where nobody has to log in;"
+                " to be reached from elsewhere, give auth_secret_file, and make tokens with `chatd token`"
             )
         return host
+
+    @field_validator("tls_key")
+    @classmethod
+    def _with_certificate(cls, key: Path | None, info: ValidationInfo) -> Path | None:
+        if key is not None and info.data.get("tls_cert", "?") is None:
+            raise ValueError("needs tls_cert, the certificate that it belongs to")
+        return key
+
+    @field_validator("test_hooks")
+    @classmethod
+    def _only_here(cls, hooks: bool, info: ValidationInfo) -> bool:
+        if hooks and not is_loopback(info.data.get("host", "localhost")):
+            raise ValueError("needs a loopback host, because what it allows breaks promises on purpose")
+        return hooks
 
     @field_validator("store")
     @classmethod
@@ -82,6 +127,11 @@ class Config(BaseModel):
     @classmethod
     def _table(cls, value: object) -> object:
         return read_table(value)
+
+    @field_validator("origins", mode="before")
+    @classmethod
+    def _list(cls, value: object) -> object:
+        return [part for part in value.split(",") if part] if isinstance(value, str) else value
 
     @field_validator("retry_ms", mode="before")
     @classmethod
@@ -103,6 +153,13 @@ class Config(BaseModel):
             if not info.data.get("test_hooks"):
                 raise ValueError("needs test_hooks, because it breaks a promise")
         return mutant
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def load(path: Path | None, flags: Mapping[str, object]) -> Config:

@@ -16,7 +16,6 @@ from .store.base import Append
 from .transports.base import Link
 from .wheel import Wheel
 
-IN_FLIGHT: Final = 256  # publishes of one connection without an answer, before it is no longer read from
 STUCK_S: Final = 30.0  # a connection that takes nothing for this long is cut
 GRACE_S: Final = 2.0  # for the peer to answer a close frame
 
@@ -36,6 +35,7 @@ class Daemon(Protocol):
     def share(self, connection: Connection, request: PresenceRequest | Notice) -> None: ...
     def depart(self, connection: Connection, channel: str) -> None: ...
     def ended(self, connection: Connection) -> None: ...
+    def hanging_up(self, connection: Connection, code: int, reason: str) -> None: ...
 
 
 class Connection:
@@ -46,14 +46,16 @@ class Connection:
         "_hanging_up_since",
         "_paused",
         "_wake_at",
+        "address",
         "link",
         "on_writable",
         "outlet",
         "session",
     )
 
-    def __init__(self, daemon: Daemon, link: Link, session: Session) -> None:
+    def __init__(self, daemon: Daemon, link: Link, session: Session, *, address: str = "") -> None:
         self.link = link
+        self.address = address
         self.session = session
         self.outlet = Outlet(daemon.flusher, link.write)
         self.on_writable: list[Callable[[], None]] = []  # each called once, then forgotten
@@ -86,10 +88,12 @@ class Connection:
         self.apply(self.session.ended())
         self.outlet.close()
         self._writable()
+        self._last_grace()
 
     def leaving(self, frame: bytes) -> None:
         self.apply(self.session.ended())
         self.outlet.finish(frame)
+        self._last_grace()
 
     def blocked(self) -> None:
         self.outlet.block(self._daemon.clock())
@@ -161,25 +165,30 @@ class Connection:
                     self._hang_up(effect)
 
     def _append(self, effect: Store) -> None:
-        if not self._paused and self.session.in_flight >= IN_FLIGHT:
+        if not self._paused and self.session.in_flight >= self.session.most_in_flight:
             self._paused = True
             self.link.pause_reading()
         self._daemon.append(self, effect.request, effect.append)
 
     def answered(self) -> None:
         """A publish got its answer: read on, if reading had stopped."""
-        if self._paused and self.session.in_flight <= IN_FLIGHT // 2 and not self.gone:
+        if self._paused and self.session.in_flight <= self.session.most_in_flight // 2 and not self.gone:
             self._paused = False
             self.link.resume_reading()
 
     def _hang_up(self, effect: Close) -> None:
         daemon = self._daemon
         daemon.metrics.count_close(effect.code)
+        daemon.hanging_up(self, effect.code, effect.reason)
         self.outlet.finish(close_frame(effect.code, effect.reason))
         self._writable()
         if self._paused:
             self._paused = False
             self.link.resume_reading()
         self.link.hang_up()
-        self._hanging_up_since = now = daemon.clock()
-        daemon.wheel.put(self, now + GRACE_S)
+        self._last_grace()
+
+    def _last_grace(self) -> None:
+        """A peer that does not end the connection now is cut."""
+        self._hanging_up_since = now = self._daemon.clock()
+        self._daemon.wheel.put(self, now + GRACE_S)

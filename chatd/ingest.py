@@ -70,8 +70,8 @@ class Ingest:
         """Commit batch after batch, until cancelled."""
         while True:
             await self._arrived.wait()
-            batch = [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
-            await self._commit(batch)
+            if batch := self._take():
+                await self._commit(batch)
             if not self._queue:
                 self._arrived.clear()
                 self._idle.set()
@@ -79,6 +79,20 @@ class Ingest:
     async def idle(self) -> None:
         """Wait until nothing is in flight."""
         await self._idle.wait()
+
+    def _take(self) -> list[Item]:
+        """The next batch, without what must wait for a publish that failed after this one was accepted."""
+        batch: list[Item] = []
+        for _ in range(min(BATCH, len(self._queue))):
+            item = self._queue.popleft()
+            connection, request, _ = item
+            if (effects := connection.session.overtakes(request)) is None:
+                batch.append(item)
+            else:
+                self._metrics.nacks += 1
+                connection.apply(effects)
+                connection.answered()
+        return batch
 
     async def _commit(self, batch: Sequence[Item]) -> None:
         began = self._clock()

@@ -41,6 +41,7 @@ class Metrics:
     def __init__(self) -> None:
         self.connections = 0  # open now, after the upgrade
         self.accepted = 0
+        self.refused = 0  # connections, before the upgrade
         self.publishes = 0  # placed in the log
         self.duplicates = 0
         self.conflicts = 0
@@ -83,6 +84,7 @@ FIGURES: Final = (
     ("chatd_ready", "gauge", "1 when this node takes new clients and publishes.", "ready"),
     ("chatd_connections", "gauge", "Open WebSocket connections.", "connections"),
     ("chatd_accepted_total", "counter", "WebSocket connections accepted.", "accepted"),
+    ("chatd_refused_total", "counter", "WebSocket connections refused before the upgrade.", "refused"),
     ("chatd_channels", "gauge", "Channels with a subscriber on this node.", "channels"),
     ("chatd_publishes_total", "counter", "Messages placed in the log.", "publishes"),
     ("chatd_duplicates_total", "counter", "Publishes answered with an earlier position.", "duplicates"),

@@ -15,9 +15,8 @@ import enum
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from .checks import NAME_BYTES
+from .checks import NAME_BYTES, check_name
 from .protocol.errors import Forbidden
-from .protocol.messages import HistoryRequest, Publish, Request, Subscribe
 
 RULES: Final = 256  # patterns in one token
 REMEMBERED: Final = 1024  # channels whose rights one connection remembers
@@ -36,14 +35,6 @@ WORDS: Final[Mapping[str, Right]] = {
     **{right.name.lower(): right for right in Right if right.name},
     "all": EVERYDAY | Right.MODERATE,
 }
-
-NEEDED: Final[Mapping[type[Request], Right]] = {
-    Subscribe: Right.SUBSCRIBE,
-    Publish: Right.PUBLISH,
-    HistoryRequest: Right.HISTORY,
-}
-"""The right that a request needs on its channel. Every request that names a channel is here, or
-needs none because it only gives something up."""
 
 
 class Rights:
@@ -70,14 +61,16 @@ class Rights:
             for prefix, granted in self._prefixes:
                 if channel.startswith(prefix):
                     known |= granted
-            if len(self._known) >= REMEMBERED:
-                self._known.clear()
-            self._known[channel] = known
+            if len(channel) <= NAME_BYTES:  # no longer one is any channel's name
+                if len(self._known) >= REMEMBERED:
+                    self._known.clear()
+                self._known[channel] = known
         return known & right == right
 
     def check(self, right: Right, channel: str) -> None:
-        """Raises ``Forbidden``."""
+        """Raises ``Forbidden``, and ``BadRequest`` for what is no name of a channel."""
         if not self.may(right, channel):
+            check_name("channel", channel)  # before it is repeated in an answer
             raise Forbidden(f"channel is {channel!r}: the token does not give the right to {_words(right)}")
 
 

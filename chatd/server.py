@@ -5,18 +5,22 @@ from __future__ import annotations
 import asyncio
 import errno
 import gc
+import os
 import random
 import resource
 import signal
 import time
 import traceback
+from collections import Counter
 from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any, Final
 
+import msgspec
 import uvloop
 
 from . import mutants
+from .access import Access
 from .config import Config
 from .connection import STUCK_S, Connection
 from .effects import Subscription, Terms
@@ -25,7 +29,8 @@ from .flush import Flusher, Outlet
 from .framing import text_frame
 from .ingest import Ingest
 from .joins import Joins
-from .logs import log
+from .limits import ChannelRates, Quota, Rate
+from .logs import Throttle, log
 from .metrics import Metrics
 from .namespaces import Namespaces
 from .protocol.errors import ChatdError, CloseCode
@@ -35,9 +40,14 @@ from .store import STORES
 from .store.base import Append, Retention, StoreUnavailable, StoreUnusable
 from .transports import TRANSPORTS
 from .transports.base import Link, Listening, Page
+from .trust import authority
 from .wheel import Wheel
 
 HOUSEKEEPING_S: Final = 1.0
+
+
+SPARE_FILES: Final = 128  # descriptors for everything but clients
+RETRY_AFTER_S: Final = 2  # for a client that finds no room
 
 
 class StartError(Exception):
@@ -70,6 +80,14 @@ class Server:
             step_s=min(0.25, config.ping_s / 4, config.pong_s / 4), now=self.clock()
         )
         self._rng = rng or random.Random()
+        self._authority = authority(config, os.environ)
+        self._publish_rate = Rate(config.publish_per_s, config.publish_burst)
+        self._channel_rates = ChannelRates(Rate(config.channel_publish_per_s, config.channel_publish_burst))
+        self._addresses: Counter[str] = Counter()
+        self._room = min(
+            config.connections, max(1, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - SPARE_FILES)
+        )
+        self._throttle = Throttle()
         self._terms = _terms(config, self.store.durability, self.namespaces)
         self._ingest = Ingest(self.store, self.hub, self.clock, _wall_ms, self.metrics)
         self.ephemeral = Ephemeral(self.hub, self._schedule, self.clock)
@@ -84,6 +102,11 @@ class Server:
     @property
     def url(self) -> str:
         return self._listening[0].url
+
+    @property
+    def admin_url(self) -> str | None:
+        """Where operators look, if an admin port is open."""
+        return next((one.url for one in self._listening if one.url.startswith("http://127.")), None)
 
     @property
     def ready(self) -> bool:
@@ -101,7 +124,8 @@ class Server:
             raise StartError(str(bad)) from None
         try:
             for listen in TRANSPORTS.values():
-                self._listening.append(await listen(self.config, self))
+                if (listening := await listen(self.config, self)) is not None:
+                    self._listening.append(listening)
         except OSError as bad:
             await self.store.close()
             raise StartError(_cannot_listen(self.config, bad)) from None
@@ -193,22 +217,36 @@ class Server:
 
     # Gateway (chatd/transports/base.py) -------------------------------------------------------------
 
-    def refuse(self) -> Page | None:
+    def refuse(self, address: str) -> Page | None:
+        most = self.config.connections_per_address
         if self.draining:
-            return Page(503, "this node is going away\n", retry_after_s=1)
-        return None
+            why, after_s = "this node is going away", 1
+        elif self.metrics.connections >= self._room:
+            why, after_s = f"{self._room} connections are open: no more are taken", RETRY_AFTER_S
+        elif most and self._addresses[address] >= most:
+            why, after_s = f"{most} connections of this address are open: no more are taken", RETRY_AFTER_S
+        else:
+            return None
+        self.metrics.refused += 1
+        self._log("refused", address=address, why=why)
+        return Page(503, f"{why}\n", retry_after_s=after_s)
 
-    def accept(self, link: Link) -> Connection:
+    def accept(self, link: Link, *, address: str = "", token: str | None = None) -> Connection:
         first_ping_s = self._rng.random() * self.config.ping_s
         user = f"anon-{self._rng.getrandbits(48):012x}"
-        session = Session(self._terms, self.clock(), user=user, first_ping_s=first_ping_s)
-        connection = Connection(self, link, session)
+        access = Access(self._authority, header=token, grace_s=self.config.auth_grace_s)
+        quota = Quota(self._publish_rate, self._channel_rates)
+        session = Session(
+            self._terms, self.clock(), user=user, first_ping_s=first_ping_s, access=access, quota=quota
+        )
+        connection = Connection(self, link, session, address=address)
+        self._addresses[address] += 1
         self.connections[connection.outlet] = connection
         self.metrics.accepted += 1
         self.metrics.connections += 1
         return connection
 
-    def page(self, path: str) -> Page | None:
+    def page(self, path: str, *, admin: bool = False) -> Page | None:
         if path == "/healthz":
             return Page(200, "ok\n")
         if path == "/readyz":
@@ -216,10 +254,34 @@ class Server:
                 return Page(200, "ready\n")
             why = "draining" if self.draining else "the store cannot write"
             return Page(503, f"not ready: {why}\n", retry_after_s=1)
+        if not admin and not self.config.loopback:
+            return None  # what follows is for operators only
+        if path == "/nodes":
+            return Page(200, self._nodes(), "application/json")
         if path == "/metrics":
             self.metrics.ready = self.ready
             return Page(200, self.metrics.render(), "text/plain; version=0.0.4; charset=utf-8")
         return None
+
+    def _nodes(self) -> str:
+        state = "draining" if self.draining else "up" if self.ready else "unhealthy"
+        node = {
+            "node": self.config.node,
+            "url": self.url,
+            "state": state,
+            "connections": self.metrics.connections,
+            "channels": self.metrics.channels,
+            "room": self._room,
+        }
+        return msgspec.json.encode([node]).decode() + "\n"
+
+    def _log(self, event: str, **fields: object) -> None:
+        """Log what clients cause, not more often than a disk can bear."""
+        skipped = self._throttle.pass_on(self.clock())
+        if skipped is not None:
+            if skipped:
+                fields["skipped"] = skipped
+            log(event, level="info", **fields)
 
     # Daemon (chatd/connection.py) -------------------------------------------------------------------
 
@@ -246,9 +308,18 @@ class Server:
     def depart(self, connection: Connection, channel: str) -> None:
         self.ephemeral.depart(channel, connection.session.user, connection.outlet)
 
+    def hanging_up(self, connection: Connection, code: int, reason: str) -> None:
+        if code != CloseCode.DRAIN:
+            self._log(
+                "closed", code=code, reason=reason, address=connection.address, user=connection.session.user
+            )
+
     def ended(self, connection: Connection) -> None:
         if self.connections.pop(connection.outlet, None) is not None:
             self.metrics.connections -= 1
+            self._addresses[connection.address] -= 1
+            if not self._addresses[connection.address]:
+                del self._addresses[connection.address]
             if self.draining and not self.connections:
                 self._empty.set()
 
@@ -268,7 +339,13 @@ def _terms(config: Config, durability: str, namespaces: Namespaces) -> Terms:
         test_hooks=[config.mutant] if config.mutant else [],
         namespaces=namespaces.kept(),
     )
-    limits = Limits(frame_bytes=config.frame_bytes, channels=config.channels)
+    limits = Limits(
+        frame_bytes=config.frame_bytes,
+        channels=config.channels,
+        in_flight=config.in_flight,
+        publish_per_s=config.publish_per_s,
+        publish_burst=config.publish_burst,
+    )
     return Terms(config.node, contract, limits, config.ping_s, config.pong_s, config.retry_ms, namespaces)
 
 
@@ -283,13 +360,31 @@ def _wall_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+def _unhandled(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What no code of ours caught, as one line."""
+    error = context.get("exception")
+    trace = "".join(traceback.format_exception(error)) if error is not None else ""
+    log("internal_error", level="error", reason=context.get("message", repr(error)), trace=trace)
+
+
 async def _serve(config: Config) -> bool:
     server = Server(config)
     await server.start()
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(_unhandled)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.over.set)
-    log("listening", url=server.url, node=config.node, store=config.store, epoch=server.store.epoch)
+    log(
+        "listening",
+        url=server.url,
+        node=config.node,
+        store=config.store,
+        epoch=server.store.epoch,
+        auth=config.authenticated,
+        admin=server.admin_url or "none",
+    )
+    if not config.loopback and config.tls_cert is None:
+        log("no_tls", level="warning", why="tokens cross the network in the clear: give tls_cert")
     if config.mutant:
         log("test_hooks", level="warning", mutant=config.mutant)
     gc.collect()

@@ -14,6 +14,7 @@ from __future__ import annotations
 import enum
 from typing import Final
 
+from .access import Access
 from .checks import check_from, check_name, check_presence, check_serial
 from .effects import (
     Close,
@@ -29,7 +30,9 @@ from .effects import (
     Subscription,
     Terms,
 )
+from .limits import NO_QUOTA, Quota
 from .namespaces import ACTIONS, Action
+from .order import Order
 from .protocol.errors import (
     AlreadySubscribed,
     BadRequest,
@@ -37,12 +40,18 @@ from .protocol.errors import (
     CloseCode,
     OutOfOrder,
     RateLimited,
+    TokenExpired,
+    TooLarge,
+    Unauthorized,
     Unavailable,
     Unknown,
 )
 from .protocol.messages import (
     PING,
+    Abandon,
     Ack,
+    Auth,
+    Authorized,
     ChannelFrom,
     Connect,
     Connected,
@@ -65,7 +74,9 @@ from .protocol.messages import (
     Write,
     decode_request,
     encode,
+    request_id,
 )
+from .rights import WORDS, Right
 from .store.base import Conflict, Duplicate, Head, Outcome, Refused
 from .stream import locate
 from .writes import refusal, to_append
@@ -92,13 +103,25 @@ class Session:
         user: the name of a client that gives none.
         first_ping_s: when the first ping is due after connect, in [0, ping_s): chosen at
             random by the caller, so that clients that came together are not pinged together.
+        access: who may do what, by default everybody everything.
+        quota: how often this client may publish, by default without limit.
     """
 
-    def __init__(self, terms: Terms, now: float, *, user: str, first_ping_s: float) -> None:
+    def __init__(
+        self,
+        terms: Terms,
+        now: float,
+        *,
+        user: str,
+        first_ping_s: float,
+        access: Access | None = None,
+        quota: Quota = NO_QUOTA,
+    ) -> None:
         self.phase = Phase.NEW
         self.user = user
         self.subscriptions: dict[str, Subscription] = {}
         self.present: set[str] = set()  # channels that were entered
+        self.most_in_flight = terms.limits.in_flight
         self.in_flight = 0  # publishes with no answer yet
         self.reading = 0  # joins and history pages that are not done yet
         self._terms = terms
@@ -106,18 +129,22 @@ class Session:
         self._due = now + CONNECT_S  # the deadline of connect, then the next ping or the pong's deadline
         self._awaiting_pong = False
         self._last_id = -1
-        self._blocked: dict[str, str] = {}  # channel → the message id to be sent again first
+        self._access = access or Access()
+        self._quota = quota
+        self._order = Order()
 
     # Time -------------------------------------------------------------------------------------------
 
     @property
     def due(self) -> float:
         """When ``tick`` has something to do, if no frame comes before."""
-        return self._due
+        return min(self._due, self._access.due)
 
     def tick(self, now: float) -> Effects:
-        if self.phase is Phase.CLOSED or now < self._due:
+        if self.phase is Phase.CLOSED or now < self.due:
             return []
+        if now >= self._access.due:
+            return self._lapse(now)
         if self.phase is Phase.NEW:
             return self.close(CloseCode.NEVER_CONNECTED, f"no connect within {CONNECT_S:g} s")
         if self._awaiting_pong:
@@ -125,6 +152,12 @@ class Session:
         self._awaiting_pong = True
         self._due = now + self._terms.pong_s
         return [Ping()]
+
+    def _lapse(self, now: float) -> Effects:
+        reason = f"token has expired: send auth with another within {self._access.grace_s:g} s"
+        if self._access.lapse(now):
+            return self.close(CloseCode.TOKEN_EXPIRED, "token has expired")
+        return [self._error(TokenExpired(reason), None)]
 
     def _pong(self, now: float) -> None:
         # An unasked pong changes nothing: a client that only sends `{}` is pinged all the same.
@@ -142,10 +175,15 @@ class Session:
         if payload == PING:
             self._pong(now)
             return []
+        if len(payload) > self._terms.limits.frame_bytes:
+            return self._too_large(payload)
         try:
             request = decode_request(payload)
         except Undecodable as bad:
             return self._undecodable(bad)
+        if isinstance(request, Abandon):
+            self._order.abandon(request.message)
+            return []
         try:
             if request.id is not None:
                 self._check_id(request.id)
@@ -153,7 +191,7 @@ class Session:
                 return self._connect(request, now)
             if self.phase is Phase.DRAINING:
                 raise Unavailable("this node is going away", after_ms=self._terms.retry_ms[0])
-            return self._handle(request)
+            return self._handle(request, now)
         except ChatdError as error:
             return [self._error(error, request.id)]
 
@@ -166,17 +204,25 @@ class Session:
         # Nothing that an answer could refer to: the peer speaks another protocol.
         return [error, *self.close(CloseCode.PROTOCOL, "not a chatd.v1 frame")]
 
+    def _too_large(self, payload: bytes) -> Effects:
+        asked, limit = request_id(payload), self._terms.limits.frame_bytes
+        reason = f"frame has {len(payload)} bytes: must have {limit} or fewer"
+        if asked is None:
+            return self.close(1009, reason)
+        self._last_id = max(self._last_id, asked)
+        return [self._error(TooLarge(reason), asked)]
+
     def _check_id(self, request_id: int) -> None:
         if request_id <= self._last_id:
             raise BadRequest(f"id is {request_id}: must be above {self._last_id}, the last one used")
         self._last_id = request_id
 
-    def _handle(self, request: Request) -> Effects:
+    def _handle(self, request: Request, now: float) -> Effects:
         if (action := ACTIONS.get(type(request))) is not None:
             self._check(action, request.channel)  # type: ignore[union-attr]  # those of ACTIONS have one
         match request:
             case Publish() | React() | Edit() | Delete():
-                return self._write(request)
+                return self._write(request, now)
             case Subscribe():
                 return self._subscribe(request)
             case Unsubscribe():
@@ -187,14 +233,25 @@ class Session:
                 return self._presence(request)
             case TypingNotice() | ReceiptNotice():
                 return self._notice(request)
+            case Auth():
+                return self._authorize(request, now)
             case Connect():
                 raise BadRequest("connect was already answered on this connection")
+            case Abandon():  # receive() has dealt with it
+                return []
 
     def _connect(self, request: Request, now: float) -> Effects:
         if not isinstance(request, Connect):
             raise BadRequest("the first request must be connect")
         if request.client is not None:
             self.user = check_name("client", request.client)
+        try:
+            self._access.connect(request.token, now)
+        except Unauthorized as error:
+            return [self._error(error, request.id), *self.close(CloseCode.BAD_TOKEN, "token is refused")]
+        except TokenExpired as error:
+            return [self._error(error, request.id), *self.close(CloseCode.TOKEN_EXPIRED, error.reason)]
+        self.user = self._access.user or self.user
         names = [check_name("channel", wish.channel) for wish in request.subscribe]
         if len(set(names)) < len(names):
             raise BadRequest("subscribe names a channel twice: name each once")
@@ -213,11 +270,22 @@ class Session:
             ping_s=terms.ping_s,
             pong_s=terms.pong_s,
             retry_ms=terms.retry_ms,
+            token_s=self._access.left_s(now),
         )
         effects: Effects = [Send(encode(connected))]
         for wish in request.subscribe:
             effects.append(self._join(wish, None))
         return effects
+
+    def _authorize(self, request: Auth, now: float) -> Effects:
+        self._access.renew(request.token, now)
+        answer = Authorized(id=request.id, user=self.user, token_s=self._access.left_s(now))
+        effects: Effects = [Send(encode(answer))]
+        may = self._access.rights.may
+        if all(may(Right.SUBSCRIBE, name) for name in self.subscriptions):
+            return effects
+        # Come back, and learn from the answers which subscriptions the new token does not give.
+        return [*effects, *self.close(CloseCode.RESYNC, "the new token gives fewer channels")]
 
     def _subscribe(self, request: Subscribe) -> Effects:
         name = check_name("channel", request.channel)
@@ -240,6 +308,7 @@ class Session:
         return [*effects, self._join(wish, request.id)]
 
     def _check(self, action: Action, channel: str) -> None:
+        self._access.rights.check(WORDS[action], channel)
         self._terms.namespaces.check(action, channel, self.user, self._moderates)
 
     def _check_wish(self, wish: ChannelFrom) -> None:
@@ -249,7 +318,7 @@ class Session:
         check_from(wish.from_)
 
     def _moderates(self, channel: str) -> bool:
-        return False
+        return self._access.rights.may(Right.MODERATE, channel)
 
     def _check_room(self, more: int) -> None:
         limit = self._terms.limits.channels
@@ -277,11 +346,13 @@ class Session:
         answer = Unsubscribed(id=request.id, channel=request.channel)
         return [Leave(request.channel), Send(encode(answer))]
 
-    def _write(self, request: Write) -> Effects:
+    def _write(self, request: Write, now: float) -> Effects:
         append = to_append(request, self.user, moderator=self._moderates(request.channel))
-        first = self._blocked.get(request.channel)
-        if first is not None and first != request.message:
-            raise OutOfOrder(f"message {first!r} failed temporarily on this channel: send it again first")
+        self._order.check(request.channel, request.message)
+        try:
+            self._quota.take(request.channel, now)
+        except RateLimited as error:
+            return self._blocks(request, error)
         self.in_flight += 1
         return [Store(request, append)]
 
@@ -365,15 +436,32 @@ class Session:
         """The publish failed. After a temporary failure, later ones of the channel must wait for it."""
         if error.temporary:
             self.in_flight -= 1
-            self._blocked.setdefault(request.channel, request.message)
-        else:
-            self._answered(request)
+            return self._blocks(request, error)
+        self._answered(request)
         return [self._error(error, request.id)]
+
+    def overtakes(self, request: Write) -> Effects | None:
+        """Whether an accepted publish must not be stored after all, because one that was sent before it
+        has failed meanwhile; then it is answered."""
+        if not self._order.count:
+            return None
+        try:
+            self._order.check(request.channel, request.message)
+        except OutOfOrder as error:
+            self.in_flight -= 1
+            return [self._error(error, request.id)]
+        return None
+
+    def _blocks(self, request: Write, error: ChatdError) -> Effects:
+        self._order.failed(request.channel, request.message, request.id)
+        answer = self._error(error, request.id)
+        if self._order.overfull:
+            return [answer, *self.close(CloseCode.RATE, "too many publishes wait to be sent again")]
+        return [answer]
 
     def _answered(self, request: Write) -> None:
         self.in_flight -= 1
-        if self._blocked.get(request.channel) == request.message:
-            del self._blocked[request.channel]
+        self._order.settled(request.channel, request.message)
 
     def read_done(self) -> None:
         """A ``Join`` is live, or a ``Read`` was answered; or either came to nothing."""

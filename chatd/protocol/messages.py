@@ -105,6 +105,13 @@ class Delete(_Frame, frozen=True, tag="delete"):
 Write = Publish | React | Edit | Delete  # what becomes a message of the log
 
 
+class Auth(_Frame, frozen=True, tag="auth"):
+    """A fresh token in place of the one that this connection came with."""
+
+    id: int
+    token: str
+
+
 class HistoryRequest(_Frame, frozen=True, tag="history"):
     id: int
     channel: str
@@ -139,8 +146,16 @@ class ReceiptNotice(_Notice, frozen=True, tag="receipt"):
     kind: Literal["delivered", "read"]
 
 
+class Abandon(_Notice, frozen=True, tag="abandon"):
+    """The client gives up on a publish that failed temporarily."""
+
+    message: str
+
+
 Notice = TypingNotice | ReceiptNotice
-Request = Connect | Subscribe | Unsubscribe | Write | HistoryRequest | PresenceRequest | Notice
+Request = (
+    Connect | Subscribe | Unsubscribe | Write | HistoryRequest | PresenceRequest | Notice | Auth | Abandon
+)
 
 
 # Server to client -------------------------------------------------------------------------------------
@@ -171,6 +186,9 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True):
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
     frame_bytes: int
     channels: int
+    in_flight: int = 256  # publishes without an answer, before the server reads on
+    publish_per_s: float = 0.0  # of one connection; 0: no limit
+    publish_burst: int = 0
 
 
 class Connected(_Frame, frozen=True, tag="connected"):
@@ -182,6 +200,15 @@ class Connected(_Frame, frozen=True, tag="connected"):
     ping_s: float
     pong_s: float
     retry_ms: tuple[int, int]
+    token_s: float | None = None  # until the token expires; None: there is none to expire
+
+
+class Authorized(_Frame, frozen=True, tag="authorized"):
+    """Answer to auth."""
+
+    id: int
+    user: str
+    token_s: float | None = None
 
 
 class GapInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -329,6 +356,7 @@ class Error(_Frame, frozen=True, tag="error", omit_defaults=False):
 
 Reply = (
     Connected
+    | Authorized
     | Subscribed
     | Live
     | Gap
@@ -381,6 +409,15 @@ def decode_request(payload: Buffer) -> Request:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as bad:
         raise _explain(payload, str(bad)) from None
     return request
+
+
+def request_id(payload: Buffer) -> int | None:
+    """The ``id`` of a frame that is not looked into any further; None: it has none that can be read."""
+    try:
+        found = _decode_head(payload).id
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return found if found is not None and 0 <= found < 2**32 else None
 
 
 def _explain(payload: Buffer, reason: str) -> Undecodable:

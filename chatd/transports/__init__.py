@@ -10,16 +10,21 @@ from collections.abc import Mapping
 from typing import Final, Protocol
 
 from ..config import Config
+from .admin import listen_admin
 from .base import Gateway, Listening
 from .websocket import listen_websocket
 
 
 class Listen(Protocol):
-    """Begin to accept connections. Raises ``OSError`` when the address cannot be had."""
+    """Begin to accept connections. Raises ``OSError`` when the address cannot be had.
 
-    async def __call__(self, config: Config, gateway: Gateway) -> Listening: ...
+    None: the configuration does not ask for this one.
+    """
+
+    async def __call__(self, config: Config, gateway: Gateway) -> Listening | None: ...
 
 
 TRANSPORTS: Final[Mapping[str, Listen]] = {
     "websocket": listen_websocket,
+    "admin": listen_admin,
 }

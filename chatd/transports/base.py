@@ -64,13 +64,14 @@ class Page(msgspec.Struct, frozen=True):
 class Gateway(Protocol):
     """The daemon, as a transport sees it."""
 
-    def refuse(self) -> Page | None:
-        """Why no connection is taken now; None: it is."""
+    def refuse(self, address: str) -> Page | None:
+        """Why no connection is taken from this address now; None: it is."""
 
-    def accept(self, link: Link) -> Peer: ...
+    def accept(self, link: Link, *, address: str = "", token: str | None = None) -> Peer:
+        """Somebody has come in. ``token``: the one of the Authorization header."""
 
-    def page(self, path: str) -> Page | None:
-        """The answer to a plain GET; None: there is no such page."""
+    def page(self, path: str, *, admin: bool = False) -> Page | None:
+        """The answer to a plain GET; None: there is no such page. ``admin``: asked on the admin port."""
 
 
 class Listening(Protocol):

@@ -8,12 +8,11 @@ the hub builds their frames once, and they are written to the underlying transpo
 from __future__ import annotations
 
 import errno
-import logging
+import re
 import socket
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from picows import (
     WSFrame,
@@ -23,18 +22,23 @@ from picows import (
     WSUpgradeRequest,
     WSUpgradeResponse,
     WSUpgradeResponseWithListener,
-    ws_create_server,
 )
 
 from ..config import Config
 from ..framing import pong_frame
+from ..protocol.errors import CloseCode
 from ..protocol.messages import SUBPROTOCOL
+from ..tls import server_context
 from .base import Gateway, Listening, Page, Peer
+from .door import Guest, open_door
+from .origins import origin_allowed
 
 PATH: Final = "/ws"
 HIGH_WATER_BYTES: Final = 64 * 1024  # in the transport's buffer, before frames are held by the daemon
-BACKLOG: Final = 4096  # a whole node's clients may come at once
-HANDSHAKE_S: Final = 10.0
+# Up to this many times the limit, a frame that is too long is answered with 413 and the connection lives.
+SLACK: Final = 2
+NOWHERE: Final = Page(404, f"no such page: {PATH}, /healthz and /readyz are here\n")
+TOKEN_IN_QUERY: Final = re.compile(rb"[?&](?:access_)?token=", re.IGNORECASE)
 
 # The kernel hides megabytes before user space sees that a peer does not read; keep that small.
 SOCKET_OPTIONS: Final = (
@@ -51,9 +55,12 @@ CLOSE, PING, PONG = WSMsgType.CLOSE, WSMsgType.PING, WSMsgType.PONG
 class _Connection(WSListener):
     """One upgraded connection: the transport's side (``Link``)."""
 
-    def __init__(self, gateway: Gateway, limit_bytes: int) -> None:
+    def __init__(self, gateway: Gateway, guest: Guest, token: str | None, limit_bytes: int) -> None:
         self._gateway = gateway
+        self._guest: Guest | None = guest
+        self._token = token
         self._limit = limit_bytes
+        self.refusal: tuple[int, str] | None = None  # close with this at once
         self._fragments: list[bytes] = []
         self._fragments_bytes = 0
         self._ending = False
@@ -68,7 +75,13 @@ class _Connection(WSListener):
         self._transport.set_write_buffer_limits(high=HIGH_WATER_BYTES)
         _tune(self._transport.get_extra_info("socket"))
         self.write = self._transport.write
-        self._peer = self._gateway.accept(self)
+        guest, self._guest = self._guest, None  # nothing may hold its own protocol
+        assert guest is not None
+        guest.entered()
+        self._peer = self._gateway.accept(self, address=guest.address, token=self._token)
+        self._token = None
+        if self.refusal is not None:
+            self._peer.broken(*self.refusal)
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         kind = frame.msg_type
@@ -156,11 +169,13 @@ def _tune(sock: socket.socket) -> None:
                     raise
 
 
-class _Server:
-    def __init__(self, server: Any, host: str) -> None:
+class Server:
+    """A listening socket. ``url`` has ``{port}`` where its port goes."""
+
+    def __init__(self, server: Any, url: str) -> None:
         self._server = server
         self.port: int = server.sockets[0].getsockname()[1]
-        self.url = f"ws://{f'[{host}]' if ':' in host else host}:{self.port}{PATH}"
+        self.url = url.format(port=self.port)
 
     def close(self) -> None:
         self._server.close()
@@ -169,47 +184,50 @@ class _Server:
 async def listen_websocket(config: Config, gateway: Gateway) -> Listening:
     """Accept WebSocket connections on ``/ws`` and answer the gateway's pages to a plain GET."""
 
-    def route(request: WSUpgradeRequest) -> WSUpgradeResponseWithListener:
+    def route(request: WSUpgradeRequest, guest: Guest) -> WSUpgradeResponseWithListener:
         path = request.path.partition(b"?")[0].decode("latin-1")
-        page = _refusal(request, gateway) if path == PATH else gateway.page(path)
-        if path == PATH and page is None:
-            offered = request.headers.get("Sec-WebSocket-Protocol")
-            headers = {"Sec-WebSocket-Protocol": SUBPROTOCOL} if offered else {}
-            accepted = WSUpgradeResponse.create_101_response(headers)
-            return WSUpgradeResponseWithListener(accepted, _Connection(gateway, config.frame_bytes))
-        return _http(page or Page(404, f"no such page: {PATH}, /healthz, /readyz and /metrics are here\n"))
+        if path != PATH:
+            return http_answer(gateway.page(path) or NOWHERE)
+        if (page := _refusal(request, config) or gateway.refuse(guest.address)) is not None:
+            return http_answer(page)
+        offered = request.headers.getall("Sec-WebSocket-Protocol", [])
+        spoken = not offered or SUBPROTOCOL in [name.strip() for name in ",".join(offered).split(",")]
+        headers = {"Sec-WebSocket-Protocol": SUBPROTOCOL} if offered and spoken else {}
+        listener = _Connection(gateway, guest, _bearer(request), config.frame_bytes * SLACK)
+        if not spoken:
+            # After the upgrade, because only a close code tells a client not to come back.
+            listener.refusal = CloseCode.VERSION, f"this server speaks {SUBPROTOCOL} only"
+        accepted = WSUpgradeResponse.create_101_response(headers)
+        return WSUpgradeResponseWithListener(accepted, listener)
 
-    server = await ws_create_server(
-        route,
-        config.host,
-        config.port,
-        websocket_handshake_timeout=HANDSHAKE_S,
-        logger_name=_quiet_logger(),
-        enable_auto_pong=False,
-        max_frame_size=config.frame_bytes,
-        read_buffer_init_size=2048,
-        use_aiofastnet=False,
-        backlog=BACKLOG,
-        reuse_address=True,
-    )
-    return _Server(server, config.host)
+    tls = server_context(config.tls_cert, config.tls_key) if config.tls_cert else None
+    server = await open_door(route, config.host, config.port, config.frame_bytes * SLACK, tls=tls)
+    scheme, host = "wss" if tls else "ws", f"[{config.host}]" if ":" in config.host else config.host
+    return Server(server, f"{scheme}://{host}:{{port}}{PATH}")
 
 
-def _refusal(request: WSUpgradeRequest, gateway: Gateway) -> Page | None:
+def _refusal(request: WSUpgradeRequest, config: Config) -> Page | None:
     headers = request.headers
     if "websocket" not in headers.get("Upgrade", "").lower():
         return Page(426, f"{PATH} speaks WebSocket: connect with a WebSocket client\n")
     origin = headers.get("Origin")
-    if origin is not None and urlsplit(origin).hostname not in ("localhost", "127.0.0.1", "::1"):
-        # Nobody is asked to log in, so a page from elsewhere must not reach in through a browser.
-        return Page(403, f"Origin is {origin!r}: must be on this machine\n")
-    offered = headers.get("Sec-WebSocket-Protocol")
-    if offered is not None and SUBPROTOCOL not in [name.strip() for name in offered.split(",")]:
-        return Page(400, f"Sec-WebSocket-Protocol is {offered!r}: must offer {SUBPROTOCOL}\n")
-    return gateway.refuse()
+    if origin is not None and not origin_allowed(origin, config.origins):
+        # A page from elsewhere must not reach in through a browser of this machine.
+        return Page(403, f"Origin is {origin!r}: must be on this machine, or named in chatd's origins\n")
+    if TOKEN_IN_QUERY.search(request.path):
+        return Page(400, "a token in a URL ends in logs: put it into connect, or the Authorization header\n")
+    if len(headers.getall("Authorization", [])) > 1:
+        return Page(400, "Authorization is given more than once: give it once\n")
+    return None
 
 
-def _http(page: Page) -> WSUpgradeResponseWithListener:
+def _bearer(request: WSUpgradeRequest) -> str | None:
+    scheme, _, token = request.headers.get("Authorization", "").strip().partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else None
+
+
+def http_answer(page: Page) -> WSUpgradeResponseWithListener:
+    """A page as an HTTP answer; the connection ends with it."""
     headers = {"Content-Type": page.content_type, "Cache-Control": "no-store"}
     if page.retry_after_s is not None:
         headers["Retry-After"] = str(page.retry_after_s)
@@ -219,13 +237,3 @@ def _http(page: Page) -> WSUpgradeResponseWithListener:
     else:
         response = WSUpgradeResponse.create_error_response(page.status, body, headers)
     return WSUpgradeResponseWithListener(response, None)
-
-
-def _quiet_logger() -> logging.LoggerAdapter[logging.Logger]:
-    """picows logs two INFO lines a connection and an ERROR for each frame that breaks RFC 6455, which
-    any client could fill a disk with. Only what has a traceback is about us. (An adapter, because
-    for a plain logger picows makes a child logger per connection.)"""
-    logger = logging.getLogger("picows.chatd")
-    logger.setLevel(logging.ERROR)
-    logger.filters[:] = [lambda record: record.exc_info is not None]
-    return logging.LoggerAdapter(logger, {})

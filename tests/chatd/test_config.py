@@ -47,7 +47,7 @@ def test_every_fault_is_reported_at_once() -> None:
         ),
         pytest.param({"host": "example.org"}, "must be a loopback address", id="a name"),
         pytest.param({"port": 65536}, "port is 65536", id="port out of range"),
-        pytest.param({"prot": 1}, "prot is no setting of chatd: known are host, port", id="unknown key"),
+        pytest.param({"prot": 1}, "prot is no setting of chatd: known are auth_secret_file", id="unknown key"),
         pytest.param({"store": "stone"}, "must be one of memory, sqlite", id="unknown store"),
         pytest.param({"mutant": "no-dedupe"}, "needs test_hooks", id="mutant without permission"),
         pytest.param({"test_hooks": True, "mutant": "x"}, "must name one of", id="unknown mutant"),
