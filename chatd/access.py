@@ -43,7 +43,7 @@ class Access:
         """Raises ``Unauthorized`` or ``TokenExpired``."""
         if self._authority is None:
             return
-        token, self._header = token or self._header, None
+        token = token or self._header  # which stays: a `connect` that is refused may be sent again
         if token is None:
             raise Unauthorized("no token: give one in connect, or in the Authorization header as a Bearer")
         self._take(self._authority.grant(token), now)
@@ -55,6 +55,7 @@ class Access:
         grant = self._authority.grant(token)
         if grant.user != self.user:
             raise Forbidden("token is of another user: this connection stays with the one that it began with")
+        self._header = None
         self._take(grant, now)
 
     def _take(self, grant: Grant, now: float) -> None:

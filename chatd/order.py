@@ -19,7 +19,7 @@ class Order:
 
     >>> order = Order()
     >>> order.failed("room", "m1", 7); order.failed("room", "m2", 8)
-    >>> order.check("room", "m1"); order.settled("room", "m1"); order.check("room", "m2")
+    >>> order.check("room", "m1", 9); order.settled("room", "m1"); order.check("room", "m2", 10)
     """
 
     __slots__ = ("_failed", "count")
@@ -35,10 +35,13 @@ class Order:
         """The client goes on publishing and sends nothing again: its memory here is at an end."""
         return self.count > BLOCKS
 
-    def check(self, channel: str, message: str) -> None:
-        """Raises ``OutOfOrder`` when another message of the channel must come first."""
+    def check(self, channel: str, message: str, request_id: int) -> None:
+        """Raises ``OutOfOrder`` when a message that was sent before this one must come first."""
         failed = self._failed.get(channel)
-        if failed is not None and (first := failed[0][1]) != message:
+        if failed is None:
+            return
+        first_id, first = failed[0]
+        if first != message and first_id < request_id:
             raise OutOfOrder(f"message {first!r} failed temporarily on this channel: send it again first")
 
     def failed(self, channel: str, message: str, request_id: int) -> None:

@@ -39,6 +39,7 @@ from .session import Session
 from .store import STORES
 from .store.base import Append, Retention, StoreUnavailable, StoreUnusable
 from .transports import TRANSPORTS
+from .transports.admin import listen_admin
 from .transports.base import Link, Listening, Page
 from .trust import authority
 from .wheel import Wheel
@@ -123,7 +124,7 @@ class Server:
             await self.store.close()
             raise StartError(str(bad)) from None
         try:
-            for listen in TRANSPORTS.values():
+            for listen in (*TRANSPORTS.values(), listen_admin):
                 if (listening := await listen(self.config, self)) is not None:
                     self._listening.append(listening)
         except OSError as bad:

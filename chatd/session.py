@@ -348,7 +348,7 @@ class Session:
 
     def _write(self, request: Write, now: float) -> Effects:
         append = to_append(request, self.user, moderator=self._moderates(request.channel))
-        self._order.check(request.channel, request.message)
+        self._order.check(request.channel, request.message, request.id)
         try:
             self._quota.take(request.channel, now)
         except RateLimited as error:
@@ -446,7 +446,7 @@ class Session:
         if not self._order.count:
             return None
         try:
-            self._order.check(request.channel, request.message)
+            self._order.check(request.channel, request.message, request.id)
         except OutOfOrder as error:
             self.in_flight -= 1
             return [self._error(error, request.id)]

@@ -33,7 +33,7 @@ def server_context(cert: Path, key: Path | None) -> ssl.SSLContext:
     except _Encrypted:
         raise TlsUnusable(f"{where}: is encrypted: must be a key without a pass phrase") from None
     except ssl.SSLError as bad:
-        if bad.reason == "KEY_VALUES_MISMATCH":
+        if bad.reason in ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH"):
             raise TlsUnusable(
                 f"{where}: does not belong to tls_cert {str(cert)!r}: must be its key"
             ) from None

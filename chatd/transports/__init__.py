@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from typing import Final, Protocol
 
 from ..config import Config
-from .admin import listen_admin
 from .base import Gateway, Listening
 from .websocket import listen_websocket
 
@@ -26,5 +25,4 @@ class Listen(Protocol):
 
 TRANSPORTS: Final[Mapping[str, Listen]] = {
     "websocket": listen_websocket,
-    "admin": listen_admin,
 }

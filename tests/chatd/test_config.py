@@ -46,8 +46,17 @@ def test_every_fault_is_reported_at_once() -> None:
             {"host": "0.0.0.0"}, "host is '0.0.0.0': must be a loopback address", id="all interfaces"
         ),
         pytest.param({"host": "example.org"}, "must be a loopback address", id="a name"),
+        pytest.param({"host": "0.0.0.0"}, "give auth_secret_file, and make tokens with", id="the remedy"),
+        pytest.param(
+            {"host": "0.0.0.0", "auth_secret_file": "s", "test_hooks": True},
+            "test_hooks is True: needs a loopback host",
+            id="test hooks for everybody",
+        ),
+        pytest.param({"tls_key": "k"}, "tls_key is 'k': needs tls_cert", id="key without certificate"),
+        pytest.param({"admin_port": 65536}, "admin_port is 65536", id="admin port out of range"),
+        pytest.param({"publish_burst": 0}, "publish_burst is 0", id="no burst"),
         pytest.param({"port": 65536}, "port is 65536", id="port out of range"),
-        pytest.param({"prot": 1}, "prot is no setting of chatd: known are auth_secret_file", id="unknown key"),
+        pytest.param({"prot": 1}, "prot is no setting of chatd: known are auth_", id="unknown key"),
         pytest.param({"store": "stone"}, "must be one of memory, sqlite", id="unknown store"),
         pytest.param({"mutant": "no-dedupe"}, "needs test_hooks", id="mutant without permission"),
         pytest.param({"test_hooks": True, "mutant": "x"}, "must name one of", id="unknown mutant"),
@@ -60,6 +69,19 @@ def test_every_fault_is_reported_at_once() -> None:
 def test_a_fault_names_the_field_the_value_and_the_rule(settings, words) -> None:
     (fault,) = faults(**settings)
     assert words in fault
+
+
+@pytest.mark.parametrize("secret", [{"auth_secret_file": "s"}, {"auth_secret_env": "S"}])
+def test_any_address_is_taken_where_clients_must_log_in(secret) -> None:
+    config = Config(host="0.0.0.0", **secret)
+    assert (config.authenticated, config.loopback) == (True, False)
+
+
+def test_origins_are_read_from_a_flag() -> None:
+    assert load(None, {"origins": "https://a.example,https://b.example"}).origins == (
+        "https://a.example",
+        "https://b.example",
+    )
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])

@@ -21,6 +21,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from chatd.protocol import messages as m
+from chatd.protocol.errors import CloseCode
 from tests.conformance.wire import PATIENCE_S, ROOM, Wire
 
 Dial = Callable[..., Wire]  # of a running server
@@ -336,13 +337,12 @@ class WebSocketSuite(StreamSuite):
         wire = server()()
         assert wire.socket.subprotocol == m.SUBPROTOCOL
 
-    def test_handshake_that_offers_another_protocol_only_is_refused(self) -> None:
-        with (
-            self.serve() as url,
-            pytest.raises(InvalidStatus),
-            connect(url, subprotocols=[Subprotocol("x.v9")]),
-        ):
-            pass
+    def test_handshake_that_offers_another_protocol_only_is_refused_or_closed_for_good(self) -> None:
+        with self.serve() as url, suppress(InvalidStatus):
+            with connect(url, subprotocols=[Subprotocol("x.v9")]) as socket:
+                with pytest.raises(ConnectionClosed):
+                    socket.recv(timeout=PATIENCE_S)
+                assert socket.close_code == CloseCode.VERSION
 
     def test_query_string_of_the_path_is_ignored(self) -> None:
         with self.serve() as url, self.dial(url + "?c=12") as wire:
