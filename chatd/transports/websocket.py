@@ -49,6 +49,7 @@ SOCKET_OPTIONS: Final = (
 )
 
 TEXT, BINARY, CONTINUATION = WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.CONTINUATION
+NEVER_SENT: Final = (1004, 1005, 1006, 1015)  # RFC 6455 § 7.4.1
 CLOSE, PING, PONG = WSMsgType.CLOSE, WSMsgType.PING, WSMsgType.PONG
 
 
@@ -102,7 +103,11 @@ class _Connection(WSListener):
         elif kind == PING:
             self._peer.reply(pong_frame(frame.get_payload_as_bytes()))
         elif kind == CLOSE:
-            payload = frame.get_payload_as_bytes()  # picows has checked it
+            payload = frame.get_payload_as_bytes()
+            code = int.from_bytes(payload[:2], "big")
+            if payload and (code in NEVER_SENT or code < 1000 or code > 4999):
+                self._peer.broken(1002, f"{code} is no code to close with")  # picows checks the others
+                return
             self._peer.leaving(b"\x88%c%b" % (len(payload), payload))
             self._ending = True
             self._transport.close()  # after what is written
