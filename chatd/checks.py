@@ -7,10 +7,11 @@ from typing import Final
 from msgspec import Raw
 
 from .protocol.errors import BadRequest, TooLarge
-from .protocol.messages import MAX_SERIAL, From, Last
+from .protocol.messages import MAX_SERIAL, From, HistoryRequest, Last
 
 NAME_BYTES: Final = 128  # of a channel, a client, a message id: in UTF-8
 EPOCH_CHARACTERS: Final = 16
+HISTORY_LIMIT: Final = 1000
 PRESENCE_BYTES: Final = 1024  # of what a member says of himself
 
 
@@ -41,3 +42,16 @@ def check_name(field: str, value: str) -> str:
     if not value.isprintable():
         raise BadRequest(f"{field} is {value!r}: must have printable characters only")
     return value
+
+
+def check_history(request: HistoryRequest) -> None:
+    """Check a request for a page of history."""
+    check_name("channel", request.channel)
+    if not 1 <= request.limit <= HISTORY_LIMIT:
+        raise BadRequest(f"limit is {request.limit}: must be from 1 to {HISTORY_LIMIT}")
+    if request.before is not None and request.after is not None:
+        raise BadRequest("before and after are both given: give one")
+    if request.before is not None:
+        check_serial("before", request.before)
+    if request.after is not None:
+        check_from(request.after)

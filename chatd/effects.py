@@ -7,7 +7,19 @@ from typing import Final
 import msgspec
 
 from .namespaces import Namespaces
-from .protocol.messages import Contract, From, HistoryRequest, Limits, Notice, PresenceRequest, Write
+from .protocol.errors import ChatdError
+from .protocol.messages import (
+    Connected,
+    Contract,
+    Error,
+    From,
+    HistoryRequest,
+    Limits,
+    Notice,
+    PresenceRequest,
+    Write,
+    encode,
+)
 from .store.base import Append, Retention
 
 ANY: Final = Namespaces({}, Retention(0, 0, 0))  # every name is a channel
@@ -23,6 +35,20 @@ class Terms(msgspec.Struct, frozen=True):
     pong_s: float
     retry_ms: tuple[int, int]
     namespaces: Namespaces = ANY
+
+    def connected(self, request_id: int, user: str, token_s: float | None) -> Connected:
+        """The answer to `connect`."""
+        return Connected(
+            id=request_id,
+            node=self.node,
+            user=user,
+            contract=self.contract,
+            limits=self.limits,
+            ping_s=self.ping_s,
+            pong_s=self.pong_s,
+            retry_ms=self.retry_ms,
+            token_s=token_s,
+        )
 
 
 class Subscription:
@@ -114,3 +140,16 @@ class Depart(msgspec.Struct, frozen=True):
 
 Effect = Send | Ping | Close | Store | Join | Leave | Read | Share | Depart
 Effects = list[Effect]
+
+
+def error_frame(error: ChatdError, request_id: int | None) -> Send:
+    """The answer to a request that failed; without an id, a push."""
+    answer = Error(
+        id=request_id,
+        code=error.code,
+        reason=error.reason,
+        temporary=error.temporary,
+        definite=error.definite,
+        after_ms=error.after_ms,
+    )
+    return Send(encode(answer))

@@ -15,7 +15,7 @@ import enum
 from typing import Final
 
 from .access import Access
-from .checks import check_from, check_name, check_presence, check_serial
+from .checks import check_from, check_history, check_name, check_presence, check_serial
 from .effects import (
     Close,
     Depart,
@@ -29,6 +29,7 @@ from .effects import (
     Store,
     Subscription,
     Terms,
+    error_frame,
 )
 from .limits import NO_QUOTA, Quota
 from .namespaces import ACTIONS, Action
@@ -54,10 +55,8 @@ from .protocol.messages import (
     Authorized,
     ChannelFrom,
     Connect,
-    Connected,
     Delete,
     Edit,
-    Error,
     Goodbye,
     HistoryRequest,
     PresenceRequest,
@@ -82,7 +81,6 @@ from .stream import locate
 from .writes import refusal, to_append
 
 READS: Final = 64  # history pages and repeated subscribes that may wait, beside one per channel
-HISTORY_LIMIT: Final = 1000
 READ_AFTER_MS: Final = 100
 CONNECT_S: Final = 5.0  # from the upgrade to `connect`
 
@@ -157,7 +155,7 @@ class Session:
         reason = f"token has expired: send auth with another within {self._access.grace_s:g} s"
         if self._access.lapse(now):
             return self.close(CloseCode.TOKEN_EXPIRED, "token has expired")
-        return [self._error(TokenExpired(reason), None)]
+        return [error_frame(TokenExpired(reason), None)]
 
     def _pong(self, now: float) -> None:
         # An unasked pong changes nothing: a client that only sends `{}` is pinged all the same.
@@ -193,12 +191,12 @@ class Session:
                 raise Unavailable("this node is going away", after_ms=self._terms.retry_ms[0])
             return self._handle(request, now)
         except ChatdError as error:
-            return [self._error(error, request.id)]
+            return [error_frame(error, request.id)]
 
     def _undecodable(self, bad: Undecodable) -> Effects:
         if bad.unknown_type:
-            return [self._error(Unknown(bad.reason), bad.request_id)]
-        error = self._error(BadRequest(bad.reason), bad.request_id)
+            return [error_frame(Unknown(bad.reason), bad.request_id)]
+        error = error_frame(BadRequest(bad.reason), bad.request_id)
         if bad.request_id is not None:
             return [error]
         # Nothing that an answer could refer to: the peer speaks another protocol.
@@ -210,7 +208,7 @@ class Session:
         if asked is None:
             return self.close(1009, reason)
         self._last_id = max(self._last_id, asked)
-        return [self._error(TooLarge(reason), asked)]
+        return [error_frame(TooLarge(reason), asked)]
 
     def _check_id(self, request_id: int) -> None:
         if request_id <= self._last_id:
@@ -248,9 +246,9 @@ class Session:
         try:
             self._access.connect(request.token, now)
         except Unauthorized as error:
-            return [self._error(error, request.id), *self.close(CloseCode.BAD_TOKEN, "token is refused")]
+            return [error_frame(error, request.id), *self.close(CloseCode.BAD_TOKEN, "token is refused")]
         except TokenExpired as error:
-            return [self._error(error, request.id), *self.close(CloseCode.TOKEN_EXPIRED, error.reason)]
+            return [error_frame(error, request.id), *self.close(CloseCode.TOKEN_EXPIRED, error.reason)]
         self.user = self._access.user or self.user
         names = [check_name("channel", wish.channel) for wish in request.subscribe]
         if len(set(names)) < len(names):
@@ -258,20 +256,9 @@ class Session:
         self._check_room(len(names))
         for wish in request.subscribe:
             self._check_wish(wish)
-        terms = self._terms
         self.phase = Phase.OPEN
         self._due = now + self._first_ping_s
-        connected = Connected(
-            id=request.id,
-            node=terms.node,
-            user=self.user,
-            contract=terms.contract,
-            limits=terms.limits,
-            ping_s=terms.ping_s,
-            pong_s=terms.pong_s,
-            retry_ms=terms.retry_ms,
-            token_s=self._access.left_s(now),
-        )
+        connected = self._terms.connected(request.id, self.user, self._access.left_s(now))
         effects: Effects = [Send(encode(connected))]
         for wish in request.subscribe:
             effects.append(self._join(wish, None))
@@ -357,15 +344,7 @@ class Session:
         return [Store(request, append)]
 
     def _history(self, request: HistoryRequest) -> Effects:
-        check_name("channel", request.channel)
-        if not 1 <= request.limit <= HISTORY_LIMIT:
-            raise BadRequest(f"limit is {request.limit}: must be from 1 to {HISTORY_LIMIT}")
-        if request.before is not None and request.after is not None:
-            raise BadRequest("before and after are both given: give one")
-        if request.before is not None:
-            check_serial("before", request.before)
-        if request.after is not None:
-            check_from(request.after)
+        check_history(request)
         self._check_reads()
         self.reading += 1
         return [Read(request)]
@@ -422,7 +401,7 @@ class Session:
         """The log holds the message (or held it before, or holds another with its id)."""
         self._answered(request)
         if isinstance(outcome, Conflict | Refused):
-            return [self._error(refusal(request, outcome), request.id)]
+            return [error_frame(refusal(request, outcome), request.id)]
         ack = Ack(
             id=request.id,
             message=request.message,
@@ -438,7 +417,7 @@ class Session:
             self.in_flight -= 1
             return self._blocks(request, error)
         self._answered(request)
-        return [self._error(error, request.id)]
+        return [error_frame(error, request.id)]
 
     def overtakes(self, request: Write) -> Effects | None:
         """Whether an accepted publish must not be stored after all, because one that was sent before it
@@ -449,12 +428,12 @@ class Session:
             self._order.check(request.channel, request.message, request.id)
         except OutOfOrder as error:
             self.in_flight -= 1
-            return [self._error(error, request.id)]
+            return [error_frame(error, request.id)]
         return None
 
     def _blocks(self, request: Write, error: ChatdError) -> Effects:
         self._order.failed(request.channel, request.message, request.id)
-        answer = self._error(error, request.id)
+        answer = error_frame(error, request.id)
         if self._order.overfull:
             return [answer, *self.close(CloseCode.RATE, "too many publishes wait to be sent again")]
         return [answer]
@@ -469,7 +448,7 @@ class Session:
 
     def refuse(self, request_id: int | None, error: ChatdError) -> Effects:
         """A request other than publish failed."""
-        return [self._error(error, request_id)]
+        return [error_frame(error, request_id)]
 
     # The end ----------------------------------------------------------------------------------------
 
@@ -496,18 +475,3 @@ class Session:
         effects += map(Depart, sorted(self.present))
         self.present.clear()
         return effects
-
-    @staticmethod
-    def _error(error: ChatdError, request_id: int | None) -> Send:
-        return Send(
-            encode(
-                Error(
-                    id=request_id,
-                    code=error.code,
-                    reason=error.reason,
-                    temporary=error.temporary,
-                    definite=error.definite,
-                    after_ms=error.after_ms,
-                )
-            )
-        )

@@ -7,9 +7,10 @@ from typing import get_args
 import msgspec
 import pytest
 
+from chatd.namespaces import ACTIONS
 from chatd.protocol import messages
-from chatd.protocol.errors import Forbidden
-from chatd.rights import EVERYDAY, NEEDED, REMEMBERED, Right, Rights, parse_rights
+from chatd.protocol.errors import BadRequest, Forbidden
+from chatd.rights import EVERYDAY, REMEMBERED, WORDS, Right, Rights, parse_rights
 
 GIVES_UP = {messages.Unsubscribe}  # needs no right
 
@@ -20,7 +21,8 @@ def test_every_request_that_names_a_channel_needs_a_right() -> None:
         for request in get_args(messages.Request)
         if any(field.name == "channel" for field in msgspec.structs.fields(request))
     }
-    assert named - GIVES_UP == set(NEEDED)
+    assert named - GIVES_UP == set(ACTIONS)
+    assert {WORDS[action] for action in ACTIONS.values()} == set(EVERYDAY)
 
 
 @pytest.mark.parametrize(
@@ -67,6 +69,13 @@ def test_a_right_that_is_not_there_is_forbidden_and_named() -> None:
 def test_a_claim_that_breaks_the_rules_is_refused(claim) -> None:
     with pytest.raises(ValueError, match=r"right|pattern"):
         parse_rights(claim)
+
+
+def test_what_is_no_name_is_not_repeated_and_not_remembered() -> None:
+    rights = Rights({"*": Right.SUBSCRIBE})
+    with pytest.raises(BadRequest, match="channel has 5000 bytes"):
+        rights.check(Right.PUBLISH, "x" * 5000)
+    assert not rights._known
 
 
 def test_what_is_remembered_of_channels_is_bounded() -> None:

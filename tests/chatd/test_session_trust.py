@@ -9,7 +9,7 @@ import pytest
 
 from chatd.access import Access
 from chatd.auth import Verifier, issue
-from chatd.effects import Close, Effects, Join, Send, Store, Terms
+from chatd.effects import Close, Effects, Join, Read, Send, Share, Store, Terms
 from chatd.limits import ChannelRates, Quota, Rate
 from chatd.order import BLOCKS
 from chatd.protocol.errors import IdReused, OutcomeUnknown, Unavailable
@@ -178,6 +178,9 @@ def test_a_refresh_that_takes_a_subscription_away_ends_the_connection_so_that_th
         pytest.param("subscribe", {}, "subscribe", id="subscribe"),
         pytest.param("publish", {"message": "m", "data": 1}, "publish", id="publish"),
         pytest.param("history", {}, "history", id="history"),
+        pytest.param("react", {"to": 1, "message": "m", "emoji": "x", "op": "add"}, "publish", id="react"),
+        pytest.param("delete", {"to": 1, "message": "m"}, "publish", id="delete"),
+        pytest.param("presence", {"op": "get"}, "presence", id="presence"),
     ],
 )
 def test_a_request_needs_its_right_and_no_other(kind, fields, right) -> None:
@@ -185,8 +188,24 @@ def test_a_request_needs_its_right_and_no_other(kind, fields, right) -> None:
     others = [word for word in ("subscribe", "publish", "history", "presence", "moderate") if word != right]
     client.say("connect", token=token(**{"room_*": others, "own": [right]}))
     assert refusal(client.say(kind, channel="room:1", **fields)) == 403
-    assert not frames(client.say(kind, channel="own", **fields)), "accepted"
-    assert client.session.in_flight + client.session.reading == 1
+    (accepted,) = client.say(kind, channel="own", **fields)
+    assert isinstance(accepted, Join | Store | Read | Share)
+
+
+def test_to_change_what_others_wrote_is_for_moderators() -> None:
+    client = Client()
+    client.say("connect", token=token(**{"*": ["publish"], "room_1": ["moderate"]}))
+    for channel, own in (("room:1", False), ("room:2", True)):
+        (store,) = client.say("delete", channel=channel, to=1, message="m")
+        assert isinstance(store, Store)
+        assert store.append.own is own
+
+
+def test_a_private_channel_is_for_the_users_that_tokens_name() -> None:
+    client = Client()
+    client.say("connect", token=token("ann"), client="eve")
+    assert isinstance(client.say("subscribe", channel="dm:ann,bob")[0], Join)
+    assert refusal(client.say("subscribe", channel="dm:bob,eve")) == 403
 
 
 def test_connect_with_a_subscription_that_is_not_allowed_is_refused_whole_and_may_be_sent_again() -> None:
