@@ -17,9 +17,8 @@ from chatd.auth import issue
 from chatd.config import Config
 from chatd.server import Server
 from tests.chatd.certificates import make_certificate
-from tests.chatd.test_server import Guest, House, close_code, masked, serve, upgraded
-
-__all__ = ["serve"]  # a fixture
+from tests.chatd.house import Guest, House
+from tests.chatd.test_server import close_code, masked, upgraded
 
 SECRET = b"correct horse battery staple, and a bit more"
 
