@@ -77,7 +77,14 @@ class Config(BaseModel):
     channel_publish_burst: int = Field(10_000, ge=1, description="publishes on a channel at once")
     connections: int = Field(50_000, ge=1, description="connections, before more are refused")
     connections_per_address: int = Field(0, ge=0, description="connections of one address; 0: no limit")
+    slow_s: float = Field(30, gt=0, description="seconds a connection may take nothing before it is closed")
     drain_s: float = Field(5, ge=0, description="seconds that clients have to leave when the daemon stops")
+    drain_per_s: float = Field(
+        0.25, gt=0, le=1, description="share of the connections told goodbye per second then"
+    )
+    overload_lag_s: float = Field(
+        0, ge=0, description="p99 of the loop's lag from which load is shed; 0: never"
+    )
     test_hooks: bool = Field(False, description="allow switches that break promises on purpose")
     mutant: str = Field("", description="a fault to plant: name[:probability[:seed]]; needs --test-hooks")
 

@@ -16,7 +16,7 @@ from .store.base import Append
 from .transports.base import Link
 from .wheel import Wheel
 
-STUCK_S: Final = 30.0  # a connection that takes nothing for this long is cut
+ANSWERS_BYTES: Final = 16 * 1024  # of answers that wait for a full socket, before no more is asked
 GRACE_S: Final = 2.0  # for the peer to answer a close frame
 
 
@@ -34,6 +34,8 @@ class Daemon(Protocol):
     def read(self, connection: Connection, request: HistoryRequest) -> None: ...
     def share(self, connection: Connection, request: PresenceRequest | Notice) -> None: ...
     def depart(self, connection: Connection, channel: str) -> None: ...
+    def blocked(self, connection: Connection) -> None: ...
+    def unblocked(self, connection: Connection) -> None: ...
     def ended(self, connection: Connection) -> None: ...
     def hanging_up(self, connection: Connection, code: int, reason: str) -> None: ...
 
@@ -44,6 +46,7 @@ class Connection:
     __slots__ = (
         "_daemon",
         "_hanging_up_since",
+        "_parting",
         "_paused",
         "_wake_at",
         "address",
@@ -62,6 +65,7 @@ class Connection:
         self._daemon = daemon
         self._paused = False
         self._hanging_up_since: float | None = None
+        self._parting: tuple[int, str] | None = None  # the close that follows when nothing is in flight
         self._wake_at = session.due
         daemon.wheel.put(self, session.due)
 
@@ -72,6 +76,8 @@ class Connection:
         daemon.metrics.received_bytes += len(payload)
         session = self.session
         self.apply(session.receive(payload, daemon.clock()))
+        if self.outlet.held_bytes > ANSWERS_BYTES:
+            self._pause()
         if session.due < self._wake_at:
             self._wake_at = session.due
             daemon.wheel.put(self, session.due)
@@ -96,11 +102,16 @@ class Connection:
         self._last_grace()
 
     def blocked(self) -> None:
-        self.outlet.block(self._daemon.clock())
+        if not self.outlet.closed:
+            self.outlet.block(self._daemon.clock())
+            self._daemon.blocked(self)
 
     def unblocked(self) -> None:
+        self._daemon.unblocked(self)
         self.outlet.unblock()
         if self.outlet.free:
+            self.session.excuse(self._daemon.clock())
+            self._read_on()
             self._writable()
 
     def lost(self) -> None:
@@ -122,17 +133,26 @@ class Connection:
         if self._hanging_up_since is not None:
             self.link.abort()
             return
+        if self.outlet.slow or self.outlet.blocked_since is not None:
+            self.session.excuse(now)  # it is judged by whether it takes anything
         self.apply(self.session.tick(now))
         if self._hanging_up_since is None:
             self._wake_at = self.session.due
             self._daemon.wheel.put(self, self._wake_at)
 
-    def stuck(self, now: float) -> bool:
-        since = self.outlet.blocked_since
-        return since is not None and now - since > STUCK_S
-
     def close(self, code: int, reason: str) -> None:
         self.apply(self.session.close(code, reason))
+
+    def send_away(self, code: int, why: str, after_ms: tuple[int, int]) -> None:
+        """Say goodbye; close when the publishes under way have their answers."""
+        if self._parting is None and not self.gone:
+            self._parting = (code, why)
+            self.apply(self.session.goodbye(code, why, after_ms))
+            self._part()
+
+    def _part(self) -> None:
+        if self._parting is not None and self.session.in_flight == 0:
+            self.close(*self._parting)
 
     def overflow(self) -> None:
         self.close(CloseCode.SLOW_CONSUMER, "too much waits to be read")
@@ -165,14 +185,25 @@ class Connection:
                     self._hang_up(effect)
 
     def _append(self, effect: Store) -> None:
-        if not self._paused and self.session.in_flight >= self.session.most_in_flight:
-            self._paused = True
-            self.link.pause_reading()
+        if self.session.in_flight >= self.session.most_in_flight:
+            self._pause()
         self._daemon.append(self, effect.request, effect.append)
 
+    def _pause(self) -> None:
+        if not self._paused and not self.gone:
+            self._paused = True
+            self.link.pause_reading()
+
     def answered(self) -> None:
-        """A publish got its answer: read on, if reading had stopped."""
-        if self._paused and self.session.in_flight <= self.session.most_in_flight // 2 and not self.gone:
+        """A publish got its answer: read on, if reading had stopped; leave, if it was the last one."""
+        if self._paused:
+            self._read_on()
+        if self._parting is not None:
+            self._part()
+
+    def _read_on(self) -> None:
+        few = self.session.in_flight <= self.session.most_in_flight // 2
+        if self._paused and few and self.outlet.held_bytes <= ANSWERS_BYTES and not self.gone:
             self._paused = False
             self.link.resume_reading()
 

@@ -58,7 +58,18 @@ class Subscription:
     whoever works for it in the background looks there first.
     """
 
-    __slots__ = ("active", "answered", "asked", "channel", "cursor", "echo", "presence", "request_id", "user")
+    __slots__ = (
+        "active",
+        "answered",
+        "asked",
+        "channel",
+        "cursor",
+        "echo",
+        "presence",
+        "request_id",
+        "told_live",
+        "user",
+    )
 
     def __init__(
         self,
@@ -79,6 +90,7 @@ class Subscription:
         self.cursor = 0  # the serial that was sent last; meaningful once answered
         self.active = True
         self.answered = False  # `subscribed` was sent
+        self.told_live = False  # `live` was sent
 
 
 # Effects ----------------------------------------------------------------------------------------------

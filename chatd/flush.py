@@ -10,24 +10,48 @@ share one write.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
 
 from .metrics import Metrics
 
 MAX_CORK_S: Final = 0.005
 SLICE: Final = 2000  # connections written to before the loop gets its turn again
-RESUME_BYTES: Final = 64 * 1024  # handed over at a time to a connection that drains
+SLOW_BYTES: Final = 64 * 1024  # in user space for one connection, before it is a slow consumer
+PIECE_BYTES: Final = 16 * 1024  # written at a time; only a single frame may be larger
+HELD_LIMIT: Final = 512 * 1024  # of answers that wait for a full socket; no push is among them
+
+Piece = tuple[bytes, int]
+
+
+class Place(NamedTuple):
+    """Where the messages of some queued bytes are in their stream."""
+
+    channel: str
+    before: int  # the serial before the first of them
+    messages: int
 
 
 class Outlet:
     """The way out to one connection.
 
     ``write`` takes whole WebSocket frames. Between ``block`` and ``unblock`` (the socket
-    is full) what is flushed is held here, at most ``Flusher.held_limit`` bytes.
+    is full) what is flushed is held here, at most ``Flusher.held_limit`` bytes: answers and
+    the like, for a blocked connection gets no pushes. ``slow``: it gets none
+    until it has caught up from the log either.
     """
 
-    __slots__ = ("blocked_since", "closed", "flusher", "held", "held_bytes", "pending", "write")
+    __slots__ = (
+        "blocked_since",
+        "closed",
+        "flusher",
+        "held",
+        "held_bytes",
+        "pending",
+        "replayed_bytes",
+        "slow",
+        "write",
+    )
 
     def __init__(self, flusher: Flusher, write: Callable[[bytes], None]) -> None:
         self.flusher = flusher
@@ -35,7 +59,9 @@ class Outlet:
         self.pending: list[bytes] = []
         self.held: deque[bytes] = deque()
         self.held_bytes = 0
+        self.replayed_bytes = 0  # of replays, since the last ``flush``
         self.blocked_since: float | None = None
+        self.slow = False
         self.closed = False
 
     def send(self, frame: bytes) -> None:
@@ -49,18 +75,34 @@ class Outlet:
 
     def offer(self, frame: bytes) -> bool:
         """Queue a frame that nobody needs late. A connection that is behind does not get it: False."""
-        if not self.free:
+        if self.slow or not self.free or self.flusher.drop_ephemeral:
             self.flusher.metrics.dropped += 1
             return False
         self.send(frame)
         return True
 
+    def send_replayed(self, frames: bytes) -> bool:
+        """Queue a piece of a replay; says whether there is room for another one."""
+        self.send(frames)
+        self.replayed_bytes += len(frames)
+        if self.replayed_bytes >= PIECE_BYTES:
+            self.flush()
+        return self.free
+
     def flush(self) -> None:
-        """Write what is pending now, ahead of the tick's flush: for a replay's large pages."""
+        """Write what is pending now, ahead of the tick's flush."""
+        self.replayed_bytes = 0
         if self.pending and not self.closed:
-            data = b"".join(self.pending)
-            self.pending = []
-            self.flusher.put(self, data)
+            frames, self.pending = self.pending, []
+            self.flusher.put(self, frames, cut(frames))
+
+    def retract(self) -> list[Place]:
+        """Take back the live pushes at the end of what is pending, newest first."""
+        places, taken = self.flusher.places, []
+        while self.pending and (place := places.get(self.pending[-1])) is not None:
+            self.pending.pop()
+            taken.append(place)
+        return taken
 
     def finish(self, last: bytes) -> None:
         """Write what is pending and ``last``, then nothing more. A connection that does not
@@ -83,7 +125,7 @@ class Outlet:
 
     def _hand_over(self) -> None:
         batch, size = [], 0
-        while self.held and size < RESUME_BYTES:
+        while self.held and size < PIECE_BYTES:
             batch.append(self.held.popleft())
             size += len(batch[-1])
         self._drop_count(size)
@@ -92,7 +134,7 @@ class Outlet:
     def hold(self, data: bytes) -> None:
         self.held.append(data)
         self.held_bytes += len(data)
-        self.flusher.metrics.queue_bytes += len(data)
+        self.flusher.metrics.held_bytes += len(data)
 
     def close(self) -> None:
         """Nothing more goes out; what waits is dropped."""
@@ -103,11 +145,11 @@ class Outlet:
 
     def _drop_count(self, size: int) -> None:
         self.held_bytes -= size
-        self.flusher.metrics.queue_bytes -= size
+        self.flusher.metrics.held_bytes -= size
 
     @property
     def free(self) -> bool:
-        """Nothing waits in user space: room for more of a replay."""
+        """Nothing waits for the socket to drain: room for more of a replay."""
         return self.blocked_since is None and not self.held
 
 
@@ -118,6 +160,9 @@ class Flusher:
         schedule: calls a function after a delay in seconds (0: at the end of this tick).
         clock: seconds, monotonic.
         overflow: called with an outlet that holds more than ``held_limit`` bytes.
+
+    ``places`` knows the live pushes that may still be pending; ``cork_s`` and ``drop_ephemeral``
+    are turned by chatd/overload.py.
     """
 
     def __init__(
@@ -127,11 +172,14 @@ class Flusher:
         overflow: Callable[[Outlet], None],
         metrics: Metrics,
         *,
-        held_limit: int = 8 * 1024 * 1024,
+        held_limit: int = HELD_LIMIT,
     ) -> None:
         self.dirty: list[Outlet] = []  # whose `pending` went from empty to not empty
+        self.places: dict[bytes, Place] = {}
         self.metrics = metrics
         self.held_limit = held_limit
+        self.cork_s = MAX_CORK_S
+        self.drop_ephemeral = False
         self._schedule = schedule
         self._clock = clock
         self._overflow = overflow
@@ -149,6 +197,7 @@ class Flusher:
         started = self._clock()
         batch, self.dirty = self.dirty[:SLICE], self.dirty[SLICE:]
         joined: dict[tuple[bytes, ...], bytes] = {}
+        cuts: dict[tuple[bytes, ...], list[Piece]] = {}
         sent = 0
         for outlet in batch:  # the hot path: one write per connection
             frames = outlet.pending
@@ -161,24 +210,52 @@ class Flusher:
                 # Subscribers of the same channels have the same list: join it once.
                 key = tuple(frames)
                 data = joined.get(key) or joined.setdefault(key, b"".join(frames))
-            if outlet.blocked_since is None:
+            if outlet.blocked_since is not None:
+                self.put(outlet, frames, ())
+            elif len(data) > PIECE_BYTES:
+                key = tuple(frames)
+                self.put(outlet, frames, cuts.get(key) or cuts.setdefault(key, cut(frames)))
+            else:
                 sent += len(data)
                 outlet.write(data)
-            else:
-                self.put(outlet, data)
         self.metrics.sent_bytes += sent
         self.metrics.writes += len(batch)
         ended = self._clock()
-        self._not_before = ended if self.dirty else ended + min(ended - started, MAX_CORK_S)
+        self._not_before = ended if self.dirty else ended + min(ended - started, self.cork_s)
         if self.dirty:
             self.wake()
+        else:
+            self.places.clear()
 
-    def put(self, outlet: Outlet, data: bytes) -> None:
-        """Write, or hold what the socket does not take."""
-        self.metrics.sent_bytes += len(data)
-        if outlet.blocked_since is None:
+    def put(self, outlet: Outlet, frames: list[bytes], pieces: Sequence[Piece]) -> None:
+        """Write piece by piece for as long as the socket takes it; hold the rest.
+
+        Meanwhile the rest is ``outlet.pending``: who is told that the socket is full
+        can take back what need not wait for it.
+        """
+        outlet.pending = frames
+        for data, count in pieces:
+            if outlet.blocked_since is not None or outlet.closed:
+                break
+            del frames[:count]
+            self.metrics.sent_bytes += len(data)
             outlet.write(data)
-            return
-        outlet.hold(data)
-        if outlet.held_bytes > self.held_limit:
-            self._overflow(outlet)
+        rest, outlet.pending = outlet.pending, []
+        if rest and not outlet.closed:
+            data = b"".join(rest)
+            self.metrics.sent_bytes += len(data)
+            outlet.hold(data)
+            if outlet.held_bytes > self.held_limit:
+                self._overflow(outlet)
+
+
+def cut(frames: Sequence[bytes]) -> list[Piece]:
+    """Join frames into pieces of about ``PIECE_BYTES``, each with how many frames are in it."""
+    pieces: list[Piece] = []
+    first, size = 0, 0
+    for end, frame in enumerate(frames, 1):
+        size += len(frame)
+        if size >= PIECE_BYTES or end == len(frames):
+            pieces.append((b"".join(frames[first:end]), end - first))
+            first, size = end, 0
+    return pieces

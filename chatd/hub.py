@@ -5,20 +5,21 @@ that somebody listens to keeps its newest few frames (its *tail*). A subscriber 
 replaying up to the tail, from the store if need be, and then takes the rest of the
 tail and its place among the live ones in one step; since everything here happens on one
 thread, nothing is skipped or repeated between replay and live, and no subscriber needs a
-buffer of its own. PROTOCOL.md § Resume.
+buffer of its own. PROTOCOL.md § Resume. A subscriber whose socket is full is moved back
+among those that replay (``suspend``), and comes back the same way.
 """
 
 from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 import msgspec
 
 from .effects import Subscription
-from .flush import Flusher, Outlet
+from .flush import PIECE_BYTES, Flusher, Outlet, Place
 from .framing import text_frame
 from .protocol.messages import Gap, Live, Message, encode
 from .store.base import Entry, Head, Page, Retention
@@ -26,7 +27,7 @@ from .stream import Stream
 
 # The tail serves resumes after a short cut without a read.
 TAIL: Final = Retention(n=64, s=math.inf, bytes=64 * 1024)
-# While somebody replays from the store, the tail must reach back to what was read.
+# While a page is read from the store, the tail must reach back to what was read.
 JOIN_TAIL: Final = Retention(n=8192, s=math.inf, bytes=4 * 1024 * 1024)
 
 
@@ -74,6 +75,7 @@ class Channel:
         self.live: dict[Outlet, None] = {}
         self.quiet: dict[Outlet, str] = {}  # live, without the messages of this user
         self.joining: dict[Outlet, Subscription] = {}
+        self.reading = 0  # pages of the log that are on their way to one of `joining`
 
     @property
     def head(self) -> Head:
@@ -109,7 +111,7 @@ class Channel:
             pushes = [item for item in pushes if item.serial > tail.top]
         for item in pushes:
             self._keep(tail, item)
-        tail.retention = JOIN_TAIL if self.joining else TAIL
+        tail.retention = JOIN_TAIL if self.reading or not self.open else TAIL
         tail.trim(0)
         return pushes
 
@@ -151,16 +153,36 @@ class Hub:
         channel.joining[outlet] = subscription
         return channel
 
+    def suspend(self, subscription: Subscription, outlet: Outlet, before: int | None) -> Channel | None:
+        """Take a live subscriber off the list, its cursor at what was sent last: ``before``, or
+        the top. None: it was not live."""
+        channel = self._channels.get(subscription.channel)
+        if channel is None or channel.tail is None:
+            return None
+        if outlet in channel.live:
+            del channel.live[outlet]
+        elif outlet in channel.quiet:
+            del channel.quiet[outlet]
+        else:
+            return None
+        subscription.cursor = channel.tail.top if before is None else before
+        channel.joining[outlet] = subscription
+        return channel
+
     def advance(self, channel: Channel, subscription: Subscription, outlet: Outlet) -> bool:
-        """Go live, if the tail holds everything after the cursor. False: read a page first."""
+        """Go live, if the tail holds everything after the cursor and the socket takes it.
+        False: read a page, or wait for the socket, first."""
         tail = channel.tail
         assert tail is not None
         if subscription.cursor + 1 < tail.floor:
             return False
         rest = tail.after(subscription.cursor, tail.top - subscription.cursor, tail.bytes)
-        self._replay(subscription, outlet, rest)
-        position = (channel.epoch, tail.top)
-        outlet.send(text_frame(encode(Live(channel=channel.name, position=position))))
+        if not self._replay(subscription, outlet, rest):
+            return False
+        if not subscription.told_live:
+            subscription.told_live = True
+            position = (channel.epoch, tail.top)
+            outlet.send(text_frame(encode(Live(channel=channel.name, position=position))))
         del channel.joining[outlet]
         if subscription.echo:
             channel.live[outlet] = None
@@ -174,30 +196,36 @@ class Hub:
         return [*channel.live, *channel.quiet]
 
     def replay(self, channel: Channel, subscription: Subscription, outlet: Outlet, page: Page) -> None:
-        """Send a page of the log that follows the cursor, up to what the tail has seen."""
+        """Send a page of the log that follows the cursor, up to what the tail has seen, for as long
+        as the socket takes it."""
         assert channel.tail is not None
         channel.floor = max(channel.floor, page.floor)
         if page.floor > subscription.cursor + 1:
-            # Trimmed while replaying: what is lost is said in its place in the stream.
+            # Trimmed meanwhile: what is lost is said in its place in the stream.
+            late = subscription.told_live
             lost_from, lost_to = (page.epoch, subscription.cursor), (page.epoch, page.floor - 1)
-            gap = Gap(channel=channel.name, why="trimmed", from_=lost_from, to=lost_to)
+            gap = Gap(channel=channel.name, why="lag" if late else "trimmed", from_=lost_from, to=lost_to)
             outlet.send(text_frame(encode(gap)))
             self.metrics.gaps += 1
+            self.metrics.lag_gaps += late
             subscription.cursor = page.floor - 1
         top = channel.tail.top
         self._replay(
-            subscription, outlet, [push(channel.name, entry) for entry in page.entries if entry.serial <= top]
+            subscription, outlet, (push(channel.name, entry) for entry in page.entries if entry.serial <= top)
         )
 
-    def _replay(self, subscription: Subscription, outlet: Outlet, pushes: Sequence[Push]) -> None:
-        if not pushes:
-            return
-        subscription.cursor = pushes[-1].serial
-        frames = [item.frame for item in pushes if subscription.echo or item.user != subscription.user]
-        if frames:
+    def _replay(self, subscription: Subscription, outlet: Outlet, pushes: Iterable[Push]) -> bool:
+        """Send piece by piece; the cursor says how far it got. False: the socket is full."""
+        room = outlet.free
+        for piece in _pieces(pushes) if room else ():
+            frames = [item.frame for item in piece if subscription.echo or item.user != subscription.user]
+            subscription.cursor = piece[-1].serial
             self.metrics.deliveries += len(frames)
             self.metrics.replayed += len(frames)
-            outlet.send(b"".join(frames))
+            if frames and not outlet.send_replayed(b"".join(frames)):
+                room = False
+                break
+        return room
 
     def leave(self, name: str, outlet: Outlet) -> None:
         channel = self._channels.get(name)
@@ -223,22 +251,48 @@ class Hub:
         """The hot path: one list append per live subscriber, however many messages there are."""
         frames = [item.frame for item in pushes]
         data = frames[0] if len(frames) == 1 else b"".join(frames)
-        dirty = self.flusher.dirty
+        if len(data) <= PIECE_BYTES or len(frames) == 1:
+            self._deliver(channel, pushes, data)
+            return
+        for piece in _pieces(pushes):
+            self._deliver(channel, piece, b"".join([item.frame for item in piece]))
+
+    def _deliver(self, channel: Channel, pushes: Sequence[Push], data: bytes) -> None:
+        before, flusher = pushes[0].serial - 1, self.flusher
+        dirty = flusher.dirty
+        if channel.live:
+            flusher.places[data] = Place(channel.name, before, len(pushes))
         for outlet in channel.live:
             pending = outlet.pending
             if not pending:
                 dirty.append(outlet)
             pending.append(data)
-        self.metrics.deliveries += len(frames) * len(channel.live)
+        self.metrics.deliveries += len(pushes) * len(channel.live)
         for outlet, user in channel.quiet.items():
             others = [item.frame for item in pushes if item.user != user]
             if others:
-                outlet.send(b"".join(others))
+                data = b"".join(others)
+                flusher.places[data] = Place(channel.name, before, len(others))
+                outlet.send(data)
                 self.metrics.deliveries += len(others)
         if dirty:
-            self.flusher.wake()
+            flusher.wake()
 
     def trimmed(self, floors: dict[str, int]) -> None:
         for name, floor in floors.items():
             if (channel := self._channels.get(name)) is not None:
                 channel.floor = max(channel.floor, floor)
+
+
+def _pieces(pushes: Iterable[Push]) -> Iterator[list[Push]]:
+    """Runs of about ``PIECE_BYTES``, made as they are asked for."""
+    piece: list[Push] = []
+    size = 0
+    for item in pushes:
+        piece.append(item)
+        size += len(item.frame)
+        if size >= PIECE_BYTES:
+            yield piece
+            piece, size = [], 0
+    if piece:
+        yield piece

@@ -76,9 +76,10 @@ class Ingest:
                 self._arrived.clear()
                 self._idle.set()
 
-    async def idle(self) -> None:
-        """Wait until nothing is in flight."""
-        await self._idle.wait()
+    @property
+    def is_idle(self) -> bool:
+        """Nothing is in flight."""
+        return self._idle.is_set()
 
     def _take(self) -> list[Item]:
         """The next batch, without what must wait for a publish that failed after this one was accepted."""

@@ -2,8 +2,9 @@
 
 A subscriber that the hub's tail can serve is live within the call. Any other waits its turn
 in its connection's queue: one page of one channel at a time, and the next only when
-the connection has taken the last, so that a replay of any length holds one page. History
-pages wait in the same queue.
+the connection has taken the last, so that a replay of any length holds one page; the channels
+take turns, so that a busy one does not starve the others. History pages wait in the same
+queue, and slow consumers are fed by it (chatd/slow.py).
 """
 
 from __future__ import annotations
@@ -28,22 +29,30 @@ from .store.base import Page, Store, StoreUnavailable
 
 PAGE_N: Final = 500
 PAGE_BYTES: Final = 128 * 1024
+SLOW_PAGE_N: Final = 64  # what a slow consumer does not take is read again: no more than fits
+SLOW_PAGE_BYTES: Final = 32 * 1024
 HISTORY_BYTES: Final = 1024 * 1024
 RETRY_MS: Final = 500
 
-Work = Callable[[], Coroutine[Any, Any, None]]
+Work = Callable[[], Coroutine[Any, Any, bool]]  # one step; True: all is done
 Spawn = Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
 
 
 class Joins:
-    """Carries out ``Join`` and ``Read``. ``spawn`` starts a task that the server owns."""
+    """Carries out ``Join`` and ``Read``.
 
-    def __init__(self, store: Store, hub: Hub, spawn: Spawn) -> None:
+    Args:
+        spawn: starts a task that the server owns.
+        caught_up: called when nothing is left to be read for a connection.
+    """
+
+    def __init__(self, store: Store, hub: Hub, spawn: Spawn, caught_up: Callable[[Connection], None]) -> None:
         self._store = store
         self._hub = hub
         self._spawn = spawn
+        self._caught_up = caught_up
         self._opening: dict[Channel, asyncio.Task[None]] = {}
-        self._queues: dict[Connection, deque[Work]] = {}
+        self._queues: dict[Connection, deque[tuple[Work, bool]]] = {}
 
     def join(self, connection: Connection, subscription: Subscription) -> None:
         channel = self._hub.enlist(subscription, connection.outlet)
@@ -52,31 +61,42 @@ class Joins:
             if self._hub.advance(channel, subscription, connection.outlet):
                 connection.session.read_done()
                 return
-        self._later(connection, partial(self._replay, connection, channel, subscription))
+        self._later(connection, partial(self._replay, connection, channel, subscription), asked=True)
+
+    def feed(self, connection: Connection, channel: Channel, subscription: Subscription) -> None:
+        """Bring a subscriber that the hub has suspended back to live."""
+        self._later(connection, partial(self._replay, connection, channel, subscription), asked=False)
 
     def read(self, connection: Connection, request: HistoryRequest) -> None:
-        self._later(connection, partial(self._history, connection, request))
+        self._later(connection, partial(self._history, connection, request), asked=True)
 
-    def _later(self, connection: Connection, work: Work) -> None:
+    def _later(self, connection: Connection, work: Work, *, asked: bool) -> None:
+        """``asked``: the session counts it as one of its reads."""
         queue = self._queues.get(connection)
         if queue is not None:
-            queue.append(work)
+            queue.append((work, asked))
         else:
-            self._queues[connection] = deque([work])
+            self._queues[connection] = deque([(work, asked)])
             self._spawn(self._work_off(connection))
 
     async def _work_off(self, connection: Connection) -> None:
-        """All reads of one connection, one after the other."""
+        """All reads of one connection, a step of each in turn."""
         queue = self._queues[connection]
         try:
             while queue:
+                work, asked = queue.popleft()
+                done = True
                 try:
-                    await queue.popleft()()
+                    done = await work()
                 except Exception as bug:
                     _close(connection, bug)
-                connection.session.read_done()
+                if not done:
+                    queue.append((work, asked))
+                elif asked:
+                    connection.session.read_done()
         finally:
             del self._queues[connection]
+        self._caught_up(connection)
 
     def _answer(self, connection: Connection, channel: Channel, subscription: Subscription) -> None:
         effects, answer = connection.session.subscribed(subscription, channel.head)
@@ -84,24 +104,36 @@ class Joins:
         self._hub.metrics.resumes += answer.resumed
         self._hub.metrics.gaps += answer.gap is not None
 
-    async def _replay(self, connection: Connection, channel: Channel, subscription: Subscription) -> None:
-        outlet = connection.outlet
+    async def _replay(self, connection: Connection, channel: Channel, subscription: Subscription) -> bool:
+        """One page towards live; says whether there is nothing more to do."""
         try:
             while subscription.active and not channel.open:
                 await self._opened(channel)
-            if not subscription.active:
-                return
-            if not subscription.answered:
+            if subscription.active and not subscription.answered:
                 self._answer(connection, channel, subscription)
-            while subscription.active and not self._hub.advance(channel, subscription, outlet):
-                await self._writable(connection)
-                page = await self._store.read(channel.name, subscription.cursor, PAGE_N, PAGE_BYTES)
-                if subscription.active:
-                    self._hub.replay(channel, subscription, outlet, page)
-                    outlet.flush()
-                await asyncio.sleep(0)  # a store in memory answers at once: others have their turn
+            await self._writable(connection)
+            if not subscription.active or self._hub.advance(channel, subscription, connection.outlet):
+                return True
+            if connection.outlet.free:
+                return await self._page(connection, channel, subscription)
         except StoreUnavailable as bad:
             self._unreadable(connection, subscription, bad)
+        return not subscription.active
+
+    async def _page(self, connection: Connection, channel: Channel, subscription: Subscription) -> bool:
+        outlet = connection.outlet
+        limit, size = (SLOW_PAGE_N, SLOW_PAGE_BYTES) if outlet.slow else (PAGE_N, PAGE_BYTES)
+        channel.reading += 1
+        try:
+            page = await self._store.read(channel.name, subscription.cursor, limit, size)
+            if subscription.active:
+                self._hub.replay(channel, subscription, outlet, page)
+                outlet.flush()
+            done = not subscription.active or self._hub.advance(channel, subscription, outlet)
+        finally:
+            channel.reading -= 1
+        await asyncio.sleep(0)  # a store in memory answers at once: others have their turn
+        return done
 
     def _unreadable(self, connection: Connection, subscription: Subscription, bad: StoreUnavailable) -> None:
         if not subscription.active:
@@ -145,21 +177,21 @@ class Joins:
 
     # History ------------------------------------------------------------------------------------------
 
-    async def _history(self, connection: Connection, request: HistoryRequest) -> None:
-        session = connection.session
+    async def _history(self, connection: Connection, request: HistoryRequest) -> bool:
+        await self._writable(connection)
         if connection.gone:
-            return
+            return True
         try:
             page = await self._history_page(request)
         except StoreUnavailable as bad:
             error = Unavailable(f"the store cannot be read: {bad}", after_ms=RETRY_MS)
-            connection.apply(session.refuse(request.id, error))
-            return
+            connection.apply(connection.session.refuse(request.id, error))
         except PositionUnrecoverable as bad:
-            connection.apply(session.refuse(request.id, bad))
-            return
-        await self._writable(connection)
-        connection.outlet.send(text_frame(encode(page)))
+            connection.apply(connection.session.refuse(request.id, bad))
+        else:
+            await self._writable(connection)
+            connection.outlet.send(text_frame(encode(page)))
+        return True
 
     async def _history_page(self, request: HistoryRequest) -> HistoryPage:
         store, channel, limit = self._store, request.channel, request.limit

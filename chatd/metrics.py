@@ -50,12 +50,20 @@ class Metrics:
         self.replayed = 0  # of these, in a replay
         self.resumes = 0
         self.gaps = 0
+        self.lag_gaps = 0  # of these, to slow consumers that retention overtook
         self.channels = 0  # with a subscriber on this node
+        self.subscriptions = 0
+        self.slow = 0  # connections in cursor mode now
+        self.slow_entered = 0
+        self.slow_left = 0
+        self.stuck = 0
+        self.overload = 0  # the rung of chatd/overload.py
         self.writes = 0
         self.sent_bytes = 0
         self.received_bytes = 0
-        self.queue_bytes = 0  # held in user space for connections that do not drain
         self.dropped = 0  # pushes of presence, typing and receipts that a connection was too slow for
+        self.held_bytes = 0  # answers held for full sockets
+        self.queue_bytes = 0  # in user space for full sockets, transports included: set before `render`
         self.bad_frames = 0
         self.closed: dict[int, int] = {}  # by this server, per close code
         self.commit_s = Histogram(COMMIT_BUCKETS_S)
@@ -86,6 +94,7 @@ FIGURES: Final = (
     ("chatd_accepted_total", "counter", "WebSocket connections accepted.", "accepted"),
     ("chatd_refused_total", "counter", "WebSocket connections refused before the upgrade.", "refused"),
     ("chatd_channels", "gauge", "Channels with a subscriber on this node.", "channels"),
+    ("chatd_subscriptions", "gauge", "Open subscriptions, live or not.", "subscriptions"),
     ("chatd_publishes_total", "counter", "Messages placed in the log.", "publishes"),
     ("chatd_duplicates_total", "counter", "Publishes answered with an earlier position.", "duplicates"),
     ("chatd_conflicts_total", "counter", "Publishes refused: id used with other content.", "conflicts"),
@@ -94,13 +103,19 @@ FIGURES: Final = (
     ("chatd_replayed_total", "counter", "Messages queued to subscribers in a replay.", "replayed"),
     ("chatd_resumes_total", "counter", "Subscriptions that went on after a position.", "resumes"),
     ("chatd_gaps_total", "counter", "Holes declared to subscribers.", "gaps"),
+    ("chatd_lag_gaps_total", "counter", "Holes declared to slow consumers.", "lag_gaps"),
+    ("chatd_slow_consumers", "gauge", "Connections in cursor mode.", "slow"),
+    ("chatd_slow_entered_total", "counter", "Connections that went into cursor mode.", "slow_entered"),
+    ("chatd_slow_left_total", "counter", "Connections that left it, caught up or closed.", "slow_left"),
+    ("chatd_stuck_total", "counter", "Connections given up because they took nothing.", "stuck"),
     ("chatd_writes_total", "counter", "Writes to connections.", "writes"),
     ("chatd_sent_bytes_total", "counter", "Bytes of frames queued to connections.", "sent_bytes"),
     ("chatd_received_bytes_total", "counter", "Bytes of payload received.", "received_bytes"),
-    ("chatd_queue_bytes", "gauge", "Bytes held for connections that do not drain.", "queue_bytes"),
+    ("chatd_queue_bytes", "gauge", "Bytes in user space for full sockets.", "queue_bytes"),
     ("chatd_dropped_total", "counter", "Ephemeral pushes left out for slow connections.", "dropped"),
     ("chatd_bad_frames_total", "counter", "Frames that broke the protocol.", "bad_frames"),
     ("chatd_closed_total", "counter", "Connections closed by this server, by close code.", "closed"),
     ("chatd_commit_seconds", "histogram", "From handing a batch to the store to its commit.", "commit_s"),
+    ("chatd_overload_level", "gauge", "Rung of the overload ladder, 0 to 4.", "overload"),
     ("chatd_loop_lag_seconds", "histogram", "How late the event loop's timer fired.", "loop_lag_s"),
 )

@@ -22,7 +22,8 @@ import uvloop
 from . import mutants
 from .access import Access
 from .config import Config
-from .connection import STUCK_S, Connection
+from .connection import GRACE_S, Connection
+from .drain import drain, spread_ms
 from .effects import Subscription, Terms
 from .ephemeral import Ephemeral
 from .flush import Flusher, Outlet
@@ -33,9 +34,11 @@ from .limits import ChannelRates, Quota, Rate
 from .logs import Throttle, log
 from .metrics import Metrics
 from .namespaces import Namespaces
+from .overload import SAMPLE_S, Ladder
 from .protocol.errors import ChatdError, CloseCode
 from .protocol.messages import Contract, HistoryRequest, Limits, Notice, PresenceRequest, Write, encode
 from .session import Session
+from .slow import SlowConsumers
 from .store import STORES
 from .store.base import Append, Retention, StoreUnavailable, StoreUnusable
 from .transports import TRANSPORTS
@@ -92,7 +95,9 @@ class Server:
         self._terms = _terms(config, self.store.durability, self.namespaces)
         self._ingest = Ingest(self.store, self.hub, self.clock, _wall_ms, self.metrics)
         self.ephemeral = Ephemeral(self.hub, self._schedule, self.clock)
-        self._joins = Joins(self.store, self.hub, self._spawn)
+        self.slow = SlowConsumers(self.hub, config.slow_s)
+        self._joins = Joins(self.store, self.hub, self._spawn, self.slow.caught_up)
+        self.ladder = Ladder(config.overload_lag_s)
         self._tasks: set[asyncio.Task[None]] = set()
         self._listening: list[Listening] = []
         self._empty = asyncio.Event()
@@ -133,29 +138,29 @@ class Server:
         self._spawn(self._ingest.run())
         self._spawn(self._turn_wheel())
         self._spawn(self._keep_house())
+        if self.config.overload_lag_s:
+            self._spawn(self._watch_lag())
 
     async def stop(self) -> None:
         """Let every client go, finish what is in flight, release everything.
 
-        Readiness turns false and new clients are refused at once; open ones are told goodbye;
-        publishes in flight get their answers; then all are closed with 4101. A second call
-        does nothing.
+        Readiness turns false and new clients are refused at once; open ones are told goodbye one
+        after the other and closed with 4101 when their publishes in flight have their answers
+        (chatd/drain.py). A second call does nothing.
         """
         if self.draining:
             return
         self.draining = True
-        count = len(self.connections)
-        # A whole node's clients come back somewhere at once: about 2,000 handshakes a second.
-        after_ms = (0, max(250, count // 2))
-        for connection in list(self.connections.values()):
-            connection.apply(connection.session.goodbye(CloseCode.DRAIN, "drain", after_ms))
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._ingest.idle(), self.config.drain_s)
-        for connection in list(self.connections.values()):
-            connection.close(CloseCode.DRAIN, "drain")
+        await drain(
+            lambda: list(self.connections.values()),
+            lambda: self._ingest.is_idle,
+            self.clock,
+            share_per_s=self.config.drain_per_s,
+            drain_s=self.config.drain_s,
+        )
         if self.connections:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._empty.wait(), self.config.drain_s)
+                await asyncio.wait_for(self._empty.wait(), GRACE_S)
         for connection in list(self.connections.values()):
             connection.link.abort()
         for listening in self._listening:
@@ -190,11 +195,15 @@ class Server:
     # Time -------------------------------------------------------------------------------------------
 
     async def _turn_wheel(self) -> None:
-        step_s = self.wheel.step_s
+        step_s, skipped = self.wheel.step_s, False
         while True:
             due = self._loop.time() + step_s
             await asyncio.sleep(step_s)
-            self.metrics.loop_lag_s.observe(max(0.0, self._loop.time() - due))
+            lag_s = max(0.0, self._loop.time() - due)
+            self.metrics.loop_lag_s.observe(lag_s)
+            skipped = lag_s > step_s and not skipped
+            if skipped:
+                continue  # the process was stopped or busy, and the pongs of that time are still to be read
             now = self.clock()
             for connection in self.wheel.expire(now):
                 connection.on_time(now)
@@ -205,8 +214,8 @@ class Server:
         while True:
             await asyncio.sleep(HOUSEKEEPING_S)
             now = self.clock()
-            for connection in [one for one in self.connections.values() if one.stuck(now)]:
-                connection.close(CloseCode.SLOW_CONSUMER, f"nothing was read for {STUCK_S:g} s")
+            for connection in self.slow.stuck(now):
+                connection.close(CloseCode.SLOW_CONSUMER, f"nothing was read for {self.slow.stuck_s:g} s")
             try:
                 self.hub.trimmed(await self.store.trim(_wall_ms()))
             except StoreUnavailable as bad:
@@ -216,12 +225,33 @@ class Server:
             else:
                 failing = False
 
+    async def _watch_lag(self) -> None:
+        """Go up and down the overload ladder."""
+        while True:
+            due = self._loop.time() + SAMPLE_S
+            await asyncio.sleep(SAMPLE_S)
+            was, ladder = self.ladder.rung, self.ladder
+            shed = ladder.observe(self.clock(), max(0.0, self._loop.time() - due), len(self.connections))
+            if ladder.rung != was:
+                log(
+                    "overload",
+                    level="warning",
+                    rung=ladder.rung.name.lower(),
+                    lag_p99_s=f"{ladder.p99_s:.3f}",
+                )
+            self.metrics.overload = ladder.rung
+            self.flusher.drop_ephemeral, self.flusher.cork_s = ladder.drop_ephemeral, ladder.cork_s
+            for connection in self._rng.sample(list(self.connections.values()), shed):
+                connection.send_away(CloseCode.SHED, "overload", spread_ms(len(self.connections)))
+
     # Gateway (chatd/transports/base.py) -------------------------------------------------------------
 
     def refuse(self, address: str) -> Page | None:
         most = self.config.connections_per_address
         if self.draining:
             why, after_s = "this node is going away", 1
+        elif self.ladder.refuse:
+            why, after_s = "this node has too much to do", RETRY_AFTER_S
         elif self.metrics.connections >= self._room:
             why, after_s = f"{self._room} connections are open: no more are taken", RETRY_AFTER_S
         elif most and self._addresses[address] >= most:
@@ -261,6 +291,10 @@ class Server:
             return Page(200, self._nodes(), "application/json")
         if path == "/metrics":
             self.metrics.ready = self.ready
+            self.metrics.queue_bytes = self.slow.waiting_bytes()
+            self.metrics.subscriptions = sum(
+                len(one.session.subscriptions) for one in self.connections.values()
+            )
             return Page(200, self.metrics.render(), "text/plain; version=0.0.4; charset=utf-8")
         return None
 
@@ -315,7 +349,14 @@ class Server:
                 "closed", code=code, reason=reason, address=connection.address, user=connection.session.user
             )
 
+    def blocked(self, connection: Connection) -> None:
+        self.slow.blocked(connection, self._joins, self.clock())
+
+    def unblocked(self, connection: Connection) -> None:
+        self.slow.unblocked(connection)
+
     def ended(self, connection: Connection) -> None:
+        self.slow.unblocked(connection)
         if self.connections.pop(connection.outlet, None) is not None:
             self.metrics.connections -= 1
             self._addresses[connection.address] -= 1

@@ -157,6 +157,11 @@ class Session:
             return self.close(CloseCode.TOKEN_EXPIRED, "token has expired")
         return [error_frame(TokenExpired(reason), None)]
 
+    def excuse(self, now: float) -> None:
+        """The ping waits behind what the client has still to read: its deadline is put off."""
+        if self._awaiting_pong:
+            self._due = max(self._due, now + self._terms.pong_s)
+
     def _pong(self, now: float) -> None:
         # An unasked pong changes nothing: a client that only sends `{}` is pinged all the same.
         if self._awaiting_pong:

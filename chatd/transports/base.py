@@ -15,6 +15,10 @@ class Link(Protocol):
     def write(self) -> Callable[[bytes], None]:
         """Writes whole frames. Never blocks; ``Peer.blocked`` tells when to stop for a while."""
 
+    @property
+    def buffered(self) -> int:
+        """Bytes that were written and that the kernel has not taken yet."""
+
     def hang_up(self) -> None:
         """A close frame was written: end when the peer has answered it."""
 

@@ -25,6 +25,7 @@ from picows import (
 )
 
 from ..config import Config
+from ..flush import PIECE_BYTES, SLOW_BYTES
 from ..framing import pong_frame
 from ..protocol.errors import CloseCode
 from ..protocol.messages import SUBPROTOCOL
@@ -34,18 +35,22 @@ from .door import Guest, open_door
 from .origins import origin_allowed
 
 PATH: Final = "/ws"
-HIGH_WATER_BYTES: Final = 64 * 1024  # in the transport's buffer, before frames are held by the daemon
+# Beyond this the reader is a slow consumer. The write that goes beyond is at most a piece, or one frame.
+HIGH_WATER_BYTES: Final = SLOW_BYTES - PIECE_BYTES
 # Up to this many times the limit, a frame that is too long is answered with 413 and the connection lives.
 SLACK: Final = 2
 NOWHERE: Final = Page(404, f"no such page: {PATH}, /healthz and /readyz are here\n")
 TOKEN_IN_QUERY: Final = re.compile(rb"[?&](?:access_)?token=", re.IGNORECASE)
+
+USER_TIMEOUT: Final = getattr(socket, "TCP_USER_TIMEOUT", None)
+USER_TIMEOUT_MS: Final = 20_000
 
 # The kernel hides megabytes before user space sees that a peer does not read; keep that small.
 SOCKET_OPTIONS: Final = (
     (socket.SOL_SOCKET, socket.SO_SNDBUF, 128 * 1024),
     (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
     (socket.IPPROTO_TCP, getattr(socket, "TCP_NOTSENT_LOWAT", None), 16 * 1024),
-    (socket.IPPROTO_TCP, getattr(socket, "TCP_USER_TIMEOUT", None), 20_000),  # ms
+    (socket.IPPROTO_TCP, USER_TIMEOUT, USER_TIMEOUT_MS),
 )
 
 TEXT, BINARY, CONTINUATION = WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.CONTINUATION
@@ -56,11 +61,12 @@ CLOSE, PING, PONG = WSMsgType.CLOSE, WSMsgType.PING, WSMsgType.PONG
 class _Connection(WSListener):
     """One upgraded connection: the transport's side (``Link``)."""
 
-    def __init__(self, gateway: Gateway, guest: Guest, token: str | None, limit_bytes: int) -> None:
+    def __init__(self, gateway: Gateway, guest: Guest, token: str | None, config: Config) -> None:
         self._gateway = gateway
         self._guest: Guest | None = guest
         self._token = token
-        self._limit = limit_bytes
+        self._limit = config.frame_bytes * SLACK
+        self._patience_ms = max(USER_TIMEOUT_MS, int(config.slow_s * 1000) + 5000)
         self.refusal: tuple[int, str] | None = None  # close with this at once
         self._fragments: list[bytes] = []
         self._fragments_bytes = 0
@@ -68,13 +74,16 @@ class _Connection(WSListener):
         self.write: Callable[[bytes], None]  # the transport's own, once connected
         self._peer: Peer
         self._transport: Any  # uvloop's or asyncio's
+        self._socket: socket.socket
 
     # Called by picows -------------------------------------------------------------------------------
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         self._transport = transport.underlying_transport
         self._transport.set_write_buffer_limits(high=HIGH_WATER_BYTES)
-        _tune(self._transport.get_extra_info("socket"))
+        self._socket = self._transport.get_extra_info("socket")
+        for option in SOCKET_OPTIONS:
+            _set(self._socket, *option)
         self.write = self._transport.write
         guest, self._guest = self._guest, None  # nothing may hold its own protocol
         assert guest is not None
@@ -119,9 +128,13 @@ class _Connection(WSListener):
         self._peer.lost()
 
     def pause_writing(self) -> None:
+        # To the kernel a peer that does not read is as good as dead, however alive: it would break
+        # the connection before the daemon's own, longer patience with slow consumers ends.
+        _set(self._socket, socket.IPPROTO_TCP, USER_TIMEOUT, self._patience_ms)
         self._peer.blocked()
 
     def resume_writing(self) -> None:
+        _set(self._socket, socket.IPPROTO_TCP, USER_TIMEOUT, USER_TIMEOUT_MS)
         self._peer.unblocked()
 
     def _fragment(self, continues: bool, frame: WSFrame) -> None:
@@ -148,6 +161,11 @@ class _Connection(WSListener):
 
     # Called by the daemon ---------------------------------------------------------------------------
 
+    @property
+    def buffered(self) -> int:
+        size: int = self._transport.get_write_buffer_size()
+        return size
+
     def hang_up(self) -> None:
         self._ending = True
         self._fragments = []
@@ -164,14 +182,14 @@ class _Connection(WSListener):
             self._transport.resume_reading()
 
 
-def _tune(sock: socket.socket) -> None:
-    for level, option, value in SOCKET_OPTIONS:
-        if option is not None:
-            try:
-                sock.setsockopt(level, option, value)
-            except OSError as refused:  # not every kernel has every option; none is needed for correctness
-                if refused.errno not in (errno.ENOPROTOOPT, errno.EINVAL):
-                    raise
+def _set(sock: socket.socket, level: int, option: int | None, value: int) -> None:
+    """Set a socket option that is good to have: not every kernel has every one."""
+    if option is not None:
+        try:
+            sock.setsockopt(level, option, value)
+        except OSError as refused:
+            if refused.errno not in (errno.ENOPROTOOPT, errno.EINVAL, errno.EBADF):  # EBADF: gone already
+                raise
 
 
 class Server:
@@ -198,7 +216,7 @@ async def listen_websocket(config: Config, gateway: Gateway) -> Listening:
         offered = request.headers.getall("Sec-WebSocket-Protocol", [])
         spoken = not offered or SUBPROTOCOL in [name.strip() for name in ",".join(offered).split(",")]
         headers = {"Sec-WebSocket-Protocol": SUBPROTOCOL} if offered and spoken else {}
-        listener = _Connection(gateway, guest, _bearer(request), config.frame_bytes * SLACK)
+        listener = _Connection(gateway, guest, _bearer(request), config)
         if not spoken:
             # After the upgrade, because only a close code tells a client not to come back.
             listener.refusal = CloseCode.VERSION, f"this server speaks {SUBPROTOCOL} only"

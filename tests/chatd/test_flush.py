@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from chatd.flush import MAX_CORK_S, RESUME_BYTES, SLICE, Flusher, Outlet
+from chatd.flush import MAX_CORK_S, PIECE_BYTES, SLICE, Flusher, Outlet
 from chatd.metrics import Metrics
 
 
@@ -111,25 +111,25 @@ def test_a_huge_fan_out_is_cut_into_slices_and_nobody_is_forgotten() -> None:
 
 
 def test_a_full_socket_gets_nothing_until_it_drains_and_then_everything_in_order() -> None:
-    desk = Desk(held_limit=10 * RESUME_BYTES)
+    desk = Desk(held_limit=10 * PIECE_BYTES)
     outlet, written = desk.outlet()
     outlet.block(1.0)
-    parts = [bytes([65 + n]) * (RESUME_BYTES // 2) for n in range(5)]
+    parts = [bytes([65 + n]) * (PIECE_BYTES // 2) for n in range(5)]
     for part in parts:
         outlet.send(part)
         desk.tick()
     assert written == []
     assert not outlet.free
-    assert desk.flusher.metrics.queue_bytes == outlet.held_bytes == 5 * (RESUME_BYTES // 2)
+    assert desk.flusher.metrics.held_bytes == outlet.held_bytes == 5 * (PIECE_BYTES // 2)
     outlet.unblock()
     assert b"".join(written) == b"".join(parts)
-    assert all(len(write) <= RESUME_BYTES for write in written)
+    assert all(len(write) <= PIECE_BYTES for write in written)
     assert outlet.free
-    assert desk.flusher.metrics.queue_bytes == 0
+    assert desk.flusher.metrics.held_bytes == 0
 
 
 def test_a_socket_that_fills_again_while_it_drains_keeps_the_rest() -> None:
-    desk = Desk(held_limit=10 * RESUME_BYTES)
+    desk = Desk(held_limit=10 * PIECE_BYTES)
     written: list[bytes] = []
 
     def write(data: bytes) -> None:
@@ -138,7 +138,7 @@ def test_a_socket_that_fills_again_while_it_drains_keeps_the_rest() -> None:
 
     outlet = Outlet(desk.flusher, write)
     outlet.block(1.0)
-    for part in (b"a" * RESUME_BYTES, b"b" * RESUME_BYTES):
+    for part in (b"a" * PIECE_BYTES, b"b" * PIECE_BYTES):
         outlet.send(part)
         desk.tick()
     outlet.unblock()
@@ -156,7 +156,7 @@ def test_holding_too_much_is_reported_and_closing_gives_the_memory_back() -> Non
     assert desk.overflowed == [outlet]
     outlet.finish(b"bye")
     assert written == [b"bye"], "what is held would take too long"
-    assert desk.flusher.metrics.queue_bytes == 0
+    assert desk.flusher.metrics.held_bytes == 0
 
 
 def test_the_last_frame_follows_what_is_pending_and_nothing_follows_it() -> None:

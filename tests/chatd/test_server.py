@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import re
-import socket
 import struct
 from typing import Any
 
@@ -433,51 +432,6 @@ def test_the_metrics_are_what_happened(serve) -> None:
         assert len(types) == len(set(types))
 
     serve(scenario)
-
-
-async def deaf(house: House) -> asyncio.StreamWriter:
-    """A subscriber that stops reading."""
-    reader, writer = await upgraded(house)
-    sock: socket.socket = writer.get_extra_info("socket")
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    writer.write(masked(1, b'{"type":"connect","id":1,"subscribe":[{"channel":"room"}]}'))
-    while b'"live"' not in (await next_frame(reader))[1]:
-        pass
-    reader._transport.pause_reading()  # type: ignore[attr-defined]
-    return writer
-
-
-def test_a_client_that_does_not_read_is_closed_with_4003_and_memory_stays_bounded(serve) -> None:
-    async def scenario(house: House) -> None:
-        house.server.flusher.held_limit = 256 * 1024
-        writer, publisher, number = await deaf(house), await house.guest(), 0
-        while house.server.metrics.closed.get(4003) is None:
-            number += 1
-            await publisher.publish(f"m{number}", data="x" * 50_000)
-            assert house.server.metrics.queue_bytes <= 256 * 1024 + 60_000
-            assert number < 500
-        assert house.server.metrics.queue_bytes == 0
-        assert (await publisher.publish("after"))["position"][1] == number + 1
-        writer.transport.abort()
-
-    serve(scenario, store="memory")
-
-
-def test_a_client_that_takes_nothing_for_too_long_is_closed_with_4003(serve, monkeypatch) -> None:
-    monkeypatch.setattr(connection_module, "STUCK_S", 0.1)
-
-    async def scenario(house: House) -> None:
-        writer, publisher, number = await deaf(house), await house.guest(), 0
-        while house.server.metrics.closed.get(4003) is None:
-            number += 1
-            if house.server.metrics.queue_bytes < 100_000:
-                await publisher.publish(f"m{number}", data="x" * 50_000)
-            else:
-                await house.get("/healthz")  # time passes
-        assert house.server.metrics.queue_bytes == 0
-        writer.transport.abort()
-
-    serve(scenario, store="memory")
 
 
 # Going and coming back --------------------------------------------------------------------------------
