@@ -8,7 +8,7 @@ acknowledges a publish only after ``append`` has returned. Everything here is a 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import Final, Literal, Protocol
 
@@ -189,7 +189,7 @@ class Store(Protocol):
 
 class Remembered(msgspec.Struct, frozen=True, gc=False):
     serial: int
-    digest: bytes  # of the content
+    digest: bytes | None  # of the content; None: look at the message itself
 
 
 def identity(channel: str, user: str, message: str) -> bytes:
@@ -248,6 +248,11 @@ class Dedupe:
         if self._staged:
             self._generations[0].update(self._staged)
             self._staged.clear()
+
+    def restore(self, entries: Mapping[bytes, Remembered], newest_ms: int) -> None:
+        """Remember what was placed, at ``newest_ms`` or shortly before, by an earlier life of the store."""
+        self._rotate(newest_ms)
+        self._generations[0].update(entries)
 
     def rollback(self) -> None:
         """What was staged never happened."""

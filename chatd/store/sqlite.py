@@ -35,6 +35,7 @@ from .base import (
     Outcome,
     Page,
     Placed,
+    Remembered,
     Retain,
     StoreUnavailable,
     StoreUncertain,
@@ -43,6 +44,7 @@ from .base import (
     identity,
     judge,
 )
+from .remember import remember
 from .retain import Channel, new_floor
 
 T = TypeVar("T")
@@ -94,6 +96,7 @@ class SqliteStore:
         self._channels: dict[str, Channel] = {}
         self._time = 0
         self._trim_next = 0
+        self._restored = False
 
     # Opening and closing ----------------------------------------------------------------------------
 
@@ -102,6 +105,7 @@ class SqliteStore:
             await self._run(self._writer, self._open)
             self._reads: sqlite3.Connection = await self._run(self._reader, self._connect_readonly)
             self._checkpoints: sqlite3.Connection = await self._run(self._checkpointer, self._connect)
+            self._writer.submit(self._try_to_restore)
         except OSError as bad:
             raise self._unusable(bad.strerror or str(bad)) from None
         except sqlite3.Error as bad:
@@ -128,7 +132,6 @@ class SqliteStore:
             raise self._unusable(f"{FILE} has format {meta['format']}, this chatd reads {FORMAT}")
         self.epoch = meta["epoch"]
         self._load()
-        self._remember()
 
     def _take_lock(self) -> None:
         """Two daemons on one log would both give out the same serials."""
@@ -160,24 +163,17 @@ class SqliteStore:
         }
         self._time = next(iter(self._db.execute("SELECT time FROM log ORDER BY rowid DESC LIMIT 1")), (0,))[0]
 
-    def _remember(self) -> None:
-        """Fill the dedupe map from the log's tail. Rows are in time order because ids are."""
-        names = {channel.id: name for name, channel in self._channels.items()}
-        oldest = int(time.time() * 1000 - self._dedupe.ttl_ms)
-        first = 0
-        for rowid, at in self._db.execute("SELECT rowid, time FROM log ORDER BY rowid DESC"):
-            if at < oldest:
-                first = rowid
-                break
-        rows = self._db.execute(
-            "SELECT channel, user, message, kind, about, data, serial, time FROM log WHERE rowid > ?"
-            " ORDER BY rowid",
-            (first,),
-        )
-        for channel, user, message, kind, about, data, serial, at in rows:
-            key = identity(names[channel], user, message)
-            self._dedupe.stage(key, serial, content(kind, about, data))
-            self._dedupe.commit(at)
+    def _restore(self) -> None:
+        """Fill the dedupe map from the log's tail. Appends wait behind this in the thread's queue;
+        reads and the clients that come back do not."""
+        if not self._restored:
+            names = {channel.id: name for name, channel in self._channels.items()}
+            remember(self._db, self._dedupe, names, time.time() * 1000 - self._dedupe.ttl_ms)
+            self._restored = True
+
+    def _try_to_restore(self) -> None:
+        with suppress(sqlite3.Error):  # the first append tries again, and fails with the reason
+            self._restore()
 
     async def close(self) -> None:
         if self._checkpoint is not None:
@@ -209,6 +205,7 @@ class SqliteStore:
     def _append(self, batch: Sequence[Append], now_ms: int) -> list[Outcome]:
         staged = _Staged(self, max(self._time, now_ms))
         try:
+            self._restore()
             self._db.execute("BEGIN IMMEDIATE")
             outcomes = [staged.place(append) for append in batch]
             staged.write(self._db)
@@ -392,8 +389,8 @@ class _Staged:
         dedupe = self.store._dedupe
         key = identity(append.channel, append.user, append.message)
         digest = content(append.kind, append.to, append.data)
-        if (found := dedupe.find(key)) is not None:
-            return Duplicate(found.serial) if found.digest == digest else Conflict(found.serial)
+        if (found := dedupe.find(key)) is not None and (known := self._digest(found, append)) is not None:
+            return Duplicate(found.serial) if known == digest else Conflict(found.serial)
         if append.to and (refused := judge(append, self._target(append))) is not None:
             return refused
         channel = self.channels.get(append.channel) or self._touch(append.channel)
@@ -424,6 +421,16 @@ class _Staged:
             channel = known.copy()
         self.channels[name] = channel
         return channel
+
+    def _digest(self, found: Remembered, append: Append) -> bytes | None:
+        """Of the content of a message that was placed; None: the log has let go of it."""
+        if found.digest is not None:
+            return found.digest
+        row = self.store._db.execute(
+            "SELECT kind, about, data FROM log WHERE channel = ? AND serial = ?",
+            (self.store._channels[append.channel].id, found.serial),
+        ).fetchone()
+        return None if row is None else content(*row)
 
     def _target(self, append: Append) -> tuple[str, str] | None:
         """User and kind of the message that this one is about, if it is retained."""

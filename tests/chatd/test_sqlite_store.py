@@ -14,6 +14,7 @@ import pytest
 from chatd.store import sqlite as module
 from chatd.store.base import (
     Append,
+    Conflict,
     Dedupe,
     Duplicate,
     Outcome,
@@ -22,7 +23,9 @@ from chatd.store.base import (
     StoreUnavailable,
     StoreUncertain,
     StoreUnusable,
+    identity,
 )
+from chatd.store.remember import CHUNK, remember
 from chatd.store.sqlite import SqliteStore
 
 KEEP_ALL = Retention(n=1_000_000, s=1e9, bytes=1 << 40)
@@ -293,3 +296,42 @@ def test_reads_beside_appends_see_whole_batches_only(tmp_path: Path) -> None:
         await store.close()
 
     asyncio.run(main())
+
+
+# Starting after a busy time ---------------------------------------------------------------------------
+
+
+def test_after_a_restart_a_message_is_known_by_its_content_though_only_its_place_was_read(
+    tmp_path: Path,
+) -> None:
+    async def main() -> None:
+        messages = [Append("room", "ann", f"ann:{n}", b'"%d"' % n) for n in range(2 * CHUNK + 10)]
+        first = await opened(tmp_path, dedupe_s=1e12)
+        await first.append(messages, 1_000)
+        await first.close()
+        again = await opened(tmp_path, dedupe_s=1e12)
+        other = Append("room", "ann", messages[7].message, b'"other"')
+        *known, conflict, placed = await again.append([*messages, other, publish("new")], now_ms())
+        assert known == [Duplicate(n + 1) for n in range(len(messages))]
+        assert conflict == Conflict(8)
+        assert isinstance(placed, Placed)
+        assert placed.serial == len(messages) + 1
+        await again.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("holes", [False, True], ids=["all rows", "with holes"])
+def test_only_the_young_rows_are_remembered_and_none_is_missed(holes: bool) -> None:
+    db = sqlite3.connect(":memory:")
+    db.execute("CREATE TABLE log (channel, user, message, serial, time)")
+    for n in range(1, 5001):
+        db.execute("INSERT INTO log VALUES (1, 'ann', ?, ?, ?)", (f"m{n}", n, n // 10))
+    if holes:
+        db.execute("DELETE FROM log WHERE rowid % 7 < 5 AND rowid > 5")
+    young = {serial for (serial,) in db.execute("SELECT serial FROM log WHERE time >= 300")}
+    dedupe = Dedupe(1e9)
+    assert remember(db, dedupe, {1: "room"}, 300) == len(young)
+    found = {dedupe.find(identity("room", "ann", f"m{n}")) for n in range(1, 5001)} - {None}
+    assert {one.serial for one in found if one} == young
+    assert remember(db, Dedupe(1e9), {1: "room"}, 10_000) == 0
