@@ -11,6 +11,12 @@ import msgspec
 import pytest
 
 from chatd import client_core
+from chatd.config import Config
+from chatd.connection import ANSWERS_BYTES
+from chatd.drain import HANDSHAKES_PER_S
+from chatd.flush import MAX_CORK_S, SLOW_BYTES
+from chatd.metrics import FIGURES, Metrics
+from chatd.overload import LONG_CORK_S, Rung
 from chatd.protocol import messages
 from chatd.protocol.cursor import Backoff
 from chatd.protocol.errors import ERRORS, CloseCode, may_return
@@ -188,3 +194,23 @@ def test_every_section_that_the_code_cites_exists() -> None:
 
 def test_subprotocol_and_largest_serial_are_named() -> None:
     assert TEXT.startswith(f"# {messages.SUBPROTOCOL}:")
+
+
+def test_metrics_table_is_the_code() -> None:
+    table = rows("| metric | type | meaning |", section("Operations"))
+    assert table == [[f"`{name}`", kind, text] for name, kind, text, _ in FIGURES]
+    shown = re.findall(r"^# TYPE (\S+) (\S+)$", Metrics().render(), re.M)
+    assert [(name.strip("`"), kind) for name, kind, _ in table] == shown
+
+
+def test_rungs_of_the_ladder_and_defaults_of_the_text_are_the_code() -> None:
+    operations = section("Operations")
+    assert [int(rung) for rung, _ in rows("| rung | what gives way |", operations)] == list(Rung)[1:]
+    assert f"`drain_s` ({Config().drain_s:g} s)" in operations
+    assert Config().drain_per_s == 0.25
+    assert Config().overload_lag_s == 0
+    assert f"`slow_s` ({Config().slow_s:g} s)" in section("Slow consumers")
+    assert f"at most {SLOW_BYTES // 1024} KiB" in section("Slow consumers")
+    assert f"more than {ANSWERS_BYTES // 1024} KiB" in section("Slow consumers")
+    assert f"up to {LONG_CORK_S * 1000:g} ms instead of {MAX_CORK_S * 1000:g}" in operations
+    assert f"of 1 s for each {HANDSHAKES_PER_S:,}" in operations
