@@ -26,7 +26,7 @@ class Daemon:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.process: subprocess.Popen[str] | None = None
+        self.process: subprocess.Popen[bytes] | None = None
         self.port = 0
 
     def start(self, *flags: str, file_bytes: int | None = None) -> str:
@@ -35,11 +35,13 @@ class Daemon:
         ``file_bytes``: how long its files may become, as if the disk were full then.
         """
         command = [sys.executable, "-m", "chatd", "--port", str(self.port), "--data", str(self.directory)]
-        self.process = subprocess.Popen([*command, *flags], stderr=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(
+            [*command, *flags], stderr=subprocess.PIPE, bufsize=0
+        )  # takes no more than a line
         if file_bytes is not None:
             resource.prlimit(self.process.pid, resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
         assert self.process.stderr is not None
-        line = self.process.stderr.readline()
+        line = self.process.stderr.readline().decode()
         found = re.search(r"listening url=(ws://127\.0\.0\.1:(\d+)/ws)", line)
         assert found, line
         self.port = int(found[2])
@@ -50,7 +52,7 @@ class Daemon:
         assert self.process is not None
         os.kill(self.process.pid, number)
         _, rest = self.process.communicate(timeout=10)
-        self.log = rest
+        self.log = rest.decode()
         status, self.process = self.process.returncode, None
         return status
 
