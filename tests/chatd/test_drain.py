@@ -96,7 +96,7 @@ def test_what_is_in_flight_is_acked_before_the_close(tmp_path: Path) -> None:
         assert not server.ready
         assert (page := server.page("/readyz")) is not None
         assert page.status == 503
-        assert server.refuse() is not None
+        assert server.refuse("127.0.0.1") is not None
         assert quick.code is None, "it still waits for its ack"
         gate.set()
         await quick.lost.wait()

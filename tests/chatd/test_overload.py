@@ -109,7 +109,7 @@ def test_a_daemon_that_lags_refuses_drops_and_sheds_with_4102_and_loses_nothing(
         assert client.code == 4102
         assert client.of("goodbye")[0]["code"] == 4102
         assert client.acked == {"m1": 1}
-        assert server.refuse() is not None
+        assert server.refuse("127.0.0.1") is not None
         assert server.flusher.drop_ephemeral
         assert server.flusher.cork_s == LONG_CORK_S
         page = server.page("/metrics")
