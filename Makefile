@@ -13,8 +13,9 @@ GO_ENV   := GOBIN=$(CURDIR)/.tools/bin
 run: $(READY) ## load chatd, break the wire and the process, prove what arrived (SCENARIO=…, ARGS=…)
 	@$(BIN)/chatproof run $(SCENARIO) $(ARGS)
 
-test: check ## everything that CI runs
-	@$(BIN)/pytest $(ARGS)
+test: check ## everything that CI runs: the suites on two processes, then whole runs one after another
+	@$(BIN)/pytest -n 2 --dist loadfile --ignore tests/e2e
+	@$(BIN)/pytest tests/e2e
 
 check: $(READY) ## formatting, lint and types
 	@$(BIN)/ruff format --check --quiet .
