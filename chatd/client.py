@@ -51,6 +51,7 @@ from .client_actions import (
     Hangup,
     History,
     Over,
+    Renew,
     Send,
     State,
     StreamOver,
@@ -59,6 +60,7 @@ from .client_actions import (
 from .client_core import ClientCore
 from .client_dialer import ABNORMAL
 from .client_inbox import GapNotice, Item, Message
+from .client_token import Token, fetch
 from .protocol.errors import AlreadySubscribed, ChatdError
 from .protocol.messages import SUBPROTOCOL, Ack, Connected, From, Last, Position
 
@@ -150,7 +152,8 @@ class Client:
     Args:
         url: ws://host:port/ws.
         client: the name to go by, ``message.user`` for the others; None makes one up.
-        token: proof of who this is, where the server asks for one.
+        token: proof of who this is, where the server asks for one: a token, or a function (asynchronous
+            or not) that gives a fresh one for each connection, and again before it expires.
         follow: hosts, besides the url's own, that a draining server may send this client to.
         retry_s: (base, cap) in seconds of the full-jitter backoff; None takes the server's bounds.
         buffer: items that one subscription holds before it is paused.
@@ -162,7 +165,7 @@ class Client:
         url: str,
         *,
         client: str | None = None,
-        token: str | None = None,
+        token: Token | None = None,
         follow: Collection[str] = (),
         retry_s: tuple[float, float] | None = None,
         buffer: int = 1000,
@@ -176,8 +179,9 @@ class Client:
             raise ValueError(f"buffer is {buffer}: must be 1 or more")
         self.buffer: Final = buffer
         self._connect_s = connect_s
+        self._token = token
         self._core: ClientCore[_Ticket] = ClientCore(
-            url, random.Random(), client=client, token=token, follow=follow, retry_s=retry_s
+            url, random.Random(), client=client, follow=follow, retry_s=retry_s, renews=callable(token)
         )
         self._subscriptions: dict[str, Subscription] = {}
         self._dial: asyncio.Queue[str] = asyncio.Queue()
@@ -188,6 +192,8 @@ class Client:
         self._closing = False
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_s = 0.0  # when it is due; uvloop's handles do not tell
+        self._renewing: asyncio.Task[None] | None = None
 
     # For the application ---------------------------------------------------------------------------
 
@@ -346,6 +352,8 @@ class Client:
                     self._dial.put_nowait(url)
                 case Hangup(why):
                     self._hang_up(why)
+                case Renew():
+                    self._renewing = asyncio.create_task(self._renew(), name="chatd client token")
                 case Up():
                     if self._up is not None and not self._up.done():
                         self._up.set_result(None)
@@ -355,11 +363,11 @@ class Client:
 
     def _wake(self) -> None:
         wake_s = self._core.wake_s
-        if wake_s is None or (self._timer is not None and self._timer.when() <= wake_s):
+        if wake_s is None or (self._timer is not None and self._timer_s <= wake_s):
             return
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_at(wake_s, self._tick)
+        self._timer, self._timer_s = asyncio.get_running_loop().call_at(wake_s, self._tick), wake_s
 
     def _tick(self) -> None:
         self._timer = None
@@ -374,6 +382,8 @@ class Client:
     def _finish(self, error: ChatdError) -> None:
         if self._timer is not None:
             self._timer.cancel()
+        if self._renewing is not None:
+            self._renewing.cancel()
         if self._up is not None and not self._up.done():
             self._up.set_exception(error)
 
@@ -388,7 +398,24 @@ class Client:
             # Nobody may be left waiting for an answer that cannot come any more.
             self._perform(self._core.end(ClientEnded(f"the client failed: {bug!r}")))
 
+    async def _fresh_token(self) -> bool:
+        """Ask the application for a token. What its function raises may hold secrets: it is not logged."""
+        try:
+            self._core.token = await fetch(self._token)
+        except Exception as failure:
+            self._why = f"the application gave no token: {type(failure).__name__}"
+            log.warning("%s: %s", self._core.url, self._why)
+            return False
+        return True
+
+    async def _renew(self) -> None:
+        if await self._fresh_token() and self._core.token is not None:
+            self._perform(self._core.renewed(self._core.token, self._now()))
+
     async def _connect(self, url: str) -> None:
+        if not await self._fresh_token():
+            self._perform(self._core.closed(self._now()))
+            return
         try:
             socket = await self._open(url)
         except websockets.exceptions.InvalidStatus as refusal:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 import msgspec
 
@@ -110,6 +110,11 @@ class Failed(Generic[T]):
 
 
 @dataclass(frozen=True, slots=True)
+class Renew:
+    """Ask the application for a fresh token, and tell ``renewed``."""
+
+
+@dataclass(frozen=True, slots=True)
 class Up:
     """The server said ``connected``."""
 
@@ -123,7 +128,25 @@ class Over:
     error: ChatdError
 
 
-Action = Dial | Send | Hangup | Deliver | StreamOver | Done[T] | Failed[T] | Up | Over
+Action = Dial | Send | Hangup | Deliver | StreamOver | Done[T] | Failed[T] | Renew | Up | Over
+
+
+Kind = Literal["connect", "subscribe", "unsubscribe", "publish", "history", "auth"]
+
+
+@dataclass(slots=True)
+class HistoryAsked(Generic[T]):
+    ticket: T
+    request: messages.HistoryRequest  # its id is set when it is sent
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request on this connection: its kind, and the channel or message id that it is about."""
+
+    kind: Kind
+    about: str
+    sent_s: float
 
 
 def read_error(frame: messages.Error) -> ChatdError:

@@ -16,19 +16,23 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from typing import Final, Generic, Literal, TypeVar
+from typing import Final, Generic, TypeVar
 
 import msgspec
 
 from .client_actions import (
     Action,
+    Asked,
     ClientEnded,
     Deliver,
     Dial,
     Done,
     Failed,
     Hangup,
+    HistoryAsked,
+    Kind,
     Over,
+    Renew,
     Send,
     State,
     StreamOver,
@@ -39,30 +43,15 @@ from .client_actions import (
 from .client_dialer import ABNORMAL, Dialer
 from .client_inbox import HOLE, Inbox, Item, Sign
 from .client_outbox import Entry, Fate, Publishes
+from .client_token import TokenClock
 from .protocol import messages
-from .protocol.errors import AlreadySubscribed, ChatdError, Internal, TooLarge, may_return
+from .protocol.errors import AlreadySubscribed, ChatdError, Internal, TokenExpired, TooLarge, may_return
 from .protocol.messages import From, Position
 
 T = TypeVar("T")
 
 HANDSHAKE_S: Final = 10.0  # an open socket that has not said `connected` by then is given up
 ANSWER_S: Final = 30.0  # so is one that leaves a request without any answer for this long
-Kind = Literal["connect", "subscribe", "unsubscribe", "publish", "history"]
-
-
-@dataclass(slots=True)
-class _HistoryAsked(Generic[T]):
-    ticket: T
-    request: messages.HistoryRequest  # its id is set when it is sent
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """A request on this connection: its kind, and the channel or message id that it is about."""
-
-    kind: Kind
-    about: str
-    sent_s: float
 
 
 @dataclass(slots=True)
@@ -74,7 +63,7 @@ class ClientCore(Generic[T]):
         rng: draws the jitter of the backoff, and the prefix of message ids.
         client: the name to go by; None makes one up. It is the same on every connection, because
             a publish that is sent again is recognised only under the name that sent it first.
-        token: goes into the ``connect`` frame as it is.
+        token: for the ``connect`` frame; may be set before each ``opened``. ``renews``: may be asked for.
         follow: hosts, besides the url's own, that ``goodbye.to`` may send this client to.
         retry_s: (base, cap) of the backoff; None takes the server's ``retry_ms``.
     """
@@ -85,26 +74,29 @@ class ClientCore(Generic[T]):
     token: str | None = None
     follow: Collection[str] = ()
     retry_s: tuple[float, float] | None = None
+    renews: bool = False
 
     state: State = State.WAITING
     server: messages.Connected | None = None  # what the server last said of itself
     ended: ChatdError | None = None
     wasted: int = 0  # frames of the server that could not be read, or that answer nothing open
     _dialer: Dialer = field(init=False)
+    _token: TokenClock = field(init=False)
     _heard_s: float = 0.0
     _last_id: int = 0
     _prefix: str = ""
     _published: int = 0
     _last_key: int = 0
-    _requests: dict[int, _Asked] = field(default_factory=dict)  # on this connection, in the order sent
+    _requests: dict[int, Asked] = field(default_factory=dict)  # on this connection, in the order sent
     _inboxes: dict[str, Inbox[T]] = field(default_factory=dict)
     _retrying: dict[str, float] = field(default_factory=dict)  # channel -> when to subscribe again
     _publishes: Publishes[T] = field(default_factory=Publishes)
-    _histories: dict[str, _HistoryAsked[T]] = field(default_factory=dict)
+    _histories: dict[str, HistoryAsked[T]] = field(default_factory=dict)
     _unsubscribes: dict[int, T] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._dialer = Dialer(self.url, self.follow, self.retry_s)
+        self._token = TokenClock(self.renews)
         self._prefix = f"{self.rng.getrandbits(64):016x}"
         if self.client is None:
             self.client = f"anon-{self._prefix}"
@@ -165,7 +157,7 @@ class ClientCore(Generic[T]):
         self._last_key += 1
         key = str(self._last_key)
         request = messages.HistoryRequest(id=0, channel=channel, before=before, after=after, limit=limit)
-        asked = self._histories[key] = _HistoryAsked(ticket, request)
+        asked = self._histories[key] = HistoryAsked(ticket, request)
         return [self._history(key, asked, now_s)] if self.state is State.CONNECTED else []
 
     def pause(self, channel: str, now_s: float) -> list[Action[T]]:
@@ -212,6 +204,13 @@ class ClientCore(Generic[T]):
         self.state, self._heard_s, self._last_id = State.OPEN, now_s, 0
         request = self._ask("connect", "", now_s)
         return [Send(messages.encode(messages.Connect(id=request, token=self.token, client=self.client)))]
+
+    def renewed(self, token: str, now_s: float) -> list[Action[T]]:
+        """A fresh token, as ``Renew`` asked for: for this connection, or else for the next."""
+        self.token = token
+        if self.state is not State.CONNECTED:
+            return []
+        return [Send(messages.encode(messages.Auth(id=self._ask("auth", "", now_s), token=token)))]
 
     def closed(
         self, now_s: float, *, code: int = ABNORMAL, reason: str = "", retry_after_s: float = 0.0
@@ -261,8 +260,9 @@ class ClientCore(Generic[T]):
             return self._hang_up(f"no answer to a {oldest.kind} for {ANSWER_S:g} s")
         if self.state is not State.CONNECTED:
             return []
+        renew = [Renew()] if self._token.due(now_s) else []
         again = [channel for channel, when_s in self._retrying.items() if now_s >= when_s]
-        return [*(self._subscribe(self._inboxes[c], now_s) for c in again), *self._flush(now_s)]
+        return [*renew, *(self._subscribe(self._inboxes[c], now_s) for c in again), *self._flush(now_s)]
 
     @property
     def wake_s(self) -> float | None:
@@ -276,8 +276,7 @@ class ClientCore(Generic[T]):
             times.append(next(iter(self._requests.values())).sent_s + ANSWER_S)
         if self.state is State.CONNECTED:
             times += self._retrying.values()
-            if (publish_s := self._publishes.wake_s) is not None:
-                times.append(publish_s)
+            times += [at_s for at_s in (self._publishes.wake_s, self._token.due_s) if at_s is not None]
         return min(times)
 
     # Frames ----------------------------------------------------------------------------------------
@@ -305,18 +304,20 @@ class ClientCore(Generic[T]):
             case messages.Connected():
                 return self._connected(frame, now_s)
             case messages.Authorized():
-                return []
+                if self._answered(frame.id, "auth") is not None:
+                    self._token.started(frame.token_s, now_s)
             case messages.Goodbye():
                 self._dialer.goodbye = frame
-                return []
             case messages.Presence() | messages.Typing() | messages.Receipt():
-                return []
+                pass
+        return []
 
     def _connected(self, frame: messages.Connected, now_s: float) -> list[Action[T]]:
         if self._answered(frame.id, "connect") is None:
             return []
         self.state, self.server = State.CONNECTED, frame
         self._dialer.connected(frame.retry_ms, now_s)
+        self._token.started(frame.token_s, now_s)
         actions: list[Action[T]] = [Up(frame)]
         # One `subscribe` a channel and not `connect.subscribe`: a refusal then names its request.
         actions += [self._subscribe(i, now_s) for i in self._inboxes.values() if not i.paused]
@@ -379,16 +380,20 @@ class ClientCore(Generic[T]):
 
     def _refused(self, frame: messages.Error, now_s: float) -> list[Action[T]]:
         asked = self._requests.pop(frame.id, None) if frame.id is not None else None
+        if frame.id is None and frame.code == TokenExpired.code:
+            return [Renew()] if self.renews else []
         if asked is None:
             self.wasted += 1
             return []
         error = read_error(frame)
         match asked.kind:
-            case "connect" if error.temporary:
+            case "connect" if error.temporary or (self.renews and isinstance(error, TokenExpired)):
                 self._dialer.hold_s = (error.after_ms or 0) / 1000
                 return self._hang_up(f"connect was refused: {error.reason}")
             case "connect":
                 return self.end(error)
+            case "auth":
+                return []  # the old token lasts as long as it lasts, and then the next connection has another
             case "publish":
                 return self._publish_refused(asked.about, error, now_s)
             case "subscribe":
@@ -422,10 +427,10 @@ class ClientCore(Generic[T]):
 
     def _ask(self, kind: Kind, about: str, now_s: float) -> int:
         self._last_id += 1
-        self._requests[self._last_id] = _Asked(kind, about, now_s)
+        self._requests[self._last_id] = Asked(kind, about, now_s)
         return self._last_id
 
-    def _answered(self, request: int | None, kind: Kind) -> _Asked | None:
+    def _answered(self, request: int | None, kind: Kind) -> Asked | None:
         """Take back the open request that a frame answers; None: it answers none."""
         asked = self._requests.get(request) if request is not None else None
         if request is None or asked is None or asked.kind != kind:
@@ -452,7 +457,7 @@ class ClientCore(Generic[T]):
             self._requests.pop(inbox.request, None)
         inbox.disconnected()
 
-    def _history(self, key: str, asked: _HistoryAsked[T], now_s: float) -> Send:
+    def _history(self, key: str, asked: HistoryAsked[T], now_s: float) -> Send:
         request = self._ask("history", key, now_s)
         return Send(messages.encode(msgspec.structs.replace(asked.request, id=request)))
 

@@ -246,7 +246,7 @@ class Server:
 
     # Gateway (chatd/transports/base.py) -------------------------------------------------------------
 
-    def refuse(self, address: str) -> Page | None:
+    def refuse(self, address: str = "") -> Page | None:
         most = self.config.connections_per_address
         if self.draining:
             why, after_s = "this node is going away", 1

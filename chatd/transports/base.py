@@ -68,7 +68,7 @@ class Page(msgspec.Struct, frozen=True):
 class Gateway(Protocol):
     """The daemon, as a transport sees it."""
 
-    def refuse(self, address: str) -> Page | None:
+    def refuse(self, address: str = "") -> Page | None:
         """Why no connection is taken from this address now; None: it is."""
 
     def accept(self, link: Link, *, address: str = "", token: str | None = None) -> Peer:
