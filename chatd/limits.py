@@ -59,8 +59,6 @@ class ChannelRates:
 
     def take(self, channel: str, now: float) -> float:
         """Seconds to wait; 0.0: taken."""
-        if not self.rate.per_s:
-            return 0.0
         wait_s, full_at = self.rate.take(self._full_at.get(channel, 0.0), now)
         if not wait_s:
             self._full_at[channel] = full_at
@@ -86,7 +84,7 @@ class Quota:
             wait_s, self._full_at = self._rate.take(self._full_at, now)
             if wait_s:
                 raise _limited("this connection", self._rate, wait_s)
-        if wait_s := self._channels.take(channel, now):
+        if self._channels.rate.per_s and (wait_s := self._channels.take(channel, now)):
             raise _limited(f"channel {channel!r}", self._channels.rate, wait_s)
 
 

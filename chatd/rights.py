@@ -37,8 +37,13 @@ WORDS: Final[Mapping[str, Right]] = {
 }
 
 
+# Plain numbers: a flag's operators cost a microsecond, and these are asked for every frame.
+BITS: Final[Mapping[str, int]] = {word: int(right) for word, right in WORDS.items()}
+MODERATE: Final = int(Right.MODERATE)
+
+
 class Rights:
-    """Rights per channel pattern.
+    """Rights per channel pattern. Where a right is asked for, an int of ``BITS`` does, and is faster.
 
     >>> rights = Rights({"room:*": Right.SUBSCRIBE, "room:1": Right.PUBLISH})
     >>> rights.may(Right.PUBLISH, "room:1"), rights.may(Right.PUBLISH, "room:2")
@@ -54,7 +59,7 @@ class Rights:
         ]
         self._known: dict[str, int] = {}
 
-    def may(self, right: Right, channel: str) -> bool:
+    def may(self, right: int, channel: str) -> bool:
         known = self._known.get(channel)
         if known is None:
             known = self._exact.get(channel, 0)
@@ -67,11 +72,11 @@ class Rights:
                 self._known[channel] = known
         return known & right == right
 
-    def check(self, right: Right, channel: str) -> None:
+    def check(self, right: int, channel: str) -> None:
         """Raises ``Forbidden``, and ``BadRequest`` for what is no name of a channel."""
         if not self.may(right, channel):
             check_name("channel", channel)  # before it is repeated in an answer
-            raise Forbidden(f"channel is {channel!r}: the token does not give the right to {_words(right)}")
+            raise Forbidden(f"channel is {channel!r}: the token does not give the right to {_words(Right(right))}")
 
 
 def _words(right: Right) -> str:

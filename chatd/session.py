@@ -75,7 +75,7 @@ from .protocol.messages import (
     encode,
     request_id,
 )
-from .rights import WORDS, Right
+from .rights import BITS, MODERATE, Right
 from .store.base import Conflict, Duplicate, Head, Outcome, Refused
 from .stream import locate
 from .writes import refusal, to_append
@@ -300,7 +300,7 @@ class Session:
         return [*effects, self._join(wish, request.id)]
 
     def _check(self, action: Action, channel: str) -> None:
-        self._access.rights.check(WORDS[action], channel)
+        self._access.rights.check(BITS[action], channel)
         self._terms.namespaces.check(action, channel, self.user, self._moderates)
 
     def _check_wish(self, wish: ChannelFrom) -> None:
@@ -310,7 +310,7 @@ class Session:
         check_from(wish.from_)
 
     def _moderates(self, channel: str) -> bool:
-        return self._access.rights.may(Right.MODERATE, channel)
+        return self._access.rights.may(MODERATE, channel)
 
     def _check_room(self, more: int) -> None:
         limit = self._terms.limits.channels
@@ -339,8 +339,10 @@ class Session:
         return [Leave(request.channel), Send(encode(answer))]
 
     def _write(self, request: Write, now: float) -> Effects:
-        append = to_append(request, self.user, moderator=self._moderates(request.channel))
-        self._order.check(request.channel, request.message, request.id)
+        moderator = not isinstance(request, Publish) and self._moderates(request.channel)
+        append = to_append(request, self.user, moderator=moderator)
+        if self._order.count:
+            self._order.check(request.channel, request.message, request.id)
         try:
             self._quota.take(request.channel, now)
         except RateLimited as error:
@@ -445,7 +447,8 @@ class Session:
 
     def _answered(self, request: Write) -> None:
         self.in_flight -= 1
-        self._order.settled(request.channel, request.message)
+        if self._order.count:
+            self._order.settled(request.channel, request.message)
 
     def read_done(self) -> None:
         """A ``Join`` is live, or a ``Read`` was answered; or either came to nothing."""
