@@ -76,7 +76,8 @@ class Rights:
         """Raises ``Forbidden``, and ``BadRequest`` for what is no name of a channel."""
         if not self.may(right, channel):
             check_name("channel", channel)  # before it is repeated in an answer
-            raise Forbidden(f"channel is {channel!r}: the token does not give the right to {_words(Right(right))}")
+            words = _words(Right(right))
+            raise Forbidden(f"channel is {channel!r}: the token does not give the right to {words}")
 
 
 def _words(right: Right) -> str:

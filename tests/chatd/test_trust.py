@@ -16,6 +16,7 @@ from websockets.exceptions import InvalidStatus
 from chatd.auth import issue
 from chatd.config import Config
 from chatd.server import Server
+from chatd.store.base import StoreUnavailable
 from tests.chatd.certificates import make_certificate
 from tests.chatd.house import Guest, House
 from tests.chatd.test_server import close_code, masked, upgraded
@@ -341,3 +342,51 @@ def test_what_clients_cause_cannot_fill_the_log(serve, capfd) -> None:
 def test_a_secret_that_is_missing_stops_the_start(tmp_path) -> None:
     with pytest.raises(Exception, match=r"auth_secret_file is .*: cannot be read"):
         Server(Config(port=0, store="memory", auth_secret_file=tmp_path / "none"))
+
+
+# What fails while others wait behind it ---------------------------------------------------------------
+
+
+def test_what_waits_behind_a_publish_that_the_store_could_not_take_does_not_overtake_it(
+    serve, monkeypatch
+) -> None:
+    monkeypatch.setattr("chatd.ingest.BATCH", 1)
+
+    async def scenario(house: House) -> None:
+        ann, bob = await house.guest("ann"), await house.listener("bob")
+        store, append = house.server.store, house.server.store.append
+        broken = True
+
+        async def fail_once(*batch: Any) -> Any:
+            nonlocal broken
+            if broken:
+                broken = False
+                raise StoreUnavailable("full")
+            return await append(*batch)
+
+        monkeypatch.setattr(store, "append", fail_once)
+        for message in ("m1", "m2", "m3"):
+            await ann.ask("publish", channel="room", message=message, data=message)
+        await ann.ask("publish", channel="other", message="m4", data=1)
+        answers = {answer["id"]: answer.get("code") for answer in [await ann.read() for _ in range(4)]}
+        assert answers == {2: 503, 3: 412, 4: 412, 5: None}
+        for message in ("m1", "m2", "m3"):
+            await ann.publish(message, data=message)
+        assert [(await bob.read())["data"] for _ in range(3)] == ["m1", "m2", "m3"]
+
+    serve(scenario)
+
+
+def test_an_abandoned_publish_lets_the_others_go_on(serve) -> None:
+    async def scenario(house: House) -> None:
+        ann = await house.guest("ann")
+        await ann.publish("m1")
+        await ann.ask("publish", channel="room", message="m2", data=1)
+        assert (await ann.read())["code"] == 429
+        await ann.ask("publish", channel="room", message="m3", data=1)
+        assert (await ann.read())["code"] == 412
+        await ann.ws.send('{"type":"abandon","message":"m2"}')
+        await ann.ask("publish", channel="room", message="m3", data=1)
+        assert (await ann.read())["code"] == 429, "no longer behind m2: its own turn has not come"
+
+    serve(scenario, publish_per_s=0.001, publish_burst=1, store="memory")
