@@ -8,7 +8,7 @@ READY    := $(VENV)/.ready
 TOXIPROXY_VERSION := v2.12.0
 GO_ENV   := GOBIN=$(CURDIR)/.tools/bin
 
-.PHONY: run test check fmt setup toxiproxy clean help
+.PHONY: run test check fmt setup toxiproxy browser clean help
 
 run: $(READY) ## load chatd, break the wire and the process, prove what arrived (SCENARIO=…, ARGS=…)
 	@$(BIN)/chatproof run $(SCENARIO) $(ARGS)
@@ -43,6 +43,11 @@ toxiproxy: ## build the real Toxiproxy into .tools/bin (needs Go)
 	@$(GO_ENV) go install github.com/Shopify/toxiproxy/v2/cmd/server@$(TOXIPROXY_VERSION)
 	@mv .tools/bin/server .tools/bin/toxiproxy-server
 	@echo ".tools/bin/toxiproxy-server is ready: make run ARGS='--set faults.engine=toxiproxy --set faults.toxiproxy=.tools/bin/toxiproxy-server'"
+
+browser: $(READY) ## install what the tests of the chat page need: Chromium (Debian, Ubuntu) and its driver
+	@command -v chromium >/dev/null || { SUDO=$$([ "$$(id -u)" = 0 ] || echo sudo); \
+	  $$SUDO apt-get update -qq && $$SUDO apt-get install -y -qq --no-install-recommends chromium; }
+	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[browser]'
 
 clean: ## remove what the targets made, but not runs/
 	@rm -rf $(VENV) .tools build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -48,6 +48,7 @@ def serve(file: Path | None, **flags: Any) -> bool:
     \b
     WebSocket: ws://HOST:PORT/ws, subprotocol chatd.v1
     HTTP:      /healthz  /readyz  /metrics
+    HTTP port: the chat page, /sse  /poll  /publish
     """
     given = {name: value for name, value in flags.items() if value is not None}
     return run(load(file, given))

@@ -46,6 +46,11 @@ class Config(BaseModel):
     origins: tuple[str, ...] = Field(
         (), description="web pages, besides those of this machine, that may connect, as ORIGIN,ORIGIN"
     )
+    http_port: Annotated[int, Field(ge=0, le=65535)] | Literal["auto", "free"] = Field(
+        "auto",
+        description="port of the page, SSE, polling and POST: auto is port + 1 (a free one when port is 0),"
+        " free takes a free one, 0 turns it off",
+    )
     node: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,32}$")] = Field(
         "n1", description="this node's name, as clients see it"
     )
@@ -122,6 +127,20 @@ class Config(BaseModel):
         if hooks and not is_loopback(info.data.get("host", "localhost")):
             raise ValueError("needs a loopback host, because what it allows breaks promises on purpose")
         return hooks
+
+    @field_validator("http_port", mode="before")
+    @classmethod
+    def _off(cls, value: object) -> object:
+        return 0 if value == "" else value
+
+    @field_validator("http_port")
+    @classmethod
+    def _its_own(cls, value: int | str, info: ValidationInfo) -> int | str:
+        if value and value == info.data.get("port"):
+            raise ValueError("must not be that of `port`: WebSocket and HTTP need one each")
+        if value == "auto" and info.data.get("port") == 65535:
+            raise ValueError("would be 65536 with this port: name another one, or 0 for none")
+        return value
 
     @field_validator("store")
     @classmethod

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
+TEXT: Final = 0x1
+CLOSE: Final = 0x8
 PING_FRAME: Final = b"\x81\x02{}"  # the protocol's own ping, a text frame (PROTOCOL.md § Liveness)
 
 
@@ -24,3 +27,21 @@ def close_frame(code: int, reason: str = "") -> bytes:
 
 def pong_frame(payload: bytes) -> bytes:
     return b"\x8a%c%b" % (len(payload), payload)
+
+
+def unframe(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """The (opcode, payload) of each of the whole, unmasked frames in ``data``: what the functions above made.
+
+    >>> list(unframe(text_frame(b"{}") + close_frame(4101, "drain")))
+    [(1, b'{}'), (8, b'\\x10\\x05drain')]
+    """
+    at, end = 0, len(data)
+    while at < end:
+        opcode, size = data[at] & 0x0F, data[at + 1]
+        at += 2
+        if size == 126:
+            size, at = int.from_bytes(data[at : at + 2], "big"), at + 2
+        elif size == 127:
+            size, at = int.from_bytes(data[at : at + 8], "big"), at + 8
+        yield opcode, data[at : at + size]
+        at += size

@@ -66,12 +66,16 @@ class Metrics:
         self.queue_bytes = 0  # in user space for full sockets, transports included: set before `render`
         self.bad_frames = 0
         self.closed: dict[int, int] = {}  # by this server, per close code
+        self.http: dict[int, int] = {}  # answers of the HTTP port, per status
         self.commit_s = Histogram(COMMIT_BUCKETS_S)
         self.loop_lag_s = Histogram(LAG_BUCKETS_S)
         self.ready = False
 
     def count_close(self, code: int) -> None:
         self.closed[code] = self.closed.get(code, 0) + 1
+
+    def count_http(self, status: int) -> None:
+        self.http[status] = self.http.get(status, 0) + 1
 
     def render(self) -> str:
         """Prometheus text format 0.0.4."""
@@ -90,9 +94,9 @@ class Metrics:
 
 FIGURES: Final = (
     ("chatd_ready", "gauge", "1 when this node takes new clients and publishes.", "ready"),
-    ("chatd_connections", "gauge", "Open WebSocket connections.", "connections"),
-    ("chatd_accepted_total", "counter", "WebSocket connections accepted.", "accepted"),
-    ("chatd_refused_total", "counter", "WebSocket connections refused before the upgrade.", "refused"),
+    ("chatd_connections", "gauge", "Open connections, HTTP requests among them.", "connections"),
+    ("chatd_accepted_total", "counter", "Connections accepted, HTTP requests among them.", "accepted"),
+    ("chatd_refused_total", "counter", "Connections and HTTP requests refused for want of room.", "refused"),
     ("chatd_channels", "gauge", "Channels with a subscriber on this node.", "channels"),
     ("chatd_subscriptions", "gauge", "Open subscriptions, live or not.", "subscriptions"),
     ("chatd_publishes_total", "counter", "Messages placed in the log.", "publishes"),
@@ -115,6 +119,7 @@ FIGURES: Final = (
     ("chatd_dropped_total", "counter", "Ephemeral pushes left out for slow connections.", "dropped"),
     ("chatd_bad_frames_total", "counter", "Frames that broke the protocol.", "bad_frames"),
     ("chatd_closed_total", "counter", "Connections closed by this server, by close code.", "closed"),
+    ("chatd_http_answers_total", "counter", "Answers of the HTTP port, by status.", "http"),
     ("chatd_commit_seconds", "histogram", "From handing a batch to the store to its commit.", "commit_s"),
     ("chatd_overload_level", "gauge", "Rung of the overload ladder, 0 to 4.", "overload"),
     ("chatd_loop_lag_seconds", "histogram", "How late the event loop's timer fired.", "loop_lag_s"),

@@ -99,7 +99,7 @@ class Server:
         self._joins = Joins(self.store, self.hub, self._spawn, self.slow.caught_up)
         self.ladder = Ladder(config.overload_lag_s)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._listening: list[Listening] = []
+        self._listening: dict[str, Listening] = {}
         self._empty = asyncio.Event()
         self.over = asyncio.Event()  # time to stop: somebody asked, or a part that all depend on has died
         self.failed = False
@@ -107,12 +107,19 @@ class Server:
 
     @property
     def url(self) -> str:
-        return self._listening[0].url
+        return self._listening["websocket"].url
+
+    @property
+    def http_url(self) -> str:
+        """Where the page is; empty when the HTTP port is off."""
+        http = self._listening.get("http")
+        return http.url if http is not None else ""
 
     @property
     def admin_url(self) -> str | None:
         """Where operators look, if an admin port is open."""
-        return next((one.url for one in self._listening if one.url.startswith("http://127.")), None)
+        admin = self._listening.get("admin")
+        return admin.url if admin is not None else None
 
     @property
     def ready(self) -> bool:
@@ -129,12 +136,14 @@ class Server:
             await self.store.close()
             raise StartError(str(bad)) from None
         try:
-            for listen in (*TRANSPORTS.values(), listen_admin):
+            for name, listen in {**TRANSPORTS, "admin": listen_admin}.items():
                 if (listening := await listen(self.config, self)) is not None:
-                    self._listening.append(listening)
+                    self._listening[name] = listening
         except OSError as bad:
+            for listening in self._listening.values():
+                listening.close()
             await self.store.close()
-            raise StartError(_cannot_listen(self.config, bad)) from None
+            raise StartError(_cannot_listen(self.config, name, bad)) from None
         self._spawn(self._ingest.run())
         self._spawn(self._turn_wheel())
         self._spawn(self._keep_house())
@@ -163,8 +172,9 @@ class Server:
                 await asyncio.wait_for(self._empty.wait(), GRACE_S)
         for connection in list(self.connections.values()):
             connection.link.abort()
-        for listening in self._listening:
+        for listening in self._listening.values():
             listening.close()
+            await listening.closed()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -391,10 +401,13 @@ def _terms(config: Config, durability: str, namespaces: Namespaces) -> Terms:
     return Terms(config.node, contract, limits, config.ping_s, config.pong_s, config.retry_ms, namespaces)
 
 
-def _cannot_listen(config: Config, bad: OSError) -> str:
-    where = f"port is {config.port}: on {config.host} it "
+def _cannot_listen(config: Config, transport: str, bad: OSError) -> str:
+    name = {"http": "http_port", "admin": "admin_port"}.get(transport, "port")
+    port, host = getattr(config, name), "127.0.0.1" if transport == "admin" else config.host
+    where = f"{name} is {config.port + 1 if port == 'auto' else port}: on {host} it "
     if bad.errno == errno.EADDRINUSE:
-        return where + "is in use; choose another with --port, or stop the program that has it"
+        flag = "--" + name.replace("_", "-") + (" (0 for none)" if transport == "http" else "")
+        return where + f"is in use; choose another with {flag}, or stop the program that has it"
     return where + f"cannot be listened on: {bad.strerror or bad}"
 
 
@@ -423,6 +436,7 @@ async def _serve(config: Config) -> bool:
         store=config.store,
         epoch=server.store.epoch,
         auth=config.authenticated,
+        page=server.http_url or "none",
         admin=server.admin_url or "none",
     )
     if not config.loopback and config.tls_cert is None:

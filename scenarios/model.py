@@ -42,12 +42,14 @@ class _Section(BaseModel):
 
 
 class Server(chatd.config.Config):
-    """``[server]``: chatd's own configuration, and where it runs. Port 0 takes a free one.
+    """``[server]``: chatd's own configuration, and where it runs. Port 0 takes a free one; the HTTP
+    port is off unless asked for, so that a run has no port that it did not choose.
 
     With ``url`` the run talks to a server that it did not start: no process faults then.
     """
 
     port: int = Field(default=0, ge=0, le=65535)
+    http_port: int | Literal["auto", "free"] = Field(default=0)
     url: str = ""
 
     @field_validator("url")

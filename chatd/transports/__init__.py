@@ -15,14 +15,24 @@ from .websocket import listen_websocket
 
 
 class Listen(Protocol):
-    """Begin to accept connections. Raises ``OSError`` when the address cannot be had.
+    """Begin to accept connections; None: this configuration has the transport off.
 
-    None: the configuration does not ask for this one.
+    Raises ``OSError`` when the address cannot be had.
     """
 
     async def __call__(self, config: Config, gateway: Gateway) -> Listening | None: ...
 
 
+async def listen_fallbacks(config: Config, gateway: Gateway) -> Listening | None:
+    """Server-sent events, long polling, POST and the page, on a port of their own."""
+    if config.http_port == 0:
+        return None
+    from .http import listen_http  # only here: without it, aiohttp is not loaded
+
+    return await listen_http(config, gateway)
+
+
 TRANSPORTS: Final[Mapping[str, Listen]] = {
-    "websocket": listen_websocket,
+    "websocket": listen_websocket,  # the first one: its url is the node's
+    "http": listen_fallbacks,
 }

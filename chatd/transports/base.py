@@ -7,6 +7,8 @@ from typing import Protocol
 
 import msgspec
 
+from ..metrics import Metrics
+
 
 class Link(Protocol):
     """One connection, as the daemon sees it."""
@@ -68,6 +70,12 @@ class Page(msgspec.Struct, frozen=True):
 class Gateway(Protocol):
     """The daemon, as a transport sees it."""
 
+    metrics: Metrics
+
+    @property
+    def url(self) -> str:
+        """Where WebSocket clients connect."""
+
     def refuse(self, address: str = "") -> Page | None:
         """Why no connection is taken from this address now; None: it is."""
 
@@ -86,3 +94,6 @@ class Listening(Protocol):
 
     def close(self) -> None:
         """Accept no more. Open connections stay."""
+
+    async def closed(self) -> None:
+        """After ``close``, and once the daemon has let all connections go: end what is left."""

@@ -50,7 +50,6 @@ SOCKET_OPTIONS: Final = (
     (socket.SOL_SOCKET, socket.SO_SNDBUF, 128 * 1024),
     (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
     (socket.IPPROTO_TCP, getattr(socket, "TCP_NOTSENT_LOWAT", None), 16 * 1024),
-    (socket.IPPROTO_TCP, USER_TIMEOUT, USER_TIMEOUT_MS),
 )
 
 TEXT, BINARY, CONTINUATION = WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.CONTINUATION
@@ -66,7 +65,7 @@ class _Connection(WSListener):
         self._guest: Guest | None = guest
         self._token = token
         self._limit = config.frame_bytes * SLACK
-        self._patience_ms = max(USER_TIMEOUT_MS, int(config.slow_s * 1000) + 5000)
+        self._patience_ms = patience_ms(config)
         self.refusal: tuple[int, str] | None = None  # close with this at once
         self._fragments: list[bytes] = []
         self._fragments_bytes = 0
@@ -82,8 +81,7 @@ class _Connection(WSListener):
         self._transport = transport.underlying_transport
         self._transport.set_write_buffer_limits(high=HIGH_WATER_BYTES)
         self._socket = self._transport.get_extra_info("socket")
-        for option in SOCKET_OPTIONS:
-            _set(self._socket, *option)
+        tune(self._socket)
         self.write = self._transport.write
         guest, self._guest = self._guest, None  # nothing may hold its own protocol
         assert guest is not None
@@ -192,6 +190,18 @@ def _set(sock: socket.socket, level: int, option: int | None, value: int) -> Non
                 raise
 
 
+def tune(sock: socket.socket, user_timeout_ms: int = USER_TIMEOUT_MS) -> None:
+    """Set what keeps the kernel from hiding a reader that does not read, or is gone."""
+    for option in SOCKET_OPTIONS:
+        _set(sock, *option)
+    _set(sock, socket.IPPROTO_TCP, USER_TIMEOUT, user_timeout_ms)
+
+
+def patience_ms(config: Config) -> int:
+    """TCP_USER_TIMEOUT of a full socket: the kernel counts a reader that does not read as gone."""
+    return max(USER_TIMEOUT_MS, int(config.slow_s * 1000) + 5000)
+
+
 class Server:
     """A listening socket. ``url`` has ``{port}`` where its port goes."""
 
@@ -202,6 +212,9 @@ class Server:
 
     def close(self) -> None:
         self._server.close()
+
+    async def closed(self) -> None:
+        """The daemon has aborted whatever was open."""
 
 
 async def listen_websocket(config: Config, gateway: Gateway) -> Listening:

@@ -35,6 +35,7 @@ class Daemon:
         ``file_bytes``: how long its files may become, as if the disk were full then.
         """
         command = [sys.executable, "-m", "chatd", "--port", str(self.port), "--data", str(self.directory)]
+        command += ["--http-port", "0"]  # the port after a free one may be somebody else's
         self.process = subprocess.Popen(
             [*command, *flags], stderr=subprocess.PIPE, bufsize=0
         )  # takes no more than a line

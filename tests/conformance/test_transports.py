@@ -2,73 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import (
-    AbstractAsyncContextManager,
-    AbstractContextManager,
-    asynccontextmanager,
-    contextmanager,
-)
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from typing import Any
 
-from chatd.config import Config
-from chatd.server import Server
 from chatd.transports import TRANSPORTS
+from tests.chatd.in_thread import chatd, in_a_thread
 from tests.chatd.model_server import ModelServer
 from tests.chatd.model_socket import serving
+from tests.conformance.http_wire import HttpWire, PollStream, SseStream, Stream
 from tests.conformance.transports import StreamSuite, WebSocketSuite
 
 
 @contextmanager
-def in_a_thread(serve: Callable[[], AbstractAsyncContextManager[str]]) -> Iterator[str]:
-    """Run an asynchronous server on a loop of its own; yields its url."""
-    started, urls, failures = threading.Event(), list[str](), list[BaseException]()
-    loop = asyncio.new_event_loop()
-    stop = asyncio.Event()
-
-    async def main() -> None:
-        async with serve() as url:
-            urls.append(url)
-            started.set()
-            await stop.wait()
-
-    def run() -> None:
-        try:
-            loop.run_until_complete(main())
-        except BaseException as failure:
-            failures.append(failure)
-        finally:
-            loop.close()
-            started.set()
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    started.wait()
-    try:
-        if urls:
-            yield urls[0]
-    finally:
-        if not failures:
-            loop.call_soon_threadsafe(stop.set)
-        thread.join()
-    if failures:
-        raise failures[0]
+def url_of(which: str, settings: dict[str, Any]) -> Iterator[str]:
+    """Run a chatd with these settings; yields one of its addresses."""
+    with in_a_thread(lambda: chatd(**settings)) as server:
+        yield getattr(server, which)
 
 
 class TestWebSocket(WebSocketSuite):
     def serve(self, **settings: Any) -> AbstractContextManager[str]:
-        @asynccontextmanager
-        async def chatd() -> AsyncIterator[str]:
-            server = Server(Config(port=0, store="memory", drain_s=1, **settings))
-            await server.start()
-            try:
-                yield server.url
-            finally:
-                await server.stop()
-
-        return in_a_thread(chatd)
+        return url_of("url", settings)
 
 
 class TestModel(StreamSuite):
@@ -83,5 +38,27 @@ class TestModel(StreamSuite):
         return in_a_thread(model)
 
 
+class HttpSuite(StreamSuite):
+    """Frames over ``stream``, requests by POST. There is no subscription to leave but the request itself."""
+
+    stream: type[Stream]
+    test_nothing_of_a_channel_comes_after_unsubscribed = None  # type: ignore[assignment]
+    test_subscribe_on_an_open_subscription_needs_from_and_replaces_it = None  # type: ignore[assignment]
+
+    def serve(self, **settings: Any) -> AbstractContextManager[str]:
+        return url_of("http_url", settings)
+
+    def dial(self, url: str, **connect: Any) -> HttpWire:
+        return HttpWire(url, self.stream, **connect)
+
+
+class TestServerSentEvents(HttpSuite):
+    stream = SseStream
+
+
+class TestLongPolling(HttpSuite):
+    stream = PollStream
+
+
 def test_every_transport_is_tested() -> None:
-    assert set(TRANSPORTS) == {"websocket"}
+    assert set(TRANSPORTS) == {"websocket", "http"}
