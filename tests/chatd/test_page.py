@@ -347,6 +347,25 @@ def test_nothing_sticks_out_and_text_has_contrast(meet, start, width: int, heigh
         assert ann.page.locator(what).evaluate(CONTRAST) >= 4.5, what
 
 
+@pytest.mark.parametrize(("width", "height"), SIZES)
+def test_the_state_of_the_connection_has_room_beside_the_name(meet, start, width: int, height: int) -> None:
+    (ann,) = meet(
+        start().http_url, "Ann of the rather long name", viewport={"width": width, "height": height}
+    )
+    ann.join("a channel with a long name").context.set_offline(True)
+    ann.sees_state("Offline, reconnecting")
+    for what in (
+        ann.page.get_by_role("button", name="Leave"),
+        ann.page.locator("#state"),
+        ann.page.locator("#me"),
+    ):
+        box = what.bounding_box()
+        assert box is not None
+        assert 0 <= box["x"] <= box["x"] + box["width"] <= width
+        assert box["width"] > 30
+    assert fits(ann.page)
+
+
 def test_everything_can_be_reached_and_done_by_keyboard_and_has_a_name(meet, start) -> None:
     (ann,) = meet(start().http_url, "Ann")
     page = ann.page
