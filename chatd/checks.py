@@ -37,8 +37,9 @@ def check_presence(data: Raw) -> None:
 
 def check_name(field: str, value: str) -> str:
     """Check a name that a client chose. Control characters would garble logs and terminals."""
-    if not 1 <= len(value.encode()) <= NAME_BYTES:
-        raise BadRequest(f"{field} has {len(value.encode())} bytes: must have from 1 to {NAME_BYTES}")
+    size = len(value) if value.isascii() else len(value.encode())
+    if not 1 <= size <= NAME_BYTES:
+        raise BadRequest(f"{field} has {size} bytes: must have from 1 to {NAME_BYTES}")
     if not value.isprintable():
         raise BadRequest(f"{field} is {value!r}: must have printable characters only")
     return value

@@ -101,6 +101,8 @@ class Namespaces:
             BadRequest: the name of a private channel does not name its users.
             Forbidden: he is none of them, or the namespace does not give him the right.
         """
+        if self._open and not channel.startswith("dm:"):
+            return
         prefix = _prefix(channel)
         space = self._default if self._open else self._table.get(prefix)
         if space is None:

@@ -82,6 +82,7 @@ from .writes import refusal, to_append
 
 READS: Final = 64  # history pages and repeated subscribes that may wait, beside one per channel
 READ_AFTER_MS: Final = 100
+_REFUSALS: Final = (Conflict, Refused)  # a union would be made anew for each publish
 CONNECT_S: Final = 5.0  # from the upgrade to `connect`
 
 
@@ -339,8 +340,7 @@ class Session:
         return [Leave(request.channel), Send(encode(answer))]
 
     def _write(self, request: Write, now: float) -> Effects:
-        moderator = not isinstance(request, Publish) and self._moderates(request.channel)
-        append = to_append(request, self.user, moderator=moderator)
+        append = to_append(request, self.user, self._moderates)
         if self._order.count:
             self._order.check(request.channel, request.message, request.id)
         try:
@@ -407,7 +407,7 @@ class Session:
     def placed(self, request: Write, outcome: Outcome, epoch: str) -> Effects:
         """The log holds the message (or held it before, or holds another with its id)."""
         self._answered(request)
-        if isinstance(outcome, Conflict | Refused):
+        if isinstance(outcome, _REFUSALS):
             return [error_frame(refusal(request, outcome), request.id)]
         ack = Ack(
             id=request.id,

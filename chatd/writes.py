@@ -7,6 +7,7 @@ resumed and de-duplicated like any other, and the one that it is about is never 
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -27,11 +28,16 @@ class Reaction(msgspec.Struct, frozen=True):
     op: str
 
 
-def to_append(request: Write, user: str, *, moderator: bool = False) -> Append:
+def nobody(channel: str) -> bool:
+    """Nobody moderates: a message is changed by its author or not at all."""
+    return False
+
+
+def to_append(request: Write, user: str, moderates: Callable[[str], bool] = nobody) -> Append:
     """The message that a request asks to place. Raises ``BadRequest``.
 
     Args:
-        moderator: the user may edit and delete what others wrote on this channel.
+        moderates: may the user edit and delete what others wrote on a channel?
     """
     channel = check_name("channel", request.channel)
     message = check_name("message", request.message)
@@ -43,9 +49,10 @@ def to_append(request: Write, user: str, *, moderator: bool = False) -> Append:
     if isinstance(request, React):
         data = encode(Reaction(_emoji(request.emoji), request.op))
         return Append(channel, user, message, data, "react", request.to)
+    own = not moderates(channel)
     if isinstance(request, Edit):
-        return Append(channel, user, message, bytes(request.data), "edit", request.to, not moderator)
-    return Append(channel, user, message, b"null", "delete", request.to, not moderator)
+        return Append(channel, user, message, bytes(request.data), "edit", request.to, own)
+    return Append(channel, user, message, b"null", "delete", request.to, own)
 
 
 def refusal(request: Write, outcome: Conflict | Refused) -> ChatdError:
