@@ -159,6 +159,14 @@ def test_a_bad_refresh_changes_nothing(shown, code) -> None:
     assert client.session.due == 60
 
 
+def test_a_refresh_that_takes_the_right_to_publish_away_counts_from_the_next_message() -> None:
+    client = Client()
+    client.say("connect", token=token(**{"room_*": ["publish"]}))
+    assert isinstance(client.publish("m1")[0], Store)
+    client.say("auth", token=token(**{"room_*": ["history"]}))
+    assert refusal(client.publish("m2")) == 403
+
+
 def test_a_refresh_that_takes_a_subscription_away_ends_the_connection_so_that_the_client_learns_it() -> None:
     client = connected()
     client.say("subscribe", channel="room:1")
