@@ -11,6 +11,7 @@ from collections import Counter, deque
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
@@ -33,6 +34,7 @@ from chatd.protocol import messages as m
 from chatd.protocol.errors import ChatdError
 from tests.chatd.model_server import ModelConnection, ModelServer
 
+pytestmark = pytest.mark.timeout(120)  # thousands of steps of a model: seconds, but more on a busy machine
 CHANNELS = ("room:1", "room:2")
 
 
