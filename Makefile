@@ -35,6 +35,7 @@ $(READY): pyproject.toml constraints.txt
 	  || { echo "'$(PYTHON) -m venv' does not work here. Install the venv module (Debian, Ubuntu: apt-get install python3-venv) and run make again."; exit 1; }
 	@echo "Installing into $(VENV) (once) ..."
 	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@sync # else the first run's fsync waits for what was just installed
 	@touch $@
 
 toxiproxy: ## build the real Toxiproxy into .tools/bin (needs Go)
