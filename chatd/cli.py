@@ -5,6 +5,7 @@ Exit status: 0 stopped when asked; 1 stopped by a bug; 2 cannot start, with one 
 
 from __future__ import annotations
 
+import getpass
 import os
 import sys
 import time
@@ -15,6 +16,7 @@ import click
 
 from .auth import MAKE_SECRET, SecretUnusable, issue, read_secret
 from .config import Config, ConfigError, load
+from .protocol.errors import ChatdError
 from .rights import combine
 from .server import StartError, run
 
@@ -43,7 +45,7 @@ def _shown(default: object) -> str:
     "--config", "file", type=click.Path(path_type=Path), help="JSON file of settings; flags go over it."
 )
 def serve(file: Path | None, **flags: Any) -> bool:
-    """Serve chat until SIGTERM or SIGINT. `chatd token --help`: tokens, for a daemon that asks for them.
+    """Serve chat until SIGTERM or SIGINT. See also `chatd token --help` and `chatd chat --help`.
 
     \b
     WebSocket: ws://HOST:PORT/ws, subprotocol chatd.v1
@@ -94,7 +96,25 @@ def _rule(text: str) -> tuple[str, list[str]]:
     return pattern, words.split(",")
 
 
-COMMANDS = {"token": token}
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("channel")
+@click.option("--url", default="ws://127.0.0.1:8765/ws", show_default=True, help="The daemon's WebSocket.")
+@click.option("--name", help="Your name; by default this computer's name for you.")
+@click.option("--token-env", metavar="VARIABLE", help="Environment variable that holds your token.")
+@click.option("--last", type=click.IntRange(min=0), default=20, show_default=True, help="Begin with so many.")
+def chat(channel: str, url: str, name: str | None, token_env: str | None, last: int) -> None:
+    """Talk on CHANNEL: each line that you type is sent; Ctrl-D leaves."""
+    from .chat import talk
+
+    if token_env and token_env not in os.environ:
+        raise click.UsageError(f"--token-env is {token_env!r}: there is no such environment variable")
+    try:
+        talk(url, channel, name=name or getpass.getuser(), token=os.environ.get(token_env or ""), last=last)
+    except (ChatdError, ValueError) as bad:
+        raise click.ClickException(str(bad)) from None
+
+
+COMMANDS = {"token": token, "chat": chat}
 
 
 def main() -> None:

@@ -39,8 +39,9 @@ class Message:
     id: str
     user: str
     time_ms: int  # since 1970, by the server's clock
-    kind: str
+    kind: str  # text, react, edit or delete
     raw: bytes
+    to: int | None = None  # of a reaction, an edit or a deletion: the serial that it is about
 
     @property
     def position(self) -> Position:
@@ -88,6 +89,7 @@ def read_message(frame: messages.Message, epoch: str) -> Message:
         time_ms=frame.time,
         kind=frame.kind,
         raw=bytes(frame.data),
+        to=frame.to,
     )
 
 
