@@ -1,0 +1,1 @@
+"""Programs behind `make bench-*`. They measure; nothing imports them."""

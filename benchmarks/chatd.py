@@ -1,0 +1,68 @@
+"""What chatd costs, beside other servers in the same run.
+
+    python -m benchmarks.chatd [--only ROW] [--quick]
+
+Servers are pinned to one core, clients to the other. Rounds go through all servers in turn, so that a
+slow minute of the machine hurts all alike; figures are medians of the rounds. What is compared with
+and not installed is left out, with a line that says so. Writes benchmarks/chatd.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from . import fanout, report, servers, swarm
+from .report import Bench, Row
+
+OUT = Path(__file__).with_suffix(".json")
+
+ROWS: dict[str, Callable[[Bench], list[Row]]] = {
+    "fanout": fanout.rows,
+    "fanout_load": lambda bench: fanout.rows(bench, rest=False),
+    "fanout_rest": lambda bench: fanout.rows(bench, load=False),
+}
+ALL = ("fanout",)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--only", action="append", choices=ROWS, metavar="ROW", help=", ".join(ROWS))
+    parser.add_argument("--quick", action="store_true", help="one short round; the figures mean little")
+    parser.add_argument("--out", type=Path, default=OUT, help="where the JSON goes")
+    arguments = parser.parse_args()
+    if len(servers.CPUS) < 2:
+        print("one core only: clients and servers share it, so only ratios mean anything", file=sys.stderr)
+    swarm.raise_file_limit()
+    os.sched_setaffinity(0, {servers.CLIENT_CPU})
+    gc.disable()  # a collection among thousands of sockets would be part of what is measured
+    began, rows = time.monotonic(), []
+    bench = Bench(arguments.quick, lambda text: print(f"… {text}", file=sys.stderr, flush=True))
+    for name in arguments.only or ALL:
+        for row in ROWS[name](bench):
+            rows.append(row)
+            print(report.show(row), flush=True)
+    found = report.versions(
+        {
+            "nats-server": [
+                shutil.which("nats-server") or str(servers.TOOLS / "bench/bin/nats-server"),
+                "--version",
+            ],
+            "node": ["node", "--version"],
+            "centrifuge": [str(servers.TOOLS / "bin/chatd-peer-centrifuge"), "version"],
+        }
+    )
+    report.write(arguments.out, rows, quick=arguments.quick, versions=found)
+    missed = sum(not target.met for row in rows for target in row.targets)
+    print(f"\n{missed} targets missed; {time.monotonic() - began:.0f} s; {arguments.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
