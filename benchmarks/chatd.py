@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from . import fanout, report, servers, swarm
+from . import connect, durable, fanout, memory, report, servers, swarm
 from .report import Bench, Row
 
 OUT = Path(__file__).with_suffix(".json")
@@ -27,8 +27,12 @@ ROWS: dict[str, Callable[[Bench], list[Row]]] = {
     "fanout": fanout.rows,
     "fanout_load": lambda bench: fanout.rows(bench, rest=False),
     "fanout_rest": lambda bench: fanout.rows(bench, load=False),
+    "durable": durable.rows,
+    "connect": connect.rows,
+    "comeback": connect.comeback,
+    "memory": memory.rows,
 }
-ALL = ("fanout",)
+ALL = ("fanout", "durable", "connect", "comeback", "memory")
 
 
 def main() -> int:

@@ -78,10 +78,12 @@ def show(row: Row) -> str:
     lines = [f"\n{row.title}"]
     columns = list(dict.fromkeys(column for figures in row.figures.values() for column in figures))
     width = max([12, *map(len, row.figures)])
+    widths = {column: max(10, len(column) + 2) for column in columns}
     if columns:
-        lines.append(" " * width + "".join(f"{column:>18}" for column in columns))
+        lines.append(" " * width + "".join(f"{column:>{widths[column]}}" for column in columns))
     for name, figures in row.figures.items():
-        lines.append(f"{name:{width}}" + "".join(f"{_number(figures.get(column)):>18}" for column in columns))
+        cells = (f"{_number(figures.get(column)):>{widths[column]}}" for column in columns)
+        lines.append(f"{name:{width}}" + "".join(cells))
     for target in row.targets:
         lines.append(f"  {'✓' if target.met else '✗'} {target.text}: {_number(target.value)}")
     lines += [f"  – {line}" for line in row.skipped]
