@@ -26,7 +26,8 @@ ARRIVALS = 1000
 CLIENTS = 8000
 RETRY_S = (0.25, 4.0)
 _LIVE = re.compile(rb'"live","channel":"([^"]+)","position":\["([^"]+)",(\d+)\]')
-_SUBSCRIBED = re.compile(rb'"id":(\d+),"subscribe":\{[^}]*?"epoch":"([^"]+)"[^}]*?(?:"offset":(\d+))?[^}]*\}')
+_SUBSCRIBED = re.compile(rb'"id":(\d+),"subscribe":\{([^}]*)')
+_EPOCH, _OFFSET = re.compile(rb'"epoch":"([^"]+)"'), re.compile(rb'"offset":(\d+)')
 
 
 def channels_of(number: int) -> list[str]:
@@ -46,8 +47,6 @@ class Rooms:
     def _fill(self) -> None:
         publisher = self.swarm.join(self.server.port, [self.server.speak("publisher")])[0]
         publisher.sock.setblocking(True)
-        seen: dict[str, int] = {"acks": 0}
-        self.swarm.on_messages = lambda *_: None
         reader = self.swarm.join(self.server.port, [self.server.join(CHANNELS[:200], "r1")])
         reader += self.swarm.join(self.server.port, [self.server.join(CHANNELS[200:], "r2")])
         for name in CHANNELS:
@@ -58,7 +57,7 @@ class Rooms:
         while self.swarm.messages < HISTORY * len(CHANNELS):
             self.swarm.poll(0.1)
             if time.monotonic() > due:
-                raise Stalled(f"{self.server.name} delivered {self.swarm.messages} messages only; {seen}")
+                raise Stalled(f"{self.server.name} delivered {self.swarm.messages} messages only")
         for member in (publisher, *reader):
             self.swarm.drop(member)
 
@@ -70,8 +69,9 @@ class Rooms:
                 for name, epoch, serial in _LIVE.findall(member.seen):
                     self.server.positions[name.decode()] = (epoch.decode(), int(serial))
             else:
-                for number, epoch, offset in _SUBSCRIBED.findall(member.seen):
-                    self.server.positions[half[int(number) - 2]] = (epoch.decode(), int(offset or 0))
+                for number, answer in _SUBSCRIBED.findall(member.seen):
+                    (epoch,), (offset,) = _EPOCH.findall(answer), _OFFSET.findall(answer)
+                    self.server.positions[half[int(number) - 2]] = (epoch.decode(), int(offset))
         if set(self.server.positions) != set(CHANNELS):
             raise Stalled(f"{self.server.name} told {len(self.server.positions)} positions")
 

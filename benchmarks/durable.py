@@ -23,6 +23,7 @@ CHANNELS = 20
 WINDOW = 64  # requests of one connection without an answer
 BURST = 16  # requests that one write carries, when there is room for them
 PACED = 10_000  # messages a second, for the latency of an ack
+BEHIND = 10_000  # without an answer, before more would only be refused; they are timed from when due
 DATA = b'"%b"' % (b"x" * BODY)
 PADDING = (
     b"-" * 30
@@ -83,7 +84,8 @@ class Publishers:
         self.refill, due = False, time.monotonic() + 10
         while left := sum(member.load for member in self.members):
             if not self.swarm.poll(0.1) and time.monotonic() > due:
-                raise Stalled(f"{self.server.name} left {left} publishes without an ack")
+                nacks = self.server.figure("chatd_nacks_total") if isinstance(self.server, Chatd) else "?"
+                raise Stalled(f"{self.server.name} left {left} publishes without an ack; refused: {nacks}")
 
     def saturate(self, seconds: float) -> Figures:
         """As many as it takes, with every window open; from the first request to the last ack."""
@@ -109,6 +111,7 @@ class Publishers:
         start, sent, total = time.monotonic_ns(), 0, int(PACED * seconds)
         while sent < total:
             due = min(total, (time.monotonic_ns() - start) * PACED // 1_000_000_000)
+            due = min(due, sent + BEHIND - sum(member.load for member in members))
             while sent < due:
                 self.send(members[sent % PUBLISHERS], [stamp(start + sent * 1_000_000_000 // PACED)])
                 sent += 1
