@@ -78,9 +78,10 @@ class Connection:
         self.apply(session.receive(payload, daemon.clock()))
         if self.outlet.held_bytes > ANSWERS_BYTES:
             self._pause()
-        if session.due < self._wake_at:
-            self._wake_at = session.due
-            daemon.wheel.put(self, session.due)
+        due = session.due
+        if due < self._wake_at:
+            self._wake_at = due
+            daemon.wheel.put(self, due)
 
     def reply(self, frame: bytes) -> None:
         self.outlet.send(frame)

@@ -70,7 +70,8 @@ class Rights:
                 if len(self._known) >= REMEMBERED:
                     self._known.clear()
                 self._known[channel] = known
-        return known & right == right
+        wanted: int = right._value_  # plain numbers: `&` of flags takes 20 times as long
+        return known & wanted == wanted
 
     def check(self, right: int, channel: str) -> None:
         """Raises ``Forbidden``, and ``BadRequest`` for what is no name of a channel."""
