@@ -76,11 +76,20 @@ class Channel:
         self.quiet: dict[Outlet, str] = {}  # live, without the messages of this user
         self.joining: dict[Outlet, Subscription] = {}
         self.reading = 0  # pages of the log that are on their way to one of `joining`
+        self._live_frame = (("", -1), b"")  # at which position, and the frame
 
     @property
     def head(self) -> Head:
         assert self.tail is not None
         return Head(self.epoch, self.tail.top, self.floor)
+
+    def live_frame(self) -> bytes:
+        """``live`` at the top: the same for all who join there, as after a restart thousands do."""
+        assert self.tail is not None
+        position = (self.epoch, self.tail.top)
+        if self._live_frame[0] != position:
+            self._live_frame = position, text_frame(encode(Live(channel=self.name, position=position)))
+        return self._live_frame[1]
 
     def begin(self, page: Page) -> bool:
         """Take the newest messages of the log. False: it is already too old, read again."""
@@ -174,15 +183,18 @@ class Hub:
         False: read a page, or wait for the socket, first."""
         tail = channel.tail
         assert tail is not None
-        if subscription.cursor + 1 < tail.floor:
+        if subscription.cursor >= tail.top:
+            if not outlet.free:
+                return False
+        elif subscription.cursor + 1 < tail.floor:
             return False
-        rest = tail.after(subscription.cursor, tail.top - subscription.cursor, tail.bytes)
-        if not self._replay(subscription, outlet, rest):
-            return False
+        else:
+            rest = tail.after(subscription.cursor, tail.top - subscription.cursor, tail.bytes)
+            if not self._replay(subscription, outlet, rest):
+                return False
         if not subscription.told_live:
             subscription.told_live = True
-            position = (channel.epoch, tail.top)
-            outlet.send(text_frame(encode(Live(channel=channel.name, position=position))))
+            outlet.send(channel.live_frame())
         del channel.joining[outlet]
         if subscription.echo:
             channel.live[outlet] = None

@@ -416,7 +416,7 @@ def test_the_socket_options_are_set(serve) -> None:
             await Reader.dial(port, receive_bytes=4096, room="new"),
         )
         (mine,) = [one for one in server.connections.values() if "room" in one.session.subscriptions]
-        sock: socket.socket = mine.link._socket  # type: ignore[attr-defined]
+        sock: socket.socket = mine.link._transport.get_extra_info("socket")  # type: ignore[attr-defined]
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == 16 * 1024  # type: ignore[attr-defined]
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) == 2 * 128 * 1024, "Linux doubles it"
