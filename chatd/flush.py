@@ -1,6 +1,6 @@
 """What waits to be written to each connection, and when it is written. No sockets.
 
-A push costs an append to a list; the system call is paid once per connection and
+A push to a channel costs an append to one list; the system call is paid once per connection and
 flush, for everything that is pending. The flush comes at the end of the loop's tick when the
 daemon is idle. Under load it waits for as long as the last one took, at most
 ``MAX_CORK_S``, so that at least half of the time is left for reading and more frames
@@ -30,6 +30,18 @@ class Place(NamedTuple):
     channel: str
     before: int  # the serial before the first of them
     messages: int
+
+
+class Audience:
+    """Those who are live on one channel, and what all of them are to get with the next flush.
+
+    Nobody comes or goes while there is something ``fresh``: ``Flusher.spread`` is called first.
+    ``live``: each outlet's ``write``; none of them is blocked or closed.
+    """
+
+    def __init__(self) -> None:
+        self.live: dict[Outlet, Callable[[bytes], None]] = {}
+        self.fresh: list[tuple[bytes, Place]] = []
 
 
 class Outlet:
@@ -98,6 +110,7 @@ class Outlet:
 
     def retract(self) -> list[Place]:
         """Take back the live pushes at the end of what is pending, newest first."""
+        self.flusher.spread()
         places, taken = self.flusher.places, []
         while self.pending and (place := places.get(self.pending[-1])) is not None:
             self.pending.pop()
@@ -175,6 +188,7 @@ class Flusher:
         held_limit: int = HELD_LIMIT,
     ) -> None:
         self.dirty: list[Outlet] = []  # whose `pending` went from empty to not empty
+        self.fresh: list[Audience] = []  # whose `fresh` is not empty
         self.places: dict[bytes, Place] = {}
         self.metrics = metrics
         self.held_limit = held_limit
@@ -192,9 +206,56 @@ class Flusher:
             self._scheduled = True
             self._schedule(max(0.0, self._not_before - self._clock()), self.flush)
 
+    def push(self, audience: Audience, data: bytes, place: Place) -> None:
+        """Queue messages of a channel for all who are live on it."""
+        if not audience.fresh:
+            self.fresh.append(audience)
+            self.wake()
+        audience.fresh.append((data, place))
+
+    def spread(self) -> None:
+        """Put what is fresh behind whatever else is pending for each outlet."""
+        audiences, self.fresh = self.fresh, []
+        dirty = self.dirty
+        for audience in audiences:
+            for data, place in _joined(audience):
+                self.places[data] = place
+                for outlet in audience.live:
+                    pending = outlet.pending
+                    if not pending:
+                        dirty.append(outlet)
+                    pending.append(data)
+            audience.fresh = []
+
+    def _write_through(self) -> None:
+        """Messages of one channel only: write them, without a list for each connection."""
+        audience = self.fresh[0]
+        live = audience.live
+        if len(self.fresh) > 1 or len(live) > SLICE:
+            return
+        ((data, place), *more) = _joined(audience)
+        if more or len(data) > PIECE_BYTES:
+            return
+        self.fresh, audience.fresh = [], []
+        writes = list(live.values())  # a copy: those whose sockets are full now leave
+        busy = {outlet for outlet in self.dirty if outlet.pending and outlet in live}
+        if busy:  # something else comes first for them
+            self.places[data] = place
+            for outlet in busy:
+                outlet.pending.append(data)
+            writes = [write for outlet, write in live.items() if not outlet.pending]
+        for write in writes:
+            write(data)
+        self.metrics.sent_bytes += len(data) * len(writes)
+        self.metrics.writes += len(writes)
+
     def flush(self) -> None:
         self._scheduled = False
         started = self._clock()
+        if self.fresh:
+            self._write_through()
+        if self.fresh:
+            self.spread()
         batch, self.dirty = self.dirty[:SLICE], self.dirty[SLICE:]
         joined: dict[tuple[bytes, ...], bytes] = {}
         cuts: dict[tuple[bytes, ...], list[Piece]] = {}
@@ -249,13 +310,25 @@ class Flusher:
                 self._overflow(outlet)
 
 
+def _joined(audience: Audience) -> Sequence[tuple[bytes, Place]]:
+    """What is fresh, as one piece if it is small enough for one write."""
+    fresh = audience.fresh
+    if len(fresh) == 1 or sum([len(data) for data, _ in fresh]) > PIECE_BYTES:
+        return fresh
+    first = fresh[0][1]
+    place = Place(first.channel, first.before, sum([place.messages for _, place in fresh]))
+    return [(b"".join([data for data, _ in fresh]), place)]
+
+
 def cut(frames: Sequence[bytes]) -> list[Piece]:
-    """Join frames into pieces of about ``PIECE_BYTES``, each with how many frames are in it."""
+    """Join frames into pieces of at most ``PIECE_BYTES``, or of one, with how many are in each."""
     pieces: list[Piece] = []
     first, size = 0, 0
-    for end, frame in enumerate(frames, 1):
-        size += len(frame)
-        if size >= PIECE_BYTES or end == len(frames):
+    for end, frame in enumerate(frames):
+        if size and size + len(frame) > PIECE_BYTES:
             pieces.append((b"".join(frames[first:end]), end - first))
             first, size = end, 0
+        size += len(frame)
+    if size:
+        pieces.append((b"".join(frames[first:]), len(frames) - first))
     return pieces

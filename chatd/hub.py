@@ -19,7 +19,7 @@ from typing import Final
 import msgspec
 
 from .effects import Subscription
-from .flush import PIECE_BYTES, Flusher, Outlet, Place
+from .flush import PIECE_BYTES, Audience, Flusher, Outlet, Place
 from .framing import text_frame
 from .protocol.messages import Gap, Live, Message, encode
 from .store.base import Entry, Head, Page, Retention
@@ -59,7 +59,7 @@ def message_payload(channel: str, entry: Entry) -> bytes:
     )
 
 
-class Channel:
+class Channel(Audience):
     """One channel with at least one subscriber on this node.
 
     ``head`` is known once ``begin`` has been given the newest page of the log. Messages
@@ -67,12 +67,12 @@ class Channel:
     """
 
     def __init__(self, name: str) -> None:
+        super().__init__()
         self.name = name
         self.epoch = ""
         self.floor = 1
         self.open = False
         self.tail: Stream[Push] | None = None
-        self.live: dict[Outlet, None] = {}
         self.quiet: dict[Outlet, str] = {}  # live, without the messages of this user
         self.joining: dict[Outlet, Subscription] = {}
         self.reading = 0  # pages of the log that are on their way to one of `joining`
@@ -157,6 +157,7 @@ class Hub:
         if channel is None:
             channel = self._channels[subscription.channel] = Channel(subscription.channel)
             self.metrics.channels += 1
+        self._settle(channel)
         channel.live.pop(outlet, None)
         channel.quiet.pop(outlet, None)
         channel.joining[outlet] = subscription
@@ -168,6 +169,7 @@ class Hub:
         channel = self._channels.get(subscription.channel)
         if channel is None or channel.tail is None:
             return None
+        self._settle(channel)
         if outlet in channel.live:
             del channel.live[outlet]
         elif outlet in channel.quiet:
@@ -196,8 +198,9 @@ class Hub:
             subscription.told_live = True
             outlet.send(channel.live_frame())
         del channel.joining[outlet]
+        self._settle(channel)
         if subscription.echo:
-            channel.live[outlet] = None
+            channel.live[outlet] = outlet.write
         else:
             channel.quiet[outlet] = subscription.user
         self.joined(channel, subscription, outlet)
@@ -243,12 +246,18 @@ class Hub:
         channel = self._channels.get(name)
         if channel is None:
             return
+        self._settle(channel)
         channel.live.pop(outlet, None)
         channel.quiet.pop(outlet, None)
         channel.joining.pop(outlet, None)
         if channel.empty:
             del self._channels[name]
             self.metrics.channels -= 1
+
+    def _settle(self, channel: Channel) -> None:
+        """Before somebody comes or goes: who is live now gets what was delivered until now."""
+        if channel.fresh:
+            self.flusher.spread()
 
     def committed(self, name: str, entries: Iterable[Entry]) -> None:
         """Messages of one channel are durable, in serial order: deliver them to whoever listens."""
@@ -260,7 +269,7 @@ class Hub:
             self.deliver(channel, fresh)
 
     def deliver(self, channel: Channel, pushes: Sequence[Push]) -> None:
-        """The hot path: one list append per live subscriber, however many messages there are."""
+        """The hot path: one list append, however many messages and live subscribers there are."""
         frames = [item.frame for item in pushes]
         data = frames[0] if len(frames) == 1 else b"".join(frames)
         if len(data) <= PIECE_BYTES or len(frames) == 1:
@@ -271,15 +280,9 @@ class Hub:
 
     def _deliver(self, channel: Channel, pushes: Sequence[Push], data: bytes) -> None:
         before, flusher = pushes[0].serial - 1, self.flusher
-        dirty = flusher.dirty
         if channel.live:
-            flusher.places[data] = Place(channel.name, before, len(pushes))
-        for outlet in channel.live:
-            pending = outlet.pending
-            if not pending:
-                dirty.append(outlet)
-            pending.append(data)
-        self.metrics.deliveries += len(pushes) * len(channel.live)
+            flusher.push(channel, data, Place(channel.name, before, len(pushes)))
+            self.metrics.deliveries += len(pushes) * len(channel.live)
         for outlet, user in channel.quiet.items():
             others = [item.frame for item in pushes if item.user != user]
             if others:
@@ -287,8 +290,6 @@ class Hub:
                 flusher.places[data] = Place(channel.name, before, len(others))
                 outlet.send(data)
                 self.metrics.deliveries += len(others)
-        if dirty:
-            flusher.wake()
 
     def trimmed(self, floors: dict[str, int]) -> None:
         for name, floor in floors.items():

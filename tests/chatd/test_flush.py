@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from chatd.flush import MAX_CORK_S, PIECE_BYTES, SLICE, Flusher, Outlet
+from chatd.flush import MAX_CORK_S, PIECE_BYTES, SLICE, Audience, Flusher, Outlet, Place, cut
 from chatd.metrics import Metrics
 
 
@@ -46,6 +46,114 @@ def test_everything_of_a_tick_goes_out_in_one_write_in_order() -> None:
     desk.tick()
     assert written == [b"onetwothree"]
     assert desk.calls == []
+
+
+def audience(*outlets: Outlet) -> Audience:
+    listeners = Audience()
+    listeners.live = {outlet: outlet.write for outlet in outlets}
+    return listeners
+
+
+def test_messages_of_a_channel_go_to_all_who_are_live_in_one_write_each() -> None:
+    desk = Desk()
+    (first, to_first), (second, to_second) = desk.outlet(), desk.outlet()
+    room = audience(first, second)
+    for serial, frame in enumerate((b"one", b"two")):
+        desk.flusher.push(room, frame, Place("room", serial, 1))
+    assert to_first == to_second == []
+    desk.tick()
+    assert to_first == to_second == [b"onetwo"]
+    assert to_first[0] is to_second[0]
+    assert (desk.flusher.metrics.sent_bytes, desk.flusher.metrics.writes) == (12, 2)
+
+
+def test_what_was_sent_to_one_connection_goes_before_the_messages_of_a_channel() -> None:
+    desk = Desk()
+    (publisher, to_publisher), (other, to_other) = desk.outlet(), desk.outlet()
+    room = audience(publisher, other)
+    desk.flusher.push(room, b"message", Place("room", 0, 1))
+    publisher.send(b"ack")
+    desk.tick()
+    assert (to_publisher, to_other) == ([b"ackmessage"], [b"message"])
+
+
+def test_a_connection_that_was_flushed_ahead_gets_each_message_once() -> None:
+    desk = Desk()
+    outlet, written = desk.outlet()
+    room = audience(outlet)
+    outlet.send(b"page")
+    outlet.flush()
+    outlet.send(b"live")
+    desk.flusher.push(room, b"message", Place("room", 0, 1))
+    desk.tick()
+    assert written == [b"page", b"livemessage"]
+
+
+def test_messages_of_several_channels_share_a_write() -> None:
+    desk = Desk()
+    (both, to_both), (one, to_one) = desk.outlet(), desk.outlet()
+    a, b = audience(both), audience(both, one)
+    for room, frame in ((a, b"a1"), (b, b"b1"), (a, b"a2")):
+        desk.flusher.push(room, frame, Place("?", 0, 1))
+    desk.tick()
+    assert (to_both, to_one) == ([b"a1a2b1"], [b"b1"])
+
+
+def test_whoever_leaves_after_a_message_has_it_and_whoever_comes_does_not() -> None:
+    desk = Desk()
+    (leaver, to_leaver), (comer, to_comer) = desk.outlet(), desk.outlet()
+    room = audience(leaver)
+    desk.flusher.push(room, b"message", Place("room", 0, 1))
+    desk.flusher.spread()
+    room.live = {comer: comer.write}
+    desk.tick()
+    assert (to_leaver, to_comer) == ([b"message"], [])
+
+
+def test_a_connection_takes_back_what_is_fresh_on_its_channels() -> None:
+    desk = Desk()
+    (outlet, written), (other, to_other) = desk.outlet(), desk.outlet()
+    room = audience(outlet, other)
+    desk.flusher.push(room, b"m8", Place("room", 7, 1))
+    desk.flusher.push(room, b"m9", Place("room", 8, 1))
+    assert outlet.retract() == [Place("room", 7, 2)]
+    desk.tick()
+    assert (written, to_other) == ([], [b"m8m9"])
+
+
+def test_a_socket_that_fills_while_its_channel_is_written_harms_no_one_else() -> None:
+    desk = Desk()
+    room = Audience()
+    full, taken = Outlet(desk.flusher, lambda data: room.live.pop(full) and None), []
+    room.live = {full: full.write, (last := Outlet(desk.flusher, taken.append)): last.write}
+    desk.flusher.push(room, b"message", Place("room", 0, 1))
+    desk.tick()
+    assert taken == [b"message"]
+
+
+def test_more_than_a_piece_of_one_channel_goes_out_piece_by_piece() -> None:
+    desk = Desk()
+    outlet, written = desk.outlet()
+    room = audience(outlet)
+    frames = [bytes([n]) * (PIECE_BYTES // 2) for n in range(5)]
+    for frame in frames:
+        desk.flusher.push(room, frame, Place("room", 0, 1))
+    desk.tick()
+    assert b"".join(written) == b"".join(frames)
+    assert [len(data) for data in written] == [PIECE_BYTES, PIECE_BYTES, PIECE_BYTES // 2]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "counts"),
+    [
+        pytest.param([], [], id="nothing"),
+        pytest.param([10, PIECE_BYTES - 10, 1], [2, 1], id="full to the byte"),
+        pytest.param([10_000, 20_000, 10_000], [1, 1, 1], id="a large one is alone"),
+        pytest.param([PIECE_BYTES + 1], [1], id="larger than a piece"),
+    ],
+)
+def test_a_piece_is_no_larger_than_it_may_be_unless_one_frame_is(sizes, counts) -> None:
+    assert [count for _, count in cut([bytes(size) for size in sizes])] == counts
 
 
 def test_one_flush_serves_all_connections() -> None:

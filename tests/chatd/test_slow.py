@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import uvloop
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from chatd.config import Config
@@ -135,6 +135,7 @@ steps = st.lists(
 
 @settings(max_examples=40, deadline=None)
 @given(steps, st.sampled_from([10, 100, 10_000]), st.booleans())
+@example([("publish", "b", 10, 5000), ("publish", "a", 4, 5000)], 10, False)
 def test_whenever_a_reader_pauses_it_sees_each_serial_once_in_order_or_an_exact_gap(
     script, retain_n, echo
 ) -> None:
