@@ -13,7 +13,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from reports.history import Flag
+from reports.history import Flag, GapReason
 from tests.builders import Message, exit_line
 from tests.scenes import Scene
 
@@ -109,7 +109,8 @@ def _cut_in_replay(stage: Stage) -> None:
 
 def _trim(stage: Stage) -> None:
     scene, channel = stage.scene, stage.channel()
-    scene.trim(channel, stage.draw(st.integers(scene.floor[channel], scene.top(channel) + 1)))
+    most = scene.top(channel) + 1 - scene.contract["retain_n"]
+    scene.trim(channel, stage.draw(st.integers(scene.floor[channel], max(scene.floor[channel], most))))
 
 
 def _churn(stage: Stage) -> None:
@@ -154,10 +155,17 @@ _OFTEN = ["publish"] * 6 + ["cut", "back"] * 2
 
 
 @st.composite
-def stages(draw: Draw, *, plant: Callable[[Stage], None] | None = None) -> Stage:
+def stages(draw: Draw, *, plant: Callable[[Stage], None] | None = None, retain_n: int | None = None) -> Stage:
     """A scene of random actions, with ``plant`` done once somewhere among them; ready to be finished."""
     scene = Scene(
-        clients=draw(st.integers(2, 4)), channels=draw(st.integers(1, 2)), workers=draw(st.integers(1, 2))
+        clients=draw(st.integers(2, 4)),
+        channels=draw(st.integers(1, 2)),
+        workers=draw(st.integers(1, 2)),
+        contract={
+            "retain_n": draw(st.integers(0, 5)) if retain_n is None else retain_n,
+            "retain_s": 86_400,
+            "retain_bytes": 1 << 26,
+        },
     )
     stage = Stage(scene, draw)
     for client in range(1, scene.clients + 1):
@@ -221,6 +229,46 @@ def _false_resume(stage: Stage) -> None:
     scene.conn(client)
     for subscribed in scene.subscriptions[client]:
         scene.resume(client, subscribed, skip=[lost] if subscribed == channel else [])
+
+
+def _comes_back_elsewhere(
+    stage: Stage, gap: Callable[[int, int], tuple[int, int] | None], why: GapReason
+) -> None:
+    """A client is cut, misses a message or two, and is sent to the head.
+
+    ``gap``: from where it stood and the head to the gap that is declared; None: none is.
+    """
+    client, channel = _victim(stage)
+    scene = stage.scene
+    scene.cut(client)
+    for _ in range(stage.draw(st.integers(1, 2))):
+        scene.publish(stage.client(), channel)
+    scene.conn(client)
+    for subscribed in scene.subscriptions[client]:
+        if subscribed != channel:
+            scene.resume(client, subscribed)
+            continue
+        (epoch, stood), top = scene.stands[client, channel], scene.top(channel)
+        scene.sub(client, channel, top, epoch=epoch, asked=(epoch, stood))
+        if (said := gap(stood, top)) is not None:
+            scene.gap(client, *said, channel, epoch=epoch, from_epoch=epoch, why=why)
+        scene.live(client, channel, top, epoch=epoch, floor=scene.floor[channel])
+        scene.stands[client, channel] = epoch, top
+        scene.open.add((client, channel))
+
+
+def _gap_off_by_one(stage: Stage) -> None:
+    low, high = stage.draw(st.sampled_from([(0, 1), (0, -1), (1, 0), (-1, 0)]))
+    _comes_back_elsewhere(stage, lambda stood, top: (stood + 1 + low, top + high), GapReason.LAG)
+
+
+def _gap_left_out(stage: Stage) -> None:
+    _comes_back_elsewhere(stage, lambda stood, top: None, GapReason.LAG)
+
+
+def evicted_early(stage: Stage) -> None:
+    """D4, where retention holds more than was ever published."""
+    _comes_back_elsewhere(stage, lambda stood, top: (stood + 1, top), GapReason.TRIMMED)
 
 
 def _repeat(stage: Stage) -> None:
@@ -296,6 +344,8 @@ def _die(stage: Stage) -> None:
 PLANTS: dict[str, tuple[str, Callable[[Stage], None]]] = {
     "a message is skipped": ("D1", _gap),
     "a replay leaves one out": ("D2", _false_resume),
+    "a gap is off by one": ("D3", _gap_off_by_one),
+    "a gap is left out": ("D3", _gap_left_out),
     "a message comes again": ("D5", _repeat),
     "two messages change places": ("D6", _reorder),
     "a message is committed twice": ("L2", _commit_twice),

@@ -15,6 +15,7 @@ import polars as pl
 from reports.history import Kind, Mark
 from reports.periods import NS, FaultWindow, fault_windows, start_ns
 
+from .contract import Contract
 from .lineage import Lineage
 from .result import Range
 from .rows import COLUMNS, NEVER, Bool, Column, Int, Rows, member, pack, rows_of
@@ -24,35 +25,7 @@ if TYPE_CHECKING:
     from reports.rundir import Names
 
 CONTROL: Final = 0  # client 0 is `chatproof run` itself: sentinels and final reads, no load
-DEFAULT_DEDUPE_S: Final = 300.0
-DEFAULT_SETTLE_S: Final = 10.0
 _RUN_WIDE: Final = (Kind.CONN, Kind.CLOSE, Kind.EPOCH, Kind.MARK, Kind.LOST_LOG)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Contract:
-    """What the server promised, as far as these checks use it."""
-
-    profile: str = "effectively-once"
-    echo: bool = True
-    dedupe_ns: int = int(DEFAULT_DEDUPE_S * NS)
-    settle_ns: int = int(DEFAULT_SETTLE_S * NS)
-
-    @classmethod
-    def of(cls, run: dict[str, Any]) -> Contract:
-        contract = run.get("contract") or {}
-        deadlines = contract.get("deadlines") or {}
-        return cls(
-            profile=str(contract.get("profile", "effectively-once")),
-            echo=contract.get("echo") is not False,
-            dedupe_ns=_nanoseconds(contract.get("dedupe_s"), DEFAULT_DEDUPE_S),
-            settle_ns=_nanoseconds(deadlines.get("settle_s"), DEFAULT_SETTLE_S),
-        )
-
-
-def _nanoseconds(value: object, default_s: float) -> int:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return int((value if is_number else default_s) * NS)  # type: ignore[operator]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

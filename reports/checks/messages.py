@@ -148,6 +148,9 @@ class Messages:
     attempts: Int
     begin: Int  # of its attempts in `sent_t`
     sent_t: Int  # of every attempt, by message and time
+    first_row: Int  # of its first attempt, in its publisher's log
+    last_row: Int
+    sent_bytes: Int  # of the bodies of all attempts
 
     def find(self, message: int) -> int:
         """Position of a message; -1: never sent."""
@@ -190,6 +193,11 @@ def fold(sends: Rows, acks: Rows, nacks: Rows, observed: Int) -> Messages:
         attempts=attempts,
         begin=begins,
         sent_t=sends.t[order],
+        first_row=sends.row[order[begins]].astype(np.int64),
+        last_row=sends.row[order[ends - 1]].astype(np.int64),
+        sent_bytes=np.add.reduceat(np.append(sends.serial[order].astype(np.int64), 0), begins)
+        if len(begins)
+        else np.zeros(0, np.int64),
     )
 
 

@@ -21,6 +21,7 @@ from .facts import CONTROL, Facts, Sends
 from .fate import Fate, fate
 from .messages import Entries, Messages, Outcome, Places, entries, fold
 from .owed import Ledger, Missing, holes
+from .placing import Placed, placed
 from .reads import FinalReads, final_reads
 from .result import Coverage
 from .rows import COLUMNS, Bool, Int, Rows, distinct, pack, rows_of
@@ -49,6 +50,7 @@ class Records:
     reads: Rows
     control_subs: Rows
     control_lives: Rows
+    control_gaps: Rows
     control_arrivals: int  # RECV of client 0, which has no business to get any
 
 
@@ -96,6 +98,7 @@ def split(frame: pl.DataFrame, sends: Sends, first: int, last: int) -> Records:
         reads=of(Kind.READ, control=True),
         control_subs=of(Kind.SUB, control=True),
         control_lives=of(Kind.LIVE, control=True),
+        control_gaps=of(Kind.GAP, control=True),
         control_arrivals=int(((kind == Kind.RECV) & ~load).sum()),
     )
 
@@ -183,6 +186,11 @@ class Part:
         return fold(r.sends, r.acks, r.nacks, self.observed)
 
     @cached_property
+    def placed(self) -> Placed:
+        """Messages with one known place."""
+        return placed(self.messages, self.entries, self.at_home, self.records.acks, self.ack_place)
+
+    @cached_property
     def ledger(self) -> Ledger:
         return Ledger(
             windows=self.windows,
@@ -229,7 +237,7 @@ class Part:
     @cached_property
     def final_reads(self) -> FinalReads:
         r = self.records
-        return final_reads(r.control_subs, r.control_lives, r.reads)
+        return final_reads(r.control_subs, r.control_lives, r.reads, r.control_gaps)
 
     @cached_property
     def fate(self) -> Fate:

@@ -14,6 +14,7 @@ import numpy as np
 from reports.history import Flag
 
 from .lineage import Lineage
+from .result import Range
 from .rows import Bool, Int, Rows, distinct, next_after, pack
 
 
@@ -26,8 +27,10 @@ class Read:
     floor: int
     head: int
     asked_t: int  # a message acked later need not be in it
+    t: int  # when it was complete
     rows: Rows  # READ records, in order
     record: tuple[int, int]  # its LIVE
+    gaps: tuple[Range, ...] = ()  # trimmed while it was read
 
     def intact(self) -> Rows:
         return self.rows.where(~self._strange())
@@ -48,7 +51,10 @@ class Read:
     def covers(self, lineage: Lineage, epoch: Int, serial: Int) -> Bool:
         """Which places of its channel, given in their canonical epochs, it would show."""
         mine = lineage.epochs(np.full(len(serial), self.channel), np.full(len(serial), self.epoch), serial)
-        return np.asarray((mine == epoch) & (serial >= self.floor) & (serial <= self.head))
+        inside = (mine == epoch) & (serial >= self.floor) & (serial <= self.head)
+        for first, last in self.gaps:
+            inside &= (serial < first) | (serial > last)
+        return np.asarray(inside)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,12 +83,15 @@ class FinalReads:
         return channels
 
 
-def final_reads(subs: Rows, lives: Rows, reads: Rows) -> FinalReads:
+def final_reads(subs: Rows, lives: Rows, reads: Rows, gaps: Rows) -> FinalReads:
     """Put client 0's records together. All of client 0, in any order."""
-    subs, lives, reads = (
-        rows.where(np.argsort(pack(rows.channel, rows.row), kind="stable")) for rows in (subs, lives, reads)
+    subs, lives, reads, gaps = (
+        rows.where(np.argsort(pack(rows.channel, rows.row), kind="stable"))
+        for rows in (subs, lives, reads, gaps)
     )
-    sub_key, live_key, read_key = (pack(rows.channel, rows.row) for rows in (subs, lives, reads))
+    sub_key, live_key, read_key, gap_key = (
+        pack(rows.channel, rows.row) for rows in (subs, lives, reads, gaps)
+    )
     live_at = next_after(sub_key, live_key)
     bounds = np.append(sub_key[1:], np.iinfo(np.int64).max)[: len(sub_key)]
     by_channel: dict[int, list[Read]] = {}
@@ -93,6 +102,7 @@ def final_reads(subs: Rows, lives: Rows, reads: Rows) -> FinalReads:
             continue
         lo, hi = np.searchsorted(read_key, [begin, live_key[at]])
         inside += int(hi - lo)
+        holes = gaps.where(slice(*np.searchsorted(gap_key, [begin, live_key[at]])))
         asked_t = int(subs.t2[i])
         by_channel.setdefault(channel, []).append(
             Read(
@@ -101,8 +111,10 @@ def final_reads(subs: Rows, lives: Rows, reads: Rows) -> FinalReads:
                 floor=max(int(lives.pub_seq[at]), int(subs.serial[i]) + 1),
                 head=int(lives.serial[at]),
                 asked_t=asked_t or int(subs.t[i]),
+                t=int(lives.t[at]),
                 rows=reads.where(np.arange(lo, hi)),
                 record=lives.reference(at),
+                gaps=tuple(zip(holes.pub_seq.tolist(), holes.serial.tolist(), strict=True)),
             )
         )
     return FinalReads(by_channel=by_channel, outside=len(reads) - inside)

@@ -35,7 +35,7 @@ class Rows:
     def __len__(self) -> int:
         return len(self.t)
 
-    def where(self, which: Bool | Index) -> Rows:
+    def where(self, which: Bool | Index | slice) -> Rows:
         """The rows of a mask, or of positions in their order."""
         return Rows(**{f.name: getattr(self, f.name)[which] for f in fields(self)})
 

@@ -16,11 +16,13 @@ from .delivery_order import delivery_reorder, duplicate_delivery
 from .duplicate_commit import duplicate_commit, late_duplicate_commit
 from .facts import Facts
 from .false_resume import false_resume
+from .gap_notice import bad_gap_notice
 from .identity import corrupt, misrouted, phantom
 from .lost_ack import lost_acked
 from .never_reconnected import never_reconnected
 from .part import Part
 from .result import Found
+from .retention_breach import retention_breach
 from .stalled_subscriber import stalled_subscriber
 from .unplanned_exit import unplanned_exit
 
@@ -47,6 +49,8 @@ CHECKS: Final[Mapping[str, Check]] = {
     "L7": Check(title="corrupt", unit="entries", absence=False, part=corrupt),
     "D1": Check(title="delivery-gap", unit="deliveries", absence=True, part=delivery_gap),
     "D2": Check(title="false-resume", unit="resumes", absence=True, part=false_resume),
+    "D3": Check(title="bad-gap-notice", unit="notices", absence=True, part=bad_gap_notice),
+    "D4": Check(title="retention-breach", unit="notices", absence=False, part=retention_breach),
     "D5": Check(title="duplicate-delivery", unit="deliveries", absence=False, part=duplicate_delivery),
     "D6": Check(title="delivery-reorder", unit="deliveries", absence=False, part=delivery_reorder),
     "V1": Check(title="stalled-subscriber", unit="subscriptions", absence=True, part=stalled_subscriber),

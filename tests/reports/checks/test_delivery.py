@@ -67,7 +67,7 @@ def test_a_gap_notice_excuses_only_what_it_names() -> None:
     scene.publish(1)
     scene.finish()
     judged = judge(scene)
-    assert counts(judged) == {"D1": 1}
+    assert counts(judged) == {"D1": 1, "D3": 1}
     assert judged.classes["D1"].findings[0].serials == ((4, 4),)
 
 

@@ -13,7 +13,7 @@ from reports.checks import Verdict, run_checks
 from reports.history import Kind
 from tests.reports.checks.verdicts import counts
 from tests.scenes import Scene
-from tests.strategies import PLANTS, Stage, clean_scenes, finished, stages
+from tests.strategies import PLANTS, Stage, clean_scenes, evicted_early, finished, stages
 
 EXAMPLES = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
@@ -68,6 +68,13 @@ def test_who_gets_nothing_until_forced_to_reconnect_is_stalled(stage: Stage, dat
     judged = run_checks(stage.scene.history())
     expected = {"V1": subscriptions} | ({"D1": subscriptions} if lost else {})
     assert counts(judged) == expected
+
+
+@EXAMPLES
+@given(stages(plant=evicted_early, retain_n=1000))
+def test_what_was_certainly_retained_is_not_declared_trimmed(stage: Stage) -> None:
+    stage.scene.finish()
+    assert counts(run_checks(stage.scene.history())) == {"D4": 1}
 
 
 @EXAMPLES

@@ -125,7 +125,7 @@ def rejoin(scene: Scene, client: int, *, fork: int) -> None:
     scene.epoch(client, 2, parent=1, fork=fork)
     scene.sub(client, 1, start, epoch=2, asked=(1, stood), resumed=start == stood)
     if start < stood:
-        scene.gap(client, start + 1, stood, epoch=2, from_epoch=1, why=GapReason.FORK)
+        scene.gap(client, stood + 1, start, epoch=2, from_epoch=1, why=GapReason.FORK)
     scene.stands[client, 1] = 2, start
     scene.open.add((client, 1))
     for serial in range(start + 1, scene.top() + 1):

@@ -125,6 +125,40 @@ def false_resume(bad: bool) -> Story:
     return scene
 
 
+def missed_and_trimmed(**contract: float) -> Scene:
+    """Client 2 was away for two messages and comes back when they are trimmed; what it is told is open."""
+    scene = two_clients(**contract)
+    scene.publish(1)
+    scene.cut(2)
+    scene.publish(1)
+    scene.publish(1)
+    scene.conn(2)
+    return scene
+
+
+def bad_gap_notice(bad: bool) -> Story:
+    scene = missed_and_trimmed()
+    scene.trim(1, 4)
+    scene.sub(2, 1, 3, asked=(1, 1))
+    scene.gap(2, 2, 2 if bad else 3)
+    scene.live(2, 1, 3)
+    scene.open.add((2, 1))
+    scene.stands[2, 1] = 1, 3
+    scene.finish()
+    return scene
+
+
+def retention_breach(bad: bool) -> Story:
+    """Two are retained. The legal one has a publish without an answer: it may stand after the trimmed one."""
+    scene = missed_and_trimmed(retain_n=2, retain_s=1000, retain_bytes=1_000_000)
+    if not bad:
+        scene.publish(1, commit=False)
+    scene.trim(1, 3)
+    scene.resume(2)
+    scene.finish()
+    return scene
+
+
 def duplicate_delivery(bad: bool) -> Story:
     scene = two_clients()
     scene.publish(1)
@@ -184,6 +218,8 @@ TWINS = {
     "L7": Twin(corrupt),
     "D1": Twin(delivery_gap),
     "D2": Twin(false_resume),
+    "D3": Twin(bad_gap_notice),
+    "D4": Twin(retention_breach),
     "D5": Twin(duplicate_delivery),
     "D6": Twin(delivery_reorder),
     "V1": Twin(stalled_subscriber),

@@ -1,0 +1,64 @@
+"""Where each message stands, once for all checks that compare places with times of sending.
+
+A message that was observed stands where it was observed; one that nobody saw stands where its acks
+say. Messages seen at two places, or acked at two and seen at none, are left out: other classes
+speak of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .messages import Entries, Messages
+from .rows import NEVER, Bool, Int, Rows, distinct, member, runs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placed:
+    """Messages with exactly one known place, by place. Equally long columns."""
+
+    place: Int
+    message: Int
+    at: Int  # position in Messages
+    acked_t: Int  # of the first ack; NEVER: none
+
+    def __len__(self) -> int:
+        return len(self.place)
+
+    def where(self, which: Int) -> Placed:
+        return Placed(
+            place=self.place[which],
+            message=self.message[which],
+            at=self.at[which],
+            acked_t=self.acked_t[which],
+        )
+
+
+def placed(messages: Messages, entries: Entries, at_home: Bool, acks: Rows, ack_place: Int) -> Placed:
+    """All messages of which one place is known."""
+    seen_message, seen_place = entries.message[at_home], entries.place[at_home]
+    single_message, single_place = _single(seen_message, seen_place)
+    unseen = ~member(acks.message, distinct(seen_message)) & (ack_place >= 0)
+    acked_message, acked_place = _single(acks.message[unseen], ack_place[unseen])
+    message = np.concatenate([single_message, acked_message])
+    place = np.concatenate([single_place, acked_place])
+    order = np.argsort(place, kind="stable")
+    message, place = message[order], place[order]
+    at = np.searchsorted(messages.message, message)
+    known = at < len(messages.message)
+    known[known] = messages.message[at[known]] == message[known]
+    acked_t = np.full(len(messages.message), NEVER)
+    answered = member(acks.message, messages.message)
+    np.minimum.at(acked_t, np.searchsorted(messages.message, acks.message[answered]), acks.t[answered])
+    return Placed(place=place[known], message=message[known], at=at[known], acked_t=acked_t[at[known]])
+
+
+def _single(message: Int, place: Int) -> tuple[Int, Int]:
+    """Messages, with their place, that are at one place only."""
+    order = np.lexsort((place, message))
+    message, place = message[order], place[order]
+    begins, ends = runs(message)
+    one = place[begins] == place[ends - 1]
+    return message[begins][one], place[begins][one]
