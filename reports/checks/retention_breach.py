@@ -145,7 +145,8 @@ def _tell(part: Part, said: _Trimmed, i: int, newest: int) -> Finding:
         "D4",
         f"{place_text(part, channel, epoch, [(int(said.first[i]), int(said.last[i]))])} was declared trimmed "
         f"{how} at {facts.at(t)}, though {facts.message(message)} at {serial}, "
-        f"sent at {facts.at(sent_t)}, was within retention ({kept.n} messages, {kept.ns / NS:g} s, {kept.bytes} bytes)",
+        f"sent at {facts.at(sent_t)}, was within retention "
+        f"({kept.n} messages, {kept.ns / NS:g} s, {kept.bytes} bytes)",
         channel=channel,
         epoch=epoch,
         ranges=[(serial, serial)],
