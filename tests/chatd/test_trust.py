@@ -15,7 +15,7 @@ from websockets.exceptions import InvalidStatus
 
 from chatd.auth import issue
 from chatd.config import Config
-from chatd.server import Server
+from chatd.server import Server, StartError
 from chatd.store.base import StoreUnavailable
 from tests.chatd.certificates import make_certificate
 from tests.chatd.house import Guest, House
@@ -390,3 +390,18 @@ def test_an_abandoned_publish_lets_the_others_go_on(serve) -> None:
         assert (await ann.read())["code"] == 429, "no longer behind m2: its own turn has not come"
 
     serve(scenario, publish_per_s=0.001, publish_burst=1, store="memory")
+
+
+def test_an_admin_port_in_use_is_one_clear_line_and_the_public_port_is_closed_again(serve) -> None:
+    async def scenario(house: House) -> None:
+        taken = int((house.server.admin_url or "").rsplit(":", 1)[1])
+        second = Server(Config(port=0, store="memory", admin_port=taken))
+        with pytest.raises(
+            StartError, match=rf"admin_port is {taken}: on 127\.0\.0\.1 it is in use"
+        ) as caught:
+            await second.start()
+        assert "--admin-port" in str(caught.value)
+        with pytest.raises(ConnectionError):
+            await get(second.url, "/healthz")
+
+    serve(scenario, store="memory", admin_port=0)
