@@ -13,13 +13,16 @@ from typing import Final
 
 import msgspec
 
+from .crashes import CRASHES, DyingHub, dice
+from .crashes import make_store as make_dying_store
 from .flush import Flusher
 from .hub import Channel, Hub, Push
-from .store.base import Dedupe, Remembered
+from .store.base import Dedupe, Remembered, Store
 
 MUTANTS: Final[Mapping[str, str]] = {
     "skip-subscriber": "a live message is not delivered to one subscriber (D1)",
     "no-dedupe": "a retry is not recognised and is placed again (L2)",
+    **CRASHES,
 }
 
 
@@ -80,7 +83,15 @@ class ForgetfulDedupe(Dedupe):
 def make_hub(flusher: Flusher, mutant: Mutant | None) -> Hub:
     if mutant is not None and mutant.name == "skip-subscriber":
         return SkippingHub(flusher, mutant)
+    if mutant is not None and mutant.name.endswith("-fanout"):
+        return DyingHub(flusher, mutant.name, dice(mutant.probability, mutant.seed))
     return Hub(flusher)
+
+
+def make_store(store: Store, mutant: Mutant | None) -> Store:
+    if mutant is not None and mutant.name in CRASHES:
+        return make_dying_store(store, mutant.name, dice(mutant.probability, mutant.seed))
+    return store
 
 
 def make_dedupe(ttl_s: float, mutant: Mutant | None) -> Dedupe:

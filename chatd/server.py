@@ -75,9 +75,8 @@ class Server:
         self.clock = time.monotonic
         retention = Retention(config.retain_n, config.retain_s, config.retain_bytes)
         self.namespaces = Namespaces(config.namespaces, retention)
-        self.store = STORES[config.store](
-            config.data, self.namespaces, mutants.make_dedupe(config.dedupe_s, mutant)
-        )
+        dedupe = mutants.make_dedupe(config.dedupe_s, mutant)
+        self.store = mutants.make_store(STORES[config.store](config.data, self.namespaces, dedupe), mutant)
         self.flusher = Flusher(self._schedule, self.clock, self._overflow, self.metrics)
         self.hub = mutants.make_hub(self.flusher, mutant)
         self.connections: dict[Outlet, Connection] = {}

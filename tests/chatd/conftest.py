@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import uvloop
 from chatd.config import Config
 from chatd.server import Server
 from tests.chatd.house import House, Scenario
+from tests.chatd.process import Daemon
 
 
 @pytest.fixture(params=["uvloop", "asyncio"])
@@ -38,3 +40,11 @@ def serve(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., None]
             asyncio.run(main())
 
     return run
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[Daemon]:
+    one = Daemon(tmp_path / "data")
+    yield one
+    if one.process is not None:
+        one.send(signal.SIGKILL)

@@ -7,6 +7,7 @@ import json
 import os
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any, ClassVar
 
 UPGRADE = (
@@ -55,6 +56,7 @@ class Reader(asyncio.Protocol):
         self._data = b""
         self._upgraded = False
         self._news = asyncio.Event()
+        self.pings = 0
         self._id = 0
         self._transport: asyncio.Transport
 
@@ -75,6 +77,15 @@ class Reader(asyncio.Protocol):
         reader.ask("connect", client=name, subscribe=subscribe)
         await reader.until(lambda: reader.count("live") + reader.count("connected") > len(wishes))
         return reader
+
+    @classmethod
+    async def upgrade_only(cls, port: int) -> None:
+        """Raises ``AssertionError`` with the status line when the handshake is refused."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(UPGRADE)
+        status = await reader.readline()
+        writer.close()
+        assert b" 101 " in status, status
 
     @classmethod
     async def hang_up(cls) -> None:
@@ -103,6 +114,7 @@ class Reader(asyncio.Protocol):
                 self.code = int.from_bytes(payload[:2], "big")
                 self._transport.write(masked(payload[:2], 8))
             elif payload == b"{}":
+                self.pings += 1
                 if self.pongs:
                     self._transport.write(masked(b"{}"))
             else:
@@ -142,6 +154,13 @@ class Reader(asyncio.Protocol):
                     raise ConnectionError(f"closed with {self.code}")
                 self._news.clear()
                 await self._news.wait()
+
+    async def silent(self, seconds: float) -> None:
+        """Wait until nothing has arrived for so long."""
+        with suppress(TimeoutError):
+            while True:
+                self._news.clear()
+                await asyncio.wait_for(self._news.wait(), seconds)
 
     def of(self, *kinds: str) -> list[Frame]:
         return [frame for frame in self.frames if frame["type"] in kinds]

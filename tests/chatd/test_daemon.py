@@ -4,66 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import re
-import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
+from tests.chatd.process import Daemon
+
 pytestmark = pytest.mark.e2e
-
-
-class Daemon:
-    """One ``python -m chatd`` after another, with the same data."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.process: subprocess.Popen[bytes] | None = None
-        self.port = 0
-
-    def start(self, *flags: str, file_bytes: int | None = None) -> str:
-        """Start and wait for the line that says where it listens.
-
-        ``file_bytes``: how long its files may become, as if the disk were full then.
-        """
-        command = [sys.executable, "-m", "chatd", "--port", str(self.port), "--data", str(self.directory)]
-        command += ["--http-port", "0"]  # the port after a free one may be somebody else's
-        self.process = subprocess.Popen(
-            [*command, *flags], stderr=subprocess.PIPE, bufsize=0
-        )  # takes no more than a line
-        if file_bytes is not None:
-            resource.prlimit(self.process.pid, resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
-        assert self.process.stderr is not None
-        line = self.process.stderr.readline().decode()
-        found = re.search(r"listening url=(ws://127\.0\.0\.1:(\d+)/ws)", line)
-        assert found, line
-        self.port = int(found[2])
-        return found[1]
-
-    def send(self, number: signal.Signals) -> int:
-        """Send a signal and wait for the end; returns the exit status."""
-        assert self.process is not None
-        os.kill(self.process.pid, number)
-        _, rest = self.process.communicate(timeout=10)
-        self.log = rest.decode()
-        status, self.process = self.process.returncode, None
-        return status
-
-
-@pytest.fixture
-def daemon(tmp_path: Path) -> Iterator[Daemon]:
-    one = Daemon(tmp_path / "data")
-    yield one
-    if one.process is not None:
-        one.send(signal.SIGKILL)
 
 
 class Publisher:
