@@ -5,13 +5,16 @@ from __future__ import annotations
 from .workload import Workload, predict
 
 
-def prediction_text(workload: Workload, seed: int) -> str:
+def prediction_text(workload: Workload, seed: int, *, retain_n: int | None = None) -> str:
     """A table of the predicted connections, publishes, deliveries, rates and log size.
 
     Exact for a run in which nothing goes wrong, because the schedule is drawn before the run. Every
     retry, reconnect and repeated delivery adds to the records.
+
+    Args:
+        retain_n: messages that the server keeps of a channel; None: all.
     """
-    prediction = predict(workload, seed)
+    prediction = predict(workload, seed, retain_n=retain_n)
     spread = prediction.deliveries / prediction.publishes if prediction.publishes else 0.0
     rows = [
         ("duration", f"{workload.duration_s:g} s in {len(workload.phase)} phase(s)"),
@@ -22,6 +25,12 @@ def prediction_text(workload: Workload, seed: int) -> str:
         ("records", f"{prediction.records:,} at least"),
         ("log", f"{_size(prediction.log_bytes)} at least, before sealing"),
     ]
+    if prediction.absences:
+        gone = f"; {prediction.trimmed:,} deliveries retained no longer" if prediction.trimmed else ""
+        rows[2:2] = [
+            ("absences", f"{prediction.absences:,}, {prediction.left_out:,} publishes left out of them"),
+            ("replayed", f"{prediction.replayed:,} deliveries after them{gone}"),
+        ]
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
 

@@ -11,10 +11,12 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from time import monotonic_ns
 from typing import Final, NamedTuple
 
+from .absences import absences
 from .client import Client
 from .connection import Wires, dial
 from .drivers import DRIVERS
@@ -80,12 +82,14 @@ class Engine:
         self._clients = {c: Client(c, channels[c], self._shared) for c in ordinals}
         self._ordinals = list(ordinals)
         self._present: set[int] = set()  # sessions that have arrived and not left
-        mine = sessions(workload, spec.seed)
+        mine, away = sessions(workload, spec.seed), absences(workload, spec.seed)
         self.total = count_publishes(workload, spec.seed, index, workers) if total is None else total
         self._pacer = Pacer(
             sessions=mine[[c - 1 for c in ordinals]],
             blocks=stripe(publishes(workload, spec.seed), index, workers),
+            absences=away[away["client"] % workers == index % workers],
             arrive=self._arrive_on_schedule,
+            leave=self._leave_on_schedule,
             publish=self._publish,
             now_ns=monotonic_ns,
         )
@@ -94,7 +98,8 @@ class Engine:
         self._crashed = crashed
         self._sentinels: Mapping[int, Position] = {}
         self._interactive = False  # sessions are opened by count, not by the schedule
-        self._dials: set[asyncio.Task[None]] = set()
+        self._dials: dict[int, asyncio.Task[None]] = {}  # that are under way, by ordinal
+        self._redials: dict[int, asyncio.TimerHandle] = {}  # clients that wait before they dial again
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._stopping = False
         self._all_closed = asyncio.Event()
@@ -121,8 +126,7 @@ class Engine:
         for ordinal in sorted(wanted - self._present):
             self._arrive(ordinal)
         for ordinal in self._present - wanted:
-            self._clients[ordinal].leave()
-        self._present &= wanted
+            self._leave(ordinal)
 
     def drain(self, sentinels: Mapping[int, Position]) -> None:
         """From now on ``state`` tells how many subscriptions have not reached their channel's sentinel."""
@@ -140,7 +144,7 @@ class Engine:
         self._stopping = True
         for timer in self._timers.values():
             timer.cancel()
-        for task in list(self._dials):
+        for task in list(self._dials.values()):
             task.cancel()
         for client in self._clients.values():
             client.leave()
@@ -184,11 +188,23 @@ class Engine:
         if not self._interactive:
             self._arrive(ordinal)
 
+    def _leave_on_schedule(self, ordinal: int) -> None:
+        if not self._interactive:
+            self._leave(ordinal)
+
     def _arrive(self, ordinal: int) -> None:
         self._present.add(ordinal)
         client = self._clients[ordinal]
-        if client.link is None:
+        # One that is closing, dialling or waiting to dial goes on from there when it finds itself present.
+        if client.link is None and ordinal not in self._dials and ordinal not in self._redials:
             self._dial(client)
+
+    def _leave(self, ordinal: int) -> None:
+        """Close on purpose and stay away until the client arrives again; it keeps positions and outbox."""
+        self._present.discard(ordinal)
+        if (timer := self._redials.pop(ordinal, None)) is not None:
+            timer.cancel()
+        self._clients[ordinal].leave()
 
     def _publish(self, ordinal: int, channel: int, pub_seq: int, scheduled_ns: int) -> None:
         client = self._clients[ordinal]
@@ -196,16 +212,20 @@ class Engine:
             client.publish(channel, pub_seq, scheduled_ns)
 
     def _dial(self, client: Client) -> None:
-        if self._stopping or client.ordinal not in self._present:
+        self._redials.pop(client.ordinal, None)
+        if self._stopping or client.ended or client.ordinal not in self._present:
             return
         task = self._loop.create_task(dial(client, self._target(client), self._wires))
-        self._dials.add(task)
-        task.add_done_callback(self._dialled)
+        self._dials[client.ordinal] = task
+        task.add_done_callback(partial(self._dialled, client))
 
-    def _dialled(self, task: asyncio.Task[None]) -> None:
-        self._dials.discard(task)
+    def _dialled(self, client: Client, task: asyncio.Task[None]) -> None:
+        if self._dials.get(client.ordinal) is task:
+            del self._dials[client.ordinal]
         if not task.cancelled() and (error := task.exception()) is not None:
             self._crashed(error)
+        if client.ordinal not in self._present:  # it left while it was dialling
+            client.leave()
 
     def _target(self, client: Client) -> str:
         """Where a client dials: where the server sent it, if that is allowed, or its place in the plan."""
@@ -222,7 +242,7 @@ class Engine:
         if self._stopping:
             self._note_closed()
         elif wait_s is not None:
-            self._loop.call_later(wait_s, self._dial, client)
+            self._redials[client.ordinal] = self._loop.call_later(wait_s, self._dial, client)
 
     def _note_closed(self) -> None:
         if all(client.link is None for client in self._clients.values()):

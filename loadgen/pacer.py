@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from .absences import Absences
 from .schedule import SECOND_NS, Publishes, Sessions
 
 _NEVER: Final = 2**63 - 1
@@ -21,7 +22,9 @@ class Pacer:
     Args:
         sessions: ``SESSION`` array, sorted by time.
         blocks: ``PUBLISH`` arrays, one for each second; drawn as they are needed.
-        arrive: called with a client that arrives.
+        absences: ``ABSENCE`` array of the same clients, sorted by begin.
+        arrive: called with a client that arrives, or comes back from an absence.
+        leave: called with a client that goes away for a while.
         publish: called with (client, channel, pub_seq, scheduled time) of a publish.
         now_ns: CLOCK_MONOTONIC; read once for every publish, to know how late it is.
     """
@@ -34,11 +37,14 @@ class Pacer:
         arrive: Callable[[int], None],
         publish: Callable[[int, int, int, int], None],
         now_ns: Callable[[], int],
+        absences: Absences | None = None,
+        leave: Callable[[int], None] | None = None,
     ) -> None:
         self._arrive, self._publish, self._now_ns = arrive, publish, now_ns
+        self._leave = leave
         self._t0_ns = 0
-        self._sessions: list[tuple[int, int]] = sessions.tolist()
-        self._next_session = 0
+        self._moves = _moves(sessions, absences)
+        self._next_move = 0
         self._blocks = blocks
         self._second = -1  # of the block at hand
         self._block: list[tuple[int, int, int, int]] = []
@@ -55,12 +61,17 @@ class Pacer:
     def run(self, now_ns: int) -> int | None:
         """Do everything that is due; returns when to come back, None when nothing is left."""
         offset_ns = now_ns - self._t0_ns
-        sessions = self._sessions
-        while self._next_session < len(sessions) and sessions[self._next_session][0] <= offset_ns:
-            self._arrive(sessions[self._next_session][1])
-            self._next_session += 1
+        moves = self._moves
+        while self._next_move < len(moves) and moves[self._next_move][0] <= offset_ns:
+            due_ns, client, leaves = moves[self._next_move]
+            self._next_move += 1
+            if not leaves:
+                self._arrive(client)
+            elif self._leave is not None:
+                self._run_publishes(due_ns - 1)  # it says what is due by then, however late it is
+                self._leave(client)
         self._run_publishes(offset_ns)
-        due_ns = min(self._session_ns(), self._publish_ns())
+        due_ns = min(self._move_ns(), self._publish_ns())
         return None if due_ns == _NEVER else self._t0_ns + due_ns
 
     def _run_publishes(self, offset_ns: int) -> None:
@@ -90,8 +101,8 @@ class Pacer:
         self._second += 1
         self._next_publish = 0
 
-    def _session_ns(self) -> int:
-        return self._sessions[self._next_session][0] if self._next_session < len(self._sessions) else _NEVER
+    def _move_ns(self) -> int:
+        return self._moves[self._next_move][0] if self._next_move < len(self._moves) else _NEVER
 
     def _publish_ns(self) -> int:
         if self._done:
@@ -99,3 +110,11 @@ class Pacer:
         if self._next_publish < len(self._block):
             return self._block[self._next_publish][0]
         return (self._second + 1) * SECOND_NS - SECOND_NS // 2
+
+
+def _moves(sessions: Sessions, absences: Absences | None) -> list[tuple[int, int, bool]]:
+    """Arrivals, leavings and returns in order of time: (due, client, does it leave)."""
+    moves = [(due_ns, client, False) for due_ns, client in sessions.tolist()]
+    for begin_ns, end_ns, client in [] if absences is None else absences.tolist():
+        moves += [(begin_ns, client, True), (end_ns, client, False)]
+    return sorted(moves, key=lambda move: move[0])

@@ -5,7 +5,8 @@ second by second from ``SeedSequence(seed, spawn_key=(PUBLISHES, second))``. Eve
 draws the whole list and keeps its stripe, so the list does not depend on how many there are, and no
 worker needs to hear of another. Each publish belongs to a client drawn evenly from all
 clients, and goes to one of its channels; it is left out when that client has not been
-there for ``SETTLE_NS``, so each client is a Poisson process of its own from then on.
+there for ``SETTLE_NS``, so each client is a Poisson process of its own from then on. An
+absence (``absences``) is no time to publish either, from its begin to ``SETTLE_NS`` after its end.
 
 Times are offsets from the start of the run, in nanoseconds.
 """
@@ -21,9 +22,10 @@ import numpy.typing as npt
 
 from reports.history import HEADER_BYTES, RECORD
 
+from .absences import SECOND_NS as SECOND_NS
+from .absences import Crowd, crowds
 from .workload import PUBLISHES, SESSIONS, Phase, Prediction, Workload, client_channels
 
-SECOND_NS: Final = 1_000_000_000
 SETTLE_NS: Final = SECOND_NS  # a client dials and subscribes before it says anything
 
 SESSION: Final = np.dtype([("due_ns", "<i8"), ("client", "<u4")])
@@ -52,22 +54,52 @@ def publishes(workload: Workload, seed: int) -> Iterator[Publishes]:
     ``pub_seq`` counts all publishes of a client from 1, whatever their channel. Memory does not grow
     with the length of the run.
     """
+    for block, _ in _blocks(workload, seed):
+        yield block
+
+
+def _blocks(workload: Workload, seed: int) -> Iterator[tuple[Publishes, int]]:
+    """``publishes``, and how many of each second were left out because their client was away."""
     arrived_ns = sessions(workload, seed)["due_ns"]
     channels = np.array(client_channels(workload, seed)[1:], dtype="<u4")
     counts = np.zeros(workload.clients + 1, dtype=np.int64)
+    away = _Away(workload, seed)
     for second in range(math.ceil(workload.duration_s)):
         rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(PUBLISHES, second)))
         due_ns = _due(workload.phase, second, rng)
         index = rng.integers(0, workload.clients, len(due_ns))
         pick = rng.integers(0, workload.channels_per_client, len(due_ns))
         there = due_ns >= arrived_ns[index] + SETTLE_NS
+        left_out = there & away.at(second, due_ns, index)
+        there &= ~left_out
         due_ns, index, pick = due_ns[there], index[there], pick[there]
         block = np.empty(len(due_ns), PUBLISH)
         block["due_ns"] = due_ns
         block["client"] = index + 1
         block["channel"] = channels[index, pick]
         block["pub_seq"] = _number(block["client"], counts)
-        yield block
+        yield block, int(left_out.sum())
+
+
+class _Away:
+    """Who may not publish when, because it is away or has only just come back."""
+
+    def __init__(self, workload: Workload, seed: int) -> None:
+        self._spans: list[tuple[int, int, npt.NDArray[np.bool_]]] = []
+        for begin_ns, end_ns, clients in crowds(workload, seed):
+            among = np.zeros(workload.clients, np.bool_)
+            among[np.array(clients) - 1] = True
+            self._spans.append((begin_ns, end_ns + SETTLE_NS, among))
+
+    def at(
+        self, second: int, due_ns: npt.NDArray[np.int64], index: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.bool_]:
+        """Which publishes of a second, by due time and ordinal - 1, fall into an absence."""
+        found = np.zeros(len(due_ns), np.bool_)
+        for begin_ns, end_ns, among in self._spans:
+            if begin_ns < (second + 1) * SECOND_NS and end_ns > second * SECOND_NS:
+                found |= among[index] & (due_ns >= begin_ns) & (due_ns < end_ns)
+        return found
 
 
 def stripe(blocks: Iterator[Publishes], k: int, workers: int) -> Iterator[Publishes]:
@@ -112,34 +144,74 @@ def _number(clients: npt.NDArray[np.uint32], counts: npt.NDArray[np.int64]) -> n
     return numbers
 
 
-def predict_from_schedule(workload: Workload, seed: int) -> Prediction:
+def predict_from_schedule(workload: Workload, seed: int, *, retain_n: int | None = None) -> Prediction:
     """Walk the schedule and add up; ``workload.predict`` is its public name.
 
-    A publish is delivered to those subscribers of its channel whose sessions have arrived by then.
+    A publish is delivered to those subscribers of its channel whose sessions have arrived by then: at once,
+    or, to one that is away, when it comes back, if its channel still has it among the newest ``retain_n``.
     """
     arrivals = _arrivals_by_channel(workload, seed)
     sizes = np.array([len(times) for times in arrivals])
     all_there_ns = int(sessions(workload, seed)["due_ns"][-1])
-    sent = delivered = peak_sent = peak_delivered = 0
-    for block in publishes(workload, seed):
+    missed = [_Missed(crowd, workload, seed) for crowd in crowds(workload, seed)]
+    delivered = np.zeros(math.ceil(workload.duration_s) + 1, np.int64)  # by second
+    sent = peak_sent = left_out = 0
+    for second, (block, dropped) in enumerate(_blocks(workload, seed)):
         late = block["due_ns"] >= all_there_ns
         reached = int(sizes[block["channel"][late]].sum()) + sum(
             int(np.searchsorted(arrivals[int(publish["channel"])], publish["due_ns"], side="right"))
             for publish in block[~late]
         )
-        sent, delivered = sent + len(block), delivered + reached
-        peak_sent, peak_delivered = max(peak_sent, len(block)), max(peak_delivered, reached)
+        delivered[second] += reached - sum(crowd.miss(block) for crowd in missed)
+        sent, peak_sent, left_out = sent + len(block), max(peak_sent, len(block)), left_out + dropped
+    for crowd in missed:
+        delivered[crowd.end_ns // SECOND_NS] += crowd.replayed(retain_n)
+    returns = sum(len(crowd.clients) for crowd in missed)
+    connections, replayed = workload.clients + returns, sum(crowd.replayed(retain_n) for crowd in missed)
     # Of a connection: CONN, a SUB and a LIVE for each channel, CLOSE. Of a publish: SEND and ACK.
-    records = workload.clients * (2 + 2 * workload.channels_per_client) + 2 * sent + delivered
+    records = connections * (2 + 2 * workload.channels_per_client) + 2 * sent + int(delivered.sum())
+    records += sum(crowd.gaps(retain_n) for crowd in missed)
     return Prediction(
-        connections=workload.clients,
+        connections=connections,
         publishes=sent,
-        deliveries=delivered,
+        deliveries=int(delivered.sum()),
         publishes_per_s_peak=float(peak_sent),
-        deliveries_per_s_peak=float(peak_delivered),
+        deliveries_per_s_peak=float(delivered.max()),
         records=records,
         log_bytes=HEADER_BYTES + records * RECORD.itemsize,
+        absences=returns,
+        left_out=left_out,
+        replayed=replayed,
+        trimmed=sum(crowd.replayed(None) for crowd in missed) - replayed,
     )
+
+
+class _Missed:
+    """What is published behind the backs of clients that are away together."""
+
+    def __init__(self, crowd: Crowd, workload: Workload, seed: int) -> None:
+        self.begin_ns, self.end_ns, self.clients = crowd
+        channels = client_channels(workload, seed)
+        self._members = np.zeros(workload.channels + 1, np.int64)  # of them, on each channel
+        for client in self.clients:
+            self._members[list(channels[client])] += 1
+        self._published = np.zeros(workload.channels + 1, np.int64)  # meanwhile, on each channel
+
+    def miss(self, block: Publishes) -> int:
+        """Take in a second of the schedule; returns the deliveries of it that they do not get live."""
+        due_ns = block["due_ns"]
+        channel = block["channel"][(due_ns >= self.begin_ns) & (due_ns < self.end_ns)]
+        self._published += np.bincount(channel, minlength=len(self._published))
+        return int(self._members[channel].sum())
+
+    def replayed(self, retain_n: int | None) -> int:
+        """Deliveries that they get when they come back."""
+        kept = self._published if retain_n is None else np.minimum(self._published, retain_n)
+        return int((kept * self._members).sum())
+
+    def gaps(self, retain_n: int | None) -> int:
+        """Holes that the server has to declare to them."""
+        return 0 if retain_n is None else int(self._members[self._published > retain_n].sum())
 
 
 def _arrivals_by_channel(workload: Workload, seed: int) -> list[npt.NDArray[np.int64]]:

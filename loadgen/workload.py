@@ -7,10 +7,10 @@ processes: a workload, a target and a seed. Both report every fault at once.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Final, Literal, NamedTuple
+from typing import Annotated, Any, Final, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -29,6 +29,7 @@ from .drivers import DRIVERS
 ASSIGNMENT: Final = 0  # spawn keys of SeedSequence: one stream of random numbers for each purpose
 SESSIONS: Final = 1
 PUBLISHES: Final = 2
+ABSENCES: Final = 3
 
 _Seconds = Annotated[float, Field(ge=0, le=7 * 86_400, allow_inf_nan=False)]
 
@@ -68,6 +69,46 @@ class Backoff(_Section):
         return self
 
 
+class Absence(_Section):
+    """Some clients go offline on purpose for a while, and come back and resume: [[workload.absence]].
+
+    Who they are is drawn from the seed; exactly one of ``share`` and ``clients`` says how many. What they
+    would have published meanwhile is left out of the schedule.
+    """
+
+    at_s: _Seconds
+    duration_s: float = Field(gt=0, le=7 * 86_400, allow_inf_nan=False)
+    share: float | None = Field(default=None, gt=0, le=1, allow_inf_nan=False)
+    """Of all clients; at least one client goes."""
+    clients: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _how_many(self) -> Absence:
+        if (self.share is None) == (self.clients is None):
+            raise ValueError("write exactly one of share and clients")
+        return self
+
+    @property
+    def end_s(self) -> float:
+        return self.at_s + self.duration_s
+
+    def count(self, clients: int) -> int:
+        """How many of a workload's clients are away."""
+        return self.clients if self.clients is not None else max(1, round((self.share or 0.0) * clients))
+
+
+def _absence_faults(absence: Absence, fields: Mapping[str, Any]) -> Iterator[str]:
+    """What of an absence does not fit the workload; fields of it that are faulty themselves are missing."""
+    if phases := fields.get("phase"):
+        load_s = sum(phase.duration_s for phase in phases)
+        if absence.end_s > load_s:
+            yield f"at_s + duration_s is {absence.end_s:g}: must be at most {load_s:g}, the end of the load"
+    if absence.at_s < (there_s := fields.get("connect_over_s", 0.0)):
+        yield f"at_s is {absence.at_s:g}: must be at least {there_s:g}, connect_over_s"
+    if absence.clients is not None and absence.clients > (most := fields.get("clients", absence.clients)):
+        yield f"clients is {absence.clients}: must be at most {most}, all that there are"
+
+
 class Workload(_Section):
     """The [workload] section of a scenario."""
 
@@ -82,6 +123,7 @@ class Workload(_Section):
     ack_timeout_s: float = Field(default=5.0, gt=0, allow_inf_nan=False)
     """A publish without an answer for this long is sent again with the same message id."""
     phase: tuple[Phase, ...]
+    absence: tuple[Absence, ...] = ()
 
     @field_validator("phase")
     @classmethod
@@ -89,6 +131,18 @@ class Workload(_Section):
         if not phases:
             raise ValueError("a workload has at least one [[workload.phase]]")
         return phases
+
+    @field_validator("absence")
+    @classmethod
+    def _in_time(cls, absences: tuple[Absence, ...], info: ValidationInfo) -> tuple[Absence, ...]:
+        faults = [
+            f"number {number}: {fault}"
+            for number, absence in enumerate(absences, start=1)
+            for fault in _absence_faults(absence, info.data)
+        ]
+        if faults:
+            raise ValueError("; ".join(faults))
+        return absences
 
     @model_validator(mode="after")
     def _consistent(self) -> Workload:
@@ -248,17 +302,25 @@ def client_channels(workload: Workload, seed: int) -> list[tuple[int, ...]]:
 class Prediction(NamedTuple):
     """What a workload amounts to, before anything is sent."""
 
-    connections: int
+    connections: int  # first ones, and one for every return from an absence
     publishes: int
-    deliveries: int  # own echoes included
+    deliveries: int  # own echoes and replays included
     publishes_per_s_peak: float  # in the busiest second
     deliveries_per_s_peak: float
     records: int
     log_bytes: int
+    absences: int = 0  # times that a client goes offline on purpose
+    left_out: int = 0  # publishes that fall into them, and so are not made
+    replayed: int = 0  # of the deliveries, those that a client gets when it comes back
+    trimmed: int = 0  # deliveries that it does not get because they are retained no longer
 
 
-def predict(workload: Workload, seed: int) -> Prediction:
-    """What a run of this workload amounts to when nothing goes wrong, from its exact schedule."""
+def predict(workload: Workload, seed: int, *, retain_n: int | None = None) -> Prediction:
+    """What a run of this workload amounts to when nothing goes wrong, from its exact schedule.
+
+    Args:
+        retain_n: messages that the server keeps of a channel; None: all.
+    """
     from .schedule import predict_from_schedule  # the schedule is built from a Workload, so it imports us
 
-    return predict_from_schedule(workload, seed)
+    return predict_from_schedule(workload, seed, retain_n=retain_n)

@@ -136,7 +136,7 @@ def plan(scenario: str, overrides: tuple[str, ...], seed: int | None, allow_targ
 
     chosen = read_scenario(scenario, overrides, seed, allow_targets)
     click.echo(f"{chosen.name}: {chosen.why}\n")
-    click.echo(prediction_text(chosen.workload, chosen.seed))
+    click.echo(prediction_text(chosen.workload, chosen.seed, retain_n=chosen.server.retain_n))
     click.echo()
     click.echo(fault_table(make_fault_plan(chosen)))
 

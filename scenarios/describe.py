@@ -29,7 +29,7 @@ def described(scenario: Scenario) -> dict[str, Any]:
             "channels": workload.channels,
             "workers": 0,
             "driver": "chatd",
-            "predicted": predict(workload, scenario.seed)._asdict(),
+            "predicted": predict(workload, scenario.seed, retain_n=scenario.server.retain_n)._asdict(),
         },
     }
 

@@ -59,7 +59,7 @@ def run_scenario(scenario: Scenario, options: Options, console: Console) -> int:
     plan = make_fault_plan(scenario)
     say: Callable[[str], None] = (lambda _: None) if options.quiet else partial(console.print, soft_wrap=True)
     say(f"{scenario.name} (seed {scenario.seed})\n{scenario.why}\n")
-    say(prediction_text(scenario.workload, scenario.seed) + "\n")
+    say(prediction_text(scenario.workload, scenario.seed, retain_n=scenario.server.retain_n) + "\n")
     options.out.mkdir(parents=True, exist_ok=True)
     rundir = RunDirectory(options.out, scenario.name)
     interrupted = False

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from chatd.protocol import messages as wire
+from loadgen.absences import absences
 from loadgen.engine import Engine
 from loadgen.workload import LoadSpec, predict
 from reports.history import CONN_ERRNO, HEADER_BYTES, RECORD, Flag, Kind
@@ -272,3 +273,77 @@ def test_a_bug_of_ours_is_told_and_not_swallowed(tmp_path: Path, monkeypatch: py
 
     asyncio.run(main())
     assert str(crashes[0]) == "broken"
+
+
+ABSENT = {
+    "absence": [{"at_s": 1.5, "duration_s": 0.5, "clients": 2}],
+    "phase": [{"name": "load", "duration_s": 2.5, "publish_per_s": 60}],
+}
+
+
+def test_who_is_away_closes_on_purpose_and_gets_what_it_missed_when_it_comes_back(tmp_path: Path) -> None:
+    rows, spec, _ = run(tmp_path, TinyServer(), to_the_end, **ABSENT)
+    expected = predict(spec.workload, spec.seed)
+    received = of(rows, Kind.RECV)
+    assert len(of(rows, Kind.CONN)) == expected.connections == 6
+    assert len(of(rows, Kind.SEND)) == len(of(rows, Kind.ACK)) == expected.publishes
+    assert len(received) == expected.deliveries
+    assert (received["flags"] & Flag.REPLAYED > 0).sum() >= expected.replayed - 2 > 0
+    assert len(rows) == expected.records
+    for begin, end, client in absences(spec.workload, spec.seed).tolist():
+        mine = rows[rows["client"] == client]
+        closed, *_ = of(mine, Kind.CLOSE)
+        again = of(mine, Kind.CONN)[1]
+        assert closed["flags"] == Flag.ON_PURPOSE
+        assert (end - begin) / 1e9 - 0.3 < (again["t2"] - closed["t"]) / 1e9 < 2
+        subs = of(mine, Kind.SUB)
+        assert (subs["flags"][2:] == Flag.RESUMED).all()
+        assert not ((mine["kind"] == Kind.SEND) & (mine["t"] > closed["t"]) & (mine["t"] < again["t"])).any()
+
+
+def test_who_leaves_while_it_waits_to_dial_again_stays_away_and_dials_once_when_it_comes_back(
+    tmp_path: Path,
+) -> None:
+    server = TinyServer()
+    server.refuse_upgrades = 4
+
+    async def course(engine: Engine) -> None:
+        await until(lambda: len(engine._redials) == 4)
+        waiting = list(engine._redials.values())
+        for client in range(1, 5):
+            engine._leave(client)
+        assert not engine._redials
+        assert all(timer.cancelled() for timer in waiting)
+        for client in range(1, 5):
+            engine._arrive(client)
+            engine._arrive(client)
+        await until(lambda: engine.state().live == 4)
+
+    rows, _, _ = run(
+        tmp_path,
+        server,
+        course,
+        reconnect={"base_s": 1000, "cap_s": 1000},
+        phase=[{"name": "silence", "duration_s": 9}],
+    )
+    conns = of(rows, Kind.CONN)
+    assert sorted(conns["serial"].tolist()) == [101] * 4 + [503] * 4
+
+
+def test_who_leaves_while_it_dials_is_closed_on_purpose_as_soon_as_it_is_connected(tmp_path: Path) -> None:
+    async def course(engine: Engine) -> None:
+        await until(lambda: len(engine._dials) > 0)
+        dialling = list(engine._dials)
+        for client in dialling:
+            engine._leave(client)
+        await until(lambda: not engine._dials and engine.state().live == 4 - len(dialling))
+        await until(lambda: all(engine._clients[client].link is None for client in dialling))
+        assert not engine._redials
+        for client in dialling:
+            engine._arrive(client)
+        await until(lambda: engine.state().live == 4)
+
+    rows, _, _ = run(
+        tmp_path, TinyServer(), course, connect_over_s=0, phase=[{"name": "silence", "duration_s": 9}]
+    )
+    assert (of(rows, Kind.CLOSE)["flags"] == Flag.ON_PURPOSE).all()

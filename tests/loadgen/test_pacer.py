@@ -8,6 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from loadgen.absences import ABSENCE
 from loadgen.pacer import Pacer
 from loadgen.schedule import PUBLISH, SECOND_NS, SESSION
 
@@ -17,7 +18,13 @@ T0 = 1_000 * SECOND_NS
 class Run:
     """A pacer with a clock that only moves when told."""
 
-    def __init__(self, sessions: list[tuple[int, int]], publishes: list[tuple[int, int, int, int]]) -> None:
+    def __init__(
+        self,
+        sessions: list[tuple[int, int]],
+        publishes: list[tuple[int, int, int, int]],
+        *,
+        absences: list[tuple[int, int, int]] | None = None,
+    ) -> None:
         self.now_ns = T0
         self.did: list[Any] = []
         self.drawn = 0
@@ -36,7 +43,9 @@ class Run:
         self.pacer = Pacer(
             sessions=np.array(sessions, SESSION),
             blocks=draw(),
+            absences=np.array(absences or [], ABSENCE),
             arrive=self.did.append,
+            leave=lambda client: self.did.append(f"{client} leaves"),
             publish=lambda *publish: self.did.append(publish),
             now_ns=lambda: self.now_ns,
         )
@@ -102,3 +111,23 @@ def test_coming_back_when_it_says_is_enough(due: list[int]) -> None:
     assert len(run.did) == len(due)
     assert all(lag == 0 for lag in run.pacer.lags_ns)
     assert wakes <= len(due) + 10
+
+
+def test_a_client_leaves_after_what_it_said_before_and_comes_back_however_late_the_pacer_is() -> None:
+    run = Run([(0, 1)], [(200, 1, 9, 1), (300, 2, 8, 1), (800, 1, 9, 2)], absences=[(300, 700, 1)])
+    run.at(1_000)
+    assert run.did == [
+        1,
+        (1, 9, 1, T0 + 200),
+        "1 leaves",
+        1,
+        (2, 8, 1, T0 + 300),
+        (1, 9, 2, T0 + 800),
+    ]
+
+
+def test_it_says_when_a_leaving_or_a_return_is_due() -> None:
+    run = Run([(0, 1)], [], absences=[(300, 700, 1)])
+    assert run.at(0) == 300
+    assert run.at(300) == 700
+    assert run.did == [1, "1 leaves"]

@@ -71,10 +71,47 @@ def test_every_fault_is_reported_at_once_with_field_and_value() -> None:
             {"reconnect": {"base_s": 2, "cap_s": 1}}, "must be at least base_s", id="cap below base"
         ),
         pytest.param({"reconnect": "never"}, "server-hint", id="unknown policy"),
+        pytest.param(
+            {"absence": [{"at_s": 2, "duration_s": 1, "share": 0.5, "clients": 2}]},
+            "exactly one of share and clients",
+            id="an absence of a share and of a number",
+        ),
+        pytest.param(
+            {"absence": [{"at_s": 2, "duration_s": 1}]},
+            "exactly one of",
+            id="an absence of nobody in particular",
+        ),
+        pytest.param(
+            {"absence": [{"at_s": 2, "duration_s": 1, "share": 0}]}, "greater than 0", id="an absence of none"
+        ),
+        pytest.param({"absence": [{"at_s": 2, "duration_s": 0, "share": 1}]}, "greater than 0", id="no time"),
     ],
 )
 def test_parts_that_do_not_fit_together_are_refused(workload: dict[str, Any], part: str) -> None:
     assert part in "\n".join(faults(workload={**SPEC["workload"], **workload}))
+
+
+def test_an_absence_that_does_not_fit_is_told_with_all_that_is_wrong_with_it_and_the_rest() -> None:
+    found = faults(
+        workload={
+            **SPEC["workload"],
+            "body_bytes": -1,
+            "absence": [
+                {"at_s": 2, "duration_s": 1, "clients": 1},
+                {"at_s": 0.5, "duration_s": 99, "clients": 11},
+            ],
+        }
+    )
+    text = "\n".join(found)
+    assert len(found) == 2, found
+    for part in (
+        "body_bytes is -1",
+        "number 2: at_s + duration_s is 99.5: must be at most 4, the end of the load",
+        "number 2: at_s is 0.5: must be at least 1, connect_over_s",
+        "number 2: clients is 11: must be at most 10, all that there are",
+    ):
+        assert part in text
+    assert "number 1" not in text
 
 
 def test_a_file_that_is_missing_or_no_json_gets_one_clear_line(tmp_path: Path) -> None:
@@ -159,3 +196,11 @@ def test_the_prediction_is_a_table_to_read() -> None:
         "duration", "connections", "publishes", "deliveries", "fan-out", "records", "log",
     ]  # fmt: skip
     assert "10 on 3 channel(s)" in text
+
+
+def test_the_prediction_tells_of_absences_and_what_they_cost() -> None:
+    absent = {**SPEC["workload"], "absence": [{"at_s": 1, "duration_s": 1.5, "share": 0.5}]}
+    text = prediction_text(Workload.model_validate(absent), 2, retain_n=1)
+    assert "absences     5, " in text
+    assert "publishes left out of them" in text
+    assert "deliveries retained no longer" in text
