@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 
-from reports.gates import COMBINED, COVERAGE_METRICS, LATENCY_METRICS, METRICS, Expr, Gate, Unit
+from reports.catch_up import MIN_SAMPLES, Groups, Return
+from reports.gates import (
+    CATCH_UP_METRICS,
+    COMBINED,
+    COVERAGE_METRICS,
+    LATENCY_METRICS,
+    METRICS,
+    Expr,
+    Gate,
+    Unit,
+)
 from reports.histogram import Histogram, rank
 from reports.latency import Selection, SelectionError, measure
 from reports.periods import NS, FaultWindow, fault_windows, phases, start_ns
@@ -61,7 +71,8 @@ class Measures:
     """All that gates are judged by.
 
     ``intervals``: of ``timeline``. ``coverage``: what the run exercised, as in summary.json.
-    ``workers``: the counters of each load worker.
+    ``workers``: the counters of each load worker. ``returns``: of clients that were away on purpose, with
+    ``others``, of ``catch_up``.
     """
 
     history: History
@@ -70,6 +81,8 @@ class Measures:
     intervals: pl.DataFrame
     coverage: Mapping[str, int] = field(default_factory=dict)
     workers: Sequence[Mapping[str, Any]] = ()
+    returns: Sequence[Return] = ()
+    others: Groups | None = None
     seen: dict[tuple[str, Selection], Histogram] = field(default_factory=dict)  # measured once each
 
     def histogram(self, name: str, selection: Selection) -> Histogram:
@@ -157,6 +170,8 @@ def _actual(gate: Gate, expr: Expr, measures: Measures) -> tuple[float, bool]:
         if name not in measures.coverage:
             raise _Missing("the coverage of this run was not counted")
         return float(measures.coverage[name]), False
+    if name in CATCH_UP_METRICS:
+        return _of_catch_ups(name, measures, expr), False
     if name == "recovery.all_back":
         return _of_values(_all_back_ms(measures.recoveries), expr, "no fault cut anybody off"), False
     if name in ("lag", "hiccup"):
@@ -200,6 +215,32 @@ def _of_values(values: list[float], expr: Expr, missing: str) -> float:
     if expr.stat == "p":
         return ordered[rank(expr.quantile / 100, len(ordered)) - 1]
     return {"min": ordered[0], "max": ordered[-1], "mean": sum(ordered) / len(ordered)}[expr.stat]
+
+
+def _of_catch_ups(name: str, measures: Measures, expr: Expr) -> float:
+    if name in ("catch_up.others_ratio", "catch_up.others_excess"):
+        affected, control = _of_groups(measures.others, expr)
+        return affected / control if name == "catch_up.others_ratio" else affected - control
+    if cut := sum(back.took_ns is None for back in measures.returns):
+        raise _Failed(f"clients that came back and were cut off before they had caught up: {cut}")
+    if name == "catch_up":
+        took = [back.took_ns / 1e6 for back in measures.returns if back.took_ns is not None]
+        return _of_values(took, expr, "nobody went offline on purpose and came back")
+    rates = [rate for back in measures.returns if (rate := back.replayed_per_s) is not None]
+    return _of_values(rates, expr, "nothing was replayed to anybody who had been offline on purpose")
+
+
+def _of_groups(groups: Groups | None, expr: Expr) -> tuple[float, float]:
+    """A statistic of the affected and of the control group, both in milliseconds."""
+    if groups is None:
+        raise _Missing("nobody went offline on purpose and came back")
+    for name, histogram in (("affected", groups.affected), ("control", groups.control)):
+        if histogram.count < MIN_SAMPLES:
+            raise _Missing(
+                f"the {name} group got {histogram.count} deliveries in the seconds of a catch-up, "
+                f"of {MIN_SAMPLES} that a comparison needs"
+            )
+    return _of_histogram(groups.affected, expr), _of_histogram(groups.control, expr)
 
 
 def _all_back_ms(found: Iterable[Recovery]) -> list[float]:

@@ -18,6 +18,7 @@ Grammar of ``expr``, spaces ignored:
     op    = "<" | "<=" | ">" | ">=" | "==" | "!="
     unit  = "ns" | "us" | "µs" | "ms" | "s" | "min"      of a time, always written
           | "/s"                                         of a rate, always written
+          | "x"                                          of a ratio, always written
                                                          of a count: none
 
 A metric that the run does not have fails its gate: silence is not a pass.
@@ -49,6 +50,7 @@ class Unit(StrEnum):
 
     TIME = "ms"
     RATE = "/s"
+    RATIO = "x"
     COUNT = ""
 
 
@@ -97,6 +99,12 @@ METRICS: Final[dict[str, Metric]] = {
     "connect": _WITHOUT_SCHEDULE,
     "resume": _LATENCY,
     "recovery.all_back": Metric(unit=Unit.TIME, stats="p min max mean count", kinds="threshold"),
+    # Of clients that were offline on purpose, each time that one comes back: how soon it has all, how fast.
+    "catch_up": Metric(unit=Unit.TIME, stats="p min max mean count", kinds="threshold"),
+    "catch_up.replayed_per_s": Metric(unit=Unit.RATE, stats="p min max mean", kinds="threshold"),
+    # Delivery to clients that share a channel with them, against those that share none, in the same seconds.
+    "catch_up.others_ratio": Metric(unit=Unit.RATIO, stats="p mean", kinds="threshold"),
+    "catch_up.others_excess": Metric(unit=Unit.TIME, stats="p mean", kinds="threshold"),
     "lag": _HARNESS,  # of the load's own schedule: how late a message left, worst worker
     "hiccup": Metric(unit=Unit.TIME, stats="p max", kinds="validity threshold", quantiles=(99.0,)),
     "deliveries_per_s": _RATE,
@@ -106,6 +114,7 @@ METRICS: Final[dict[str, Metric]] = {
     "gaps": _EXERCISED,  # holes that the server declared
     "recovered": _EXERCISED,  # publishes never acked, yet observed
 }
+CATCH_UP_METRICS: Final = tuple(name for name in METRICS if name.startswith("catch_up"))
 COVERAGE_METRICS: Final = ("duplicate_acks", "gaps", "recovered")
 LATENCY_METRICS: Final = ("delivery", "service", "replayed", "ack", "connect", "resume")
 
@@ -180,7 +189,9 @@ def _in_unit(number: float, written: str, unit: Unit) -> float:
             )
         return number * _TO_MS[written]
     if written != unit:
-        wanted = 'a rate is written with "/s"' if unit is Unit.RATE else "a count has no unit"
+        wanted = "a count has no unit"
+        if unit is not Unit.COUNT:
+            wanted = f'a {unit.name.lower()} is written with "{unit}"'
         raise ValueError(f"expr has the unit {written or 'none'!r}: {wanted}")
     return number
 

@@ -19,6 +19,7 @@ import polars as pl
 
 from reports import figures, hdrlog, plots, render
 from reports.analysis import Analysis, summary
+from reports.catch_up import catch_ups, groups, returns
 from reports.checks import run_checks
 from reports.checks.result import Integrity
 from reports.effects import FaultEffect, effects
@@ -136,6 +137,7 @@ def analyse(
     intervals = timeline(history, counted, present)
     found = effects(history, closed)
     mended = recoveries(history, closed, stayed)
+    caught_up = catch_ups(history, closed)
     measures = Measures(
         history=history,
         classes={name: ClassCount(c.count, c.unknown) for name, c in integrity.classes.items()},
@@ -143,6 +145,8 @@ def analyse(
         intervals=intervals,
         coverage=integrity.coverage.figures(),
         workers=workers,
+        returns=returns(caught_up),
+        others=groups(history, caught_up) if caught_up.height else None,
     )
     results = evaluate(gates, measures)
     judgement = _judgement(history, integrity, found, gates, results, workers)

@@ -51,13 +51,15 @@ def span_s(x: float | None) -> str:
 
 
 def figure(x: float | None, unit: str) -> str:
-    """A figure with the unit of a gate: "ms", "/s" or "" (a count)."""
+    """A figure with the unit of a gate: "ms", "/s", "x" or "" (a count)."""
     if x is None:
         return NONE
     if unit == "ms":
         return ms(x)
     if unit == "/s":
         return f"{decimal(x)}/s"
+    if unit == "x":
+        return f"{decimal(x)}{NBSP}×"
     return count(x)
 
 
