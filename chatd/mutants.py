@@ -17,11 +17,13 @@ from .crashes import CRASHES, DyingHub, dice
 from .crashes import make_store as make_dying_store
 from .flush import Flusher
 from .hub import Channel, Hub, Push
-from .store.base import Dedupe, Remembered, Store
+from .store.base import Dedupe, Remembered, Retain, Retention, Store
 
 MUTANTS: Final[Mapping[str, str]] = {
     "skip-subscriber": "a live message is not delivered to one subscriber (D1)",
     "no-dedupe": "a retry is not recognised and is placed again (L2)",
+    "gap-off-by-one": "the notice of a gap ends one message too early (D3)",
+    "evict-early": "half of the messages that were promised are kept (D4)",
     **CRASHES,
 }
 
@@ -78,6 +80,27 @@ class ForgetfulDedupe(Dedupe):
     def find(self, key: bytes) -> Remembered | None:
         found = super().find(key)
         return None if found is not None and self._rng.random() < self._probability else found
+
+
+class EarlyRetain:
+    """Keeps the newest half of what was promised, each time that it is asked."""
+
+    def __init__(self, retain: Retain, mutant: Mutant) -> None:
+        self._retain = retain
+        self._rng = random.Random(mutant.seed)
+        self._probability = mutant.probability
+
+    def of(self, channel: str) -> Retention:
+        kept = self._retain.of(channel)
+        if self._rng.random() >= self._probability:
+            return kept
+        return Retention(max(1, kept.n // 2), kept.s, kept.bytes)
+
+
+def make_retain(retain: Retain, mutant: Mutant | None) -> Retain:
+    if mutant is not None and mutant.name == "evict-early":
+        return EarlyRetain(retain, mutant)
+    return retain
 
 
 def make_hub(flusher: Flusher, mutant: Mutant | None) -> Hub:

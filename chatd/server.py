@@ -29,10 +29,10 @@ from .ephemeral import Ephemeral
 from .flush import Flusher, Outlet
 from .framing import text_frame
 from .ingest import Ingest
-from .joins import Joins
 from .limits import ChannelRates, Quota, Rate
 from .logs import Throttle, log
 from .metrics import Metrics
+from .miscount import make_joins
 from .namespaces import Namespaces
 from .overload import SAMPLE_S, Ladder
 from .protocol.errors import ChatdError, CloseCode
@@ -76,7 +76,8 @@ class Server:
         retention = Retention(config.retain_n, config.retain_s, config.retain_bytes)
         self.namespaces = Namespaces(config.namespaces, retention)
         dedupe = mutants.make_dedupe(config.dedupe_s, mutant)
-        self.store = mutants.make_store(STORES[config.store](config.data, self.namespaces, dedupe), mutant)
+        retain = mutants.make_retain(self.namespaces, mutant)
+        self.store = mutants.make_store(STORES[config.store](config.data, retain, dedupe), mutant)
         self.flusher = Flusher(self._schedule, self.clock, self._overflow, self.metrics)
         self.hub = mutants.make_hub(self.flusher, mutant)
         self.connections: dict[Outlet, Connection] = {}
@@ -97,7 +98,7 @@ class Server:
         self._ingest = Ingest(self.store, self.hub, self.clock, _wall_ms, self.metrics)
         self.ephemeral = Ephemeral(self.hub, self._schedule, self.clock)
         self.slow = SlowConsumers(self.hub, config.slow_s)
-        self._joins = Joins(self.store, self.hub, self._spawn, self.slow.caught_up)
+        self._joins = make_joins(self.store, self.hub, self._spawn, self.slow.caught_up, mutant)
         self.ladder = Ladder(config.overload_lag_s)
         self._tasks: set[asyncio.Task[None]] = set()
         self._listening: dict[str, Listening] = {}

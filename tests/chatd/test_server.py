@@ -531,6 +531,32 @@ def test_a_mutant_is_named_in_the_contract_and_breaks_its_promise_only(serve, mu
     serve(scenario, test_hooks=bool(mutant), mutant=mutant)
 
 
+@pytest.mark.parametrize(
+    ("mutant", "gap_to", "first"),
+    [
+        pytest.param("", 7, 8, id="honest"),
+        pytest.param("gap-off-by-one", 6, 8, id="the notice is one short"),
+        pytest.param("gap-off-by-one:0", 7, 8, id="it never fires"),
+        pytest.param("evict-early", 9, 10, id="half is kept"),
+    ],
+)
+def test_a_mutant_of_retention_miscounts_or_keeps_less_than_it_promises(serve, mutant, gap_to, first) -> None:
+    async def scenario(house: House) -> None:
+        publisher = await house.guest()
+        position = (await publisher.publish("m1"))["position"]
+        for number in range(2, 12):
+            await publisher.publish(f"m{number}")
+        await house.server.store.trim(0)
+        back = await house.guest("bob", channels=[{"channel": "room", "from": position}])
+        frames = await back.until("live")
+        assert frames[0]["gap"]["to"] == [position[0], gap_to]
+        assert frames[0]["gap"]["from"] == position
+        assert serials(frames)[0] == first
+        assert house.server._terms.contract.retain_n == 4
+
+    serve(scenario, test_hooks=bool(mutant), mutant=mutant, retain_n=4)
+
+
 def test_many_publishes_at_once_are_read_no_faster_than_they_are_stored(serve) -> None:
     async def scenario(house: House) -> None:
         guest = await house.guest()

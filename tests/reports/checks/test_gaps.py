@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -144,7 +145,7 @@ def test_a_gap_into_another_epoch_begins_where_the_client_stood(first: int, coun
     assert judge(scene).classes["D3"].count == count
 
 
-def retained(*, newer: int, in_flight: int = 0, **contract: float) -> Scene:
+def retained(*, newer: int, in_flight: int = 0, **contract: Any) -> Scene:
     """2 and 3 are declared trimmed; ``newer`` came after them, and ``in_flight`` are sent by then."""
     scene = Scene(clients=2, contract={"retain_n": 4, "retain_s": 60, "retain_bytes": 1 << 20, **contract})
     scene.conn(1)
@@ -181,6 +182,13 @@ def retained(*, newer: int, in_flight: int = 0, **contract: float) -> Scene:
 def test_a_retention_is_only_breached_when_it_is_certain(scene: Callable[[], Scene], count: int) -> None:
     judged = judge(scene())
     assert counts(judged) == ({"D4": count} if count else {})
+
+
+def test_the_promise_of_a_namespace_counts_for_its_channels() -> None:
+    scene = retained(newer=3, namespaces={"room": {"retain_n": 3, "retain_s": 60, "retain_bytes": 1 << 20}})
+    assert counts(judge(scene)) == {}
+    scene.contract["namespaces"] = {"dm": {"retain_n": 3}}
+    assert counts(judge(scene)) == {"D4": 1}
 
 
 def test_without_a_promise_there_is_no_breach() -> None:
