@@ -32,14 +32,21 @@ Records = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Cut:
-    """A stretch in which some clients have no connection: seconds since T0; ``parity`` None: everybody."""
+    """A stretch in which some clients have no connection: seconds since T0; ``parity`` None: everybody.
+
+    ``clients``: only these. ``on_purpose``: they go by themselves, and publish nothing meanwhile.
+    ``replay_s``: how much longer than a moment the replay takes.
+    """
 
     begin: float
     end: float
     parity: int | None = None
+    clients: frozenset[int] | None = None
+    on_purpose: bool = False
+    replay_s: float = 0.0
 
     def hits(self, client: int) -> bool:
-        return self.parity is None or client % 2 == self.parity
+        return _hits(client, self.parity, self.clients)
 
 
 @dataclass(frozen=True)
@@ -50,9 +57,14 @@ class Slow:
     end: float
     extra_ms: float
     parity: int | None = None
+    clients: frozenset[int] | None = None
 
     def hits(self, client: int) -> bool:
-        return self.parity is None or client % 2 == self.parity
+        return _hits(client, self.parity, self.clients)
+
+
+def _hits(client: int, parity: int | None, clients: frozenset[int] | None) -> bool:
+    return (parity is None or client % 2 == parity) and (clients is None or client in clients)
 
 
 @dataclass
@@ -73,6 +85,9 @@ class Synthetic:
     scenario: str = "synthetic"
     channel_names: list[str] | None = None
     bare: bool = False  # no records but those of ``add``
+    spread: float = 0.45  # sigma of the latencies' lognormal distribution
+    keeps: int | None = None  # newest messages of a channel that are retained; None: all
+    late: dict[tuple[int, int], float] = field(default_factory=dict)  # (client, cut) -> seconds after its end
 
     def __post_init__(self) -> None:
         self._rng = np.random.default_rng(self.seed)
@@ -146,6 +161,8 @@ class Synthetic:
         for scheduled in due:
             publisher = int(self._rng.integers(1, self.clients + 1))
             channel = int(self._rng.choice(self.subscriptions(publisher)))
+            if self._away(publisher, scheduled):
+                continue
             numbers[publisher] += 1
             left = max(scheduled + 0.0003, self._online(publisher, scheduled))
             sent.append((left, scheduled, publisher, channel * 1_000_000 + numbers[publisher]))
@@ -168,21 +185,30 @@ class Synthetic:
                 return self._return(client, number) + 0.05
         return at
 
+    def _away(self, client: int, at: float) -> bool:
+        """Whether a client is gone on purpose, or about to go or only just back."""
+        return any(
+            cut.on_purpose and cut.hits(client) and cut.begin - 0.1 <= at < self._return(client, number) + 0.1
+            for number, cut in enumerate(self.cuts)
+        )
+
     def _return(self, client: int, number: int) -> float:
         key = (client, number)
         if key not in self._back:
-            self._back[key] = self.cuts[number].end + 0.05 + float(self._rng.random()) * 0.9
+            drawn = 0.05 + float(self._rng.random()) * 0.9
+            self._back[key] = self.cuts[number].end + self.late.get(key, drawn)
         return self._back[key]
 
     def _took(self, client: int, at: float) -> float:
         extra = sum(s.extra_ms for s in self.slows if s.hits(client) and s.begin <= at < s.end)
-        return (float(self._rng.lognormal(1.2, 0.45)) + extra) / 1000
+        return (float(self._rng.lognormal(1.2, self.spread)) + extra) / 1000
 
     def _resume(
         self, client: int, number: int, placed: dict[int, list[tuple[float, float, int, int]]]
     ) -> None:
         cut, back = self.cuts[number], self._return(client, number)
-        self.add(Kind.CLOSE, cut.begin + 0.002, client=client, serial=1006)
+        end = {"serial": 1000, "flags": int(Flag.ON_PURPOSE)} if cut.on_purpose else {"serial": 1006}
+        self.add(Kind.CLOSE, cut.begin + 0.002, client=client, **end)
         self.add(Kind.CONN, back, client=client, serial=101, publisher=1, t2=T0 + round((back - 0.005) * S))
         for channel in self.subscriptions(client):
             asked = T0 + round((back + 0.001) * S)
@@ -194,17 +220,25 @@ class Synthetic:
             top = max((s for s, m in enumerate(placed[channel], start=1) if m[1] < back), default=0)
             where = {"client": client, "channel": channel, "epoch": EPOCH}
             position = missed[0][0] - 1 if missed else top
+            floor = 1 if self.keeps is None else max(1, top - self.keeps + 1)
+            start = max(position, floor - 1)
             self.add(
                 Kind.SUB,
                 back + 0.003,
                 t2=asked,
                 publisher=EPOCH,
                 pub_seq=position,
-                serial=position,
-                flags=Flag.RESUMED,
+                serial=start,
+                flags=Flag.RESUMED if start == position else 0,
                 **where,
             )
+            if start > position:
+                self.add(
+                    Kind.GAP, back + 0.0031, publisher=EPOCH, pub_seq=position + 1, serial=start, **where
+                )
             for serial, (scheduled, _, publisher, pub_seq) in missed:
+                if serial <= start:
+                    continue
                 self.add(
                     Kind.RECV,
                     back + 0.004 + serial * 1e-7,
@@ -215,7 +249,7 @@ class Synthetic:
                     flags=Flag.REPLAYED | (Flag.OWN_ECHO if publisher == client else 0),
                     **where,
                 )
-            self.add(Kind.LIVE, back + 0.006, t2=asked, serial=top, pub_seq=1, **where)
+            self.add(Kind.LIVE, back + 0.006 + cut.replay_s, t2=asked, serial=top, pub_seq=floor, **where)
 
     def _deliver(self, client: int, channel: int, messages: list[tuple[float, float, int, int]]) -> None:
         last = 0.0
@@ -226,8 +260,8 @@ class Synthetic:
             ):
                 continue
             # Nothing live comes before the replay of a resumption has ended.
-            ready = [self._return(client, n) + 0.007 for n, c in enumerate(self.cuts) if c.hits(client)]
-            open_from = max((r for r in ready if r - 0.007 <= at), default=0.0)
+            back = [(self._return(client, n), c.replay_s) for n, c in enumerate(self.cuts) if c.hits(client)]
+            open_from = max((b + 0.007 + more for b, more in back if b <= at), default=0.0)
             last = max(last + 1e-7, at + self._took(client, at), open_from)
             self.add(
                 Kind.RECV,
@@ -266,9 +300,12 @@ class Synthetic:
     ) -> None:
         asked = T0 + round(at * S)
         where = {"worker": 0, "channel": channel, "epoch": EPOCH}
-        self.add(Kind.SUB, at + 0.001, t2=asked, serial=0, **where)
         entries = [*messages, (sentinel, 0.0, 0, channel)]
+        floor = 1 if self.keeps is None else max(1, len(entries) - self.keeps + 1)
+        self.add(Kind.SUB, at + 0.001, t2=asked, serial=floor - 1, **where)
         for serial, (scheduled, _, publisher, pub_seq) in enumerate(entries, start=1):
+            if serial < floor:
+                continue
             self.add(
                 Kind.READ,
                 at + 0.002,
@@ -279,7 +316,7 @@ class Synthetic:
                 flags=Flag.REPLAYED,
                 **where,
             )
-        self.add(Kind.LIVE, at + 0.003, t2=asked, serial=len(entries), pub_seq=1, **where)
+        self.add(Kind.LIVE, at + 0.003, t2=asked, serial=len(entries), pub_seq=floor, **where)
 
     # ── files ─────────────────────────────────────────────────────────────────────────────
 

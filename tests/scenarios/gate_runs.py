@@ -1,0 +1,239 @@
+"""Small runs in which everything that a bundled scenario asks for holds, and ways to spoil one thing in each.
+
+``BASES`` has a run for each scenario; ``SPOILED`` has, for each gate, the same run with what makes that gate
+fail and no other. Runs are of ``tests.reports.synthetic``: the scenario's phases and faults, shortened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+
+from reports.history import Flag, History, Kind
+from tests.reports.synthetic import MS, T0, Cut, Records, S, Slow, Synthetic, fault_lines, in_memory
+
+Spoil = Callable[[Records], Records]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A synthetic run, and what is changed in its records before they are judged, by worker."""
+
+    made: Synthetic
+    spoil: Mapping[int, Spoil] = field(default_factory=dict)
+
+    def history(self) -> History:
+        records = self.made.records()
+        spoiled = {
+            worker: self.spoil.get(worker, lambda rows: rows)(rows) for worker, rows in records.items()
+        }
+        self.made.records = lambda: spoiled  # type: ignore[method-assign]
+        return in_memory(self.made)
+
+
+# ── what is spoiled in records ────────────────────────────────────────────────────────────
+
+
+def live(rows: Records) -> Records:
+    """Positions of live deliveries of load, past the beginning."""
+    ours = (rows["kind"] == Kind.RECV) & (rows["flags"] & int(Flag.REPLAYED) == 0) & (rows["publisher"] != 0)
+    return np.flatnonzero(ours & (rows["t"] > T0 + 2 * S))
+
+
+def forget_in_the_log(rows: Records) -> Records:
+    """One message that everybody got is in neither of the final reads."""
+    reads = rows[(rows["kind"] == Kind.READ) & (rows["channel"] == 1)]
+    serial = reads["serial"][len(reads) // 4]
+    return rows[~((rows["kind"] == Kind.READ) & (rows["channel"] == 1) & (rows["serial"] == serial))]
+
+
+def leave_out(rows: Records) -> Records:
+    """One live delivery never came."""
+    return np.delete(rows, live(rows)[0])
+
+
+def leave_out_of_a_replay(rows: Records) -> Records:
+    """One delivery of a resumed subscription's replay never came."""
+    resumed = rows[(rows["kind"] == Kind.SUB) & (rows["flags"] & int(Flag.RESUMED) != 0)]
+    replays = (rows["kind"] == Kind.RECV) & (rows["flags"] & int(Flag.REPLAYED) != 0)
+    for sub in resumed:
+        mine = replays & (rows["client"] == sub["client"]) & (rows["channel"] == sub["channel"])
+        if mine.any():
+            return np.delete(rows, np.flatnonzero(mine & (rows["t"] > sub["t"]))[0])
+    raise AssertionError("nothing was replayed to anybody who resumed")
+
+
+def repeat(rows: Records) -> Records:
+    """One live delivery came twice."""
+    at = live(rows)[0]
+    return np.insert(rows, at + 1, rows[at])
+
+
+def swap(rows: Records) -> Records:
+    """Two deliveries of one subscription changed places."""
+    at = live(rows)
+    first = rows[at[0]]
+    after = (rows["client"][at] == first["client"]) & (rows["channel"][at] == first["channel"])
+    one, other = at[after][:2]
+    changed = rows.copy()
+    changed[one], changed[other] = rows[other], rows[one]
+    return changed
+
+
+def shorten_a_gap(rows: Records) -> Records:
+    """The notice of one gap is a message short."""
+    changed = rows.copy()
+    changed["serial"][np.flatnonzero(rows["kind"] == Kind.GAP)[0]] -= 1
+    return changed
+
+
+def retried(rows: Records) -> Records:
+    """One publish was sent again after its ack was lost, and known again."""
+    at = np.flatnonzero(rows["kind"] == Kind.ACK)[5]
+    again = rows[[at, at]]
+    again["kind"][0], again["flags"][0], again["epoch"][0], again["serial"][0] = Kind.SEND, Flag.RETRY, 0, 200
+    again["flags"][1] = Flag.DUPLICATE
+    again["t"] += np.array([MS, 2 * MS])
+    return in_order(np.concatenate([rows, again]))
+
+
+def in_order(rows: Records) -> Records:
+    return rows[np.argsort(rows["t"], kind="stable")]
+
+
+def both(*spoils: Spoil) -> Spoil:
+    def spoil(rows: Records) -> Records:
+        for each in spoils:
+            rows = each(rows)
+        return rows
+
+    return spoil
+
+
+# ── runs ──────────────────────────────────────────────────────────────────────────────────
+
+
+def phased(phases: list[tuple[str, float]], run: dict[str, Any] | None = None, **more: Any) -> Synthetic:
+    """A run with these phases, the first of which is the warm-up unless it is ``offline``."""
+    begin, rows = T0, []
+    for name, long in phases:
+        end = begin + round(long * S)
+        rows.append({"name": name, "start_ns": begin, "end_ns": end, "warmup": name == "warm-up"})
+        begin = end
+    (_, warmup_s), *rest = phases
+    steady_s = sum(long for _, long in rest)
+    return Synthetic(warmup_s=warmup_s, steady_s=steady_s, run={"phases": rows, **(run or {})}, **more)
+
+
+def smoke(**more: Any) -> Synthetic:
+    return phased([("warm-up", 1), ("steady", 5)], **{"clients": 8, "channels": 2, "rate": 40.0, **more})
+
+
+def storm(*, recovery_s: float = 3, **more: Any) -> Synthetic:
+    """Each half is cut off once."""
+    fields = {
+        "clients": 40,
+        "channels": 10,
+        "rate": 40.0,
+        "spread": 0.1,
+        "cuts": [Cut(5, 6, 0), Cut(8, 9, 1)],
+        "faults": [
+            *fault_lines("cut-half", "down", 5, 6, target="a"),
+            *fault_lines("cut-other-half", "down", 8, 9, target="b"),
+        ],
+        **more,
+    }
+    return phased([("warm-up", 1), ("baseline", 3), ("chaos", 7), ("recovery", recovery_s)], **fields)
+
+
+NEAR: Final = [c for c in range(1, 57) if c % 8 < 4]  # clients on channels 1 to 8; the others are on 9 to 16
+AWAY: Final = frozenset(NEAR[:16])  # of them, those who leave
+
+
+def catchup(*, away: frozenset[int] = AWAY, end: float = 16.0, **more: Any) -> Synthetic:
+    """Sixteen clients leave for fourteen seconds; their channels are half of all."""
+    cuts = [Cut(2, end, clients=away, on_purpose=True), *more.pop("cuts", [])]
+    fields = {"clients": 56, "channels": 16, "rate": 330.0, "spread": 0.1, "cuts": cuts, **more}
+    return phased([("warm-up", 1), ("offline", 15), ("return", 6)], **fields)
+
+
+SHORT: Final = Cut(11, 11.5, clients=frozenset({7, 8}), on_purpose=True)
+LONG: Final = Cut(3, 9, clients=frozenset({1, 2, 3}), on_purpose=True)
+
+
+def gaps(*, promised: int = 30, **more: Any) -> Synthetic:
+    """Three clients are away for longer than what is retained, two are not."""
+    contract = {
+        "profile": "effectively-once",
+        "echo": True,
+        "retain_n": promised,
+        "retain_s": 86_400,
+        "retain_bytes": 64 << 20,
+        "dedupe_s": 300,
+        "deadlines": {"settle_s": 30, "drain_cap_s": 30, "ack_s": 5},
+    }
+    fields = {"clients": 12, "channels": 4, "rate": 60.0, "keeps": 30, "cuts": [LONG, SHORT], **more}
+    return phased([("warm-up", 1), ("steady", 14)], run={"contract": contract}, **fields)
+
+
+def _only(client: int) -> frozenset[int]:
+    return frozenset({client})
+
+
+OTHERS: Final = frozenset(NEAR) - AWAY  # they share channels with those who leave
+BACK_S: Final = (15.9, 17.0)  # everybody who left comes back in this time
+DUPLICATED: Final = {1: retried}
+
+
+def _spoiled(made: Callable[..., Synthetic], worker: int, spoil: Spoil) -> Callable[[], Run]:
+    return lambda: Run(made(), {worker: spoil})
+
+
+BASES: Final[dict[str, Callable[[], Run]]] = {
+    "smoke": lambda: Run(smoke()),
+    "reconnect_storm": lambda: Run(storm(), DUPLICATED),
+    "history_catchup": lambda: Run(catchup()),
+    "retention_gap": lambda: Run(gaps()),
+}
+SPOILED: Final[dict[tuple[str, str], Callable[[], Run]]] = {
+    ("smoke", "nothing-lost"): _spoiled(smoke, 1, leave_out),
+    ("smoke", "nothing-twice"): _spoiled(smoke, 1, repeat),
+    ("smoke", "nothing-out-of-order"): _spoiled(smoke, 1, swap),
+    ("smoke", "soon"): lambda: Run(smoke(slows=[Slow(3, 4, 100)])),
+    ("reconnect_storm", "nothing-lost"): lambda: Run(storm(), DUPLICATED | {0: forget_in_the_log}),
+    ("reconnect_storm", "nothing-twice"): lambda: Run(storm(), {1: both(retried, repeat)}),
+    ("reconnect_storm", "nothing-out-of-order"): lambda: Run(storm(), {1: both(retried, swap)}),
+    ("reconnect_storm", "soon-while-quiet"): lambda: Run(storm(slows=[Slow(2, 3, 400)]), DUPLICATED),
+    ("reconnect_storm", "all-back"): lambda: Run(storm(late={(2, 0): 10.5}, recovery_s=8), DUPLICATED),
+    ("reconnect_storm", "retries-were-known"): lambda: Run(storm()),
+    ("reconnect_storm", "resumes-happened"): lambda: Run(storm(clients=20), DUPLICATED),
+    ("history_catchup", "nothing-lost"): _spoiled(catchup, 1, leave_out),
+    ("history_catchup", "nothing-twice"): _spoiled(catchup, 1, repeat),
+    ("history_catchup", "nothing-out-of-order"): _spoiled(catchup, 1, swap),
+    ("history_catchup", "all-resumed"): lambda: Run(catchup(away=frozenset(sorted(AWAY)[:14]))),
+    ("history_catchup", "thousands-replayed"): lambda: Run(catchup(end=4.0)),
+    ("history_catchup", "caught-up-soon"): lambda: Run(
+        catchup(away=AWAY - _only(1), cuts=[Cut(2, 16, clients=_only(1), on_purpose=True, replay_s=1.05)])
+    ),
+    ("history_catchup", "catch-up-rate"): lambda: Run(
+        catchup(away=AWAY - _only(1), cuts=[Cut(12, 16, clients=_only(1), on_purpose=True, replay_s=0.9)])
+    ),
+    ("history_catchup", "others-not-slower"): lambda: Run(catchup(slows=[Slow(*BACK_S, 4, clients=OTHERS)])),
+    ("history_catchup", "others-not-later"): lambda: Run(
+        catchup(slows=[Slow(*BACK_S, 60), Slow(*BACK_S, 10, clients=OTHERS)])
+    ),
+    ("history_catchup", "soon-while-they-return"): lambda: Run(catchup(slows=[Slow(18, 20, 700)])),
+    ("retention_gap", "nothing-lost-from-the-log"): _spoiled(gaps, 0, forget_in_the_log),
+    ("retention_gap", "nothing-twice"): _spoiled(gaps, 1, repeat),
+    ("retention_gap", "nothing-out-of-order"): _spoiled(gaps, 1, swap),
+    ("retention_gap", "no-silent-hole"): _spoiled(gaps, 1, leave_out),
+    ("retention_gap", "no-false-resume"): _spoiled(gaps, 1, leave_out_of_a_replay),
+    ("retention_gap", "no-wrong-notice"): _spoiled(gaps, 1, shorten_a_gap),
+    ("retention_gap", "kept-as-promised"): lambda: Run(gaps(promised=60)),
+    ("retention_gap", "gaps-were-declared"): lambda: Run(gaps(cuts=[SHORT])),
+    ("retention_gap", "others-resumed"): lambda: Run(gaps(cuts=[LONG])),
+    ("retention_gap", "soon"): lambda: Run(gaps(slows=[Slow(12, 13, 400)])),
+}
