@@ -4,10 +4,11 @@ A *catch-up* is one subscription of such a client: from its request, in the conn
 CLOSE on purpose, to the LIVE that ends its replay. Closes of the drain and after it are the run's own doing
 and no absence. Client 0 is left out.
 
-What it costs the others is measured on an affected and a control group in the same seconds of the same
-run: seconds in which somebody catches up; in each, clients that share a channel with who does, and
-clients that share none. Who is catching up belongs to neither. What slows down all channels alike, these
-groups cannot show; ``delivery`` in the phase of the return does.
+What it costs the others is measured on an affected and a control group at the same time in the same run.
+An *episode* is a stretch in which somebody is catching up at every moment. Of the messages that were in
+flight in it, those to clients that share a channel with who catches up are the affected group, those to
+clients that share none the control group, and those to who catches up belong to neither. What slows down all
+channels alike, these groups cannot show; ``delivery`` in the phase of the return does.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import polars as pl
 from reports.histogram import Histogram
 from reports.history import Flag, Kind, Mark
 from reports.latency import bucket, samples
-from reports.periods import NS, start_ns
+from reports.periods import NS
 
 if TYPE_CHECKING:
     from reports.history import History
@@ -49,7 +50,7 @@ class Return:
 
 @dataclass(frozen=True, slots=True)
 class Groups:
-    """Live deliveries due in seconds in which somebody was catching up."""
+    """Live deliveries of messages in flight while somebody was catching up."""
 
     affected: Histogram
     control: Histogram
@@ -106,20 +107,14 @@ def returns(found: pl.DataFrame) -> list[Return]:
 
 
 def groups(history: History, found: pl.DataFrame) -> Groups:
-    """Delivery latency of the others in the seconds of catch-ups that brought something.
+    """Delivery latency of the others during catch-ups that brought something.
 
     Args:
         found: of ``catch_ups``.
     """
-    zero = start_ns(history.run)
-    busy = (
-        found.filter((pl.col("replayed") > 0) & pl.col("live_ns").is_not_null())
-        .with_columns(
-            second=pl.int_ranges((pl.col("asked_ns") - zero) // NS, (pl.col("live_ns") - zero) // NS + 1)
-        )
-        .explode("second")
-        .select("second", "client", "channel")
-        .unique()
+    busy = _episodes(found)
+    spans = (
+        busy.group_by("episode").agg(begin=pl.col("asked_ns").min(), end=pl.col("live_ns").max()).sort("end")
     )
     members = (
         history.scan()
@@ -128,20 +123,21 @@ def groups(history: History, found: pl.DataFrame) -> Groups:
         .unique()
         .collect()
     )
-    everybody = members.select("client").unique()
-    sharing = busy.select("second", "channel").unique().join(members, on="channel")
-    catching, sharing = busy.select("second", "client").unique(), sharing.select("second", "client").unique()
-    others = (
-        busy.select("second")
-        .unique()
-        .join(everybody, how="cross")
-        .join(catching, on=["second", "client"], how="anti")
+    key = ["episode", "client"]
+    sharing = busy.select("episode", "channel").unique().join(members, on="channel").select(key).unique()
+    grouped = (
+        spans.select("episode")
+        .join(members.select("client").unique(), how="cross")
+        .join(busy.select(key).unique(), on=key, how="anti")
+        .join(sharing.with_columns(affected=pl.lit(True)), on=key, how="left")
     )
-    grouped = others.join(sharing.with_columns(affected=pl.lit(True)), on=["second", "client"], how="left")
     counted = (
         samples(history, "delivery")
-        .with_columns(second=(pl.col("due_ns") - zero) // NS)
-        .join(grouped.lazy(), on=["second", "client"])
+        .filter(pl.col("due_ns") <= spans["end"].max(), pl.col("end_ns") >= spans["begin"].min())
+        .sort("due_ns")
+        .join_asof(spans.lazy(), left_on="due_ns", right_on="end", strategy="forward")
+        .filter(pl.col("end_ns") >= pl.col("begin"))
+        .join(grouped.lazy(), on=key)
         .group_by(bucket(), affected=pl.col("affected").fill_null(False))
         .len()
         .collect()
@@ -152,3 +148,13 @@ def groups(history: History, found: pl.DataFrame) -> Groups:
         return Histogram.of_buckets(mine["bucket"].to_numpy(), mine["len"].to_numpy())
 
     return Groups(affected=histogram(True), control=histogram(False))
+
+
+def _episodes(found: pl.DataFrame) -> pl.DataFrame:
+    """Catch-ups that brought something, with ``episode``: the same number for those that overlap."""
+    until = pl.col("live_ns").cum_max().shift(1)
+    return (
+        found.filter((pl.col("replayed") > 0) & pl.col("live_ns").is_not_null())
+        .sort("asked_ns")
+        .with_columns(episode=(pl.col("asked_ns") > until).fill_null(True).cum_sum())
+    )

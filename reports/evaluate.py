@@ -237,7 +237,7 @@ def _of_groups(groups: Groups | None, expr: Expr) -> tuple[float, float]:
     for name, histogram in (("affected", groups.affected), ("control", groups.control)):
         if histogram.count < MIN_SAMPLES:
             raise _Missing(
-                f"the {name} group got {histogram.count} deliveries in the seconds of a catch-up, "
+                f"the {name} group got {histogram.count} deliveries during a catch-up, "
                 f"of {MIN_SAMPLES} that a comparison needs"
             )
     return _of_histogram(groups.affected, expr), _of_histogram(groups.control, expr)

@@ -102,7 +102,7 @@ METRICS: Final[dict[str, Metric]] = {
     # Of clients that were offline on purpose, each time that one comes back: how soon it has all, how fast.
     "catch_up": Metric(unit=Unit.TIME, stats="p min max mean count", kinds="threshold"),
     "catch_up.replayed_per_s": Metric(unit=Unit.RATE, stats="p min max mean", kinds="threshold"),
-    # Delivery to clients that share a channel with them, against those that share none, in the same seconds.
+    # Delivery to clients that share a channel with them, against those that share none, meanwhile.
     "catch_up.others_ratio": Metric(unit=Unit.RATIO, stats="p mean", kinds="threshold"),
     "catch_up.others_excess": Metric(unit=Unit.TIME, stats="p mean", kinds="threshold"),
     "lag": _HARNESS,  # of the load's own schedule: how late a message left, worst worker

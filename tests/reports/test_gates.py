@@ -44,6 +44,7 @@ def faults_of(*gates: dict[str, Any], **document: Any) -> list[str]:
         pytest.param("count == 0", "lost", Expr("count", "==", 0.0), id="count"),
         pytest.param("count > 10", "delivery", Expr("count", ">", 10.0), id="count of samples"),
         pytest.param("mean > 1000/s", "deliveries_per_s", Expr("mean", ">", 1000.0), id="rate"),
+        pytest.param("p(99) <= 1.5x", "catch_up.others_ratio", Expr("p", "<=", 1.5, 99.0), id="ratio"),
         pytest.param("count != 3", "resumes", Expr("count", "!=", 3.0), id="not equal"),
         pytest.param("p(99) < 5ms", "lag", Expr("p", "<", 5.0, 99.0), id="lag"),
     ],
@@ -63,6 +64,9 @@ def test_an_expression_is_read(text: str, metric: str, expr: Expr) -> None:
         pytest.param("p(99) < 50/s", "delivery", "the unit '/s'", id="a rate's unit for a time"),
         pytest.param("count == 0ms", "lost", "a count has no unit", id="a count with a unit"),
         pytest.param("mean > 1000", "deliveries_per_s", 'a rate is written with "/s"', id="a bare rate"),
+        pytest.param(
+            "p(99) < 1.5", "catch_up.others_ratio", 'a ratio is written with "x"', id="a bare ratio"
+        ),
         pytest.param("p(101) < 1ms", "delivery", "a percentile is above 0 and at most 100", id="p(101)"),
         pytest.param("p(0) < 1ms", "delivery", "a percentile is above 0 and at most 100", id="p(0)"),
         pytest.param("max == 0", "lost", "this metric has count", id="max of a count"),

@@ -153,9 +153,11 @@ NEAR: Final = [c for c in range(1, 57) if c % 8 < 4]  # clients on channels 1 to
 AWAY: Final = frozenset(NEAR[:16])  # of them, those who leave
 
 
-def catchup(*, away: frozenset[int] = AWAY, end: float = 16.0, **more: Any) -> Synthetic:
+def catchup(
+    *, away: frozenset[int] = AWAY, end: float = 16.0, replay_s: float = 0.5, **more: Any
+) -> Synthetic:
     """Sixteen clients leave for fourteen seconds; their channels are half of all."""
-    cuts = [Cut(2, end, clients=away, on_purpose=True), *more.pop("cuts", [])]
+    cuts = [Cut(2, end, clients=away, on_purpose=True, replay_s=replay_s), *more.pop("cuts", [])]
     fields = {"clients": 56, "channels": 16, "rate": 330.0, "spread": 0.1, "cuts": cuts, **more}
     return phased([("warm-up", 1), ("offline", 15), ("return", 6)], **fields)
 
@@ -184,7 +186,7 @@ def _only(client: int) -> frozenset[int]:
 
 
 OTHERS: Final = frozenset(NEAR) - AWAY  # they share channels with those who leave
-BACK_S: Final = (15.9, 17.0)  # everybody who left comes back in this time
+BACK_S: Final = (15.9, 17.6)  # everybody who left comes back in this time
 DUPLICATED: Final = {1: retried}
 
 
@@ -214,7 +216,7 @@ SPOILED: Final[dict[tuple[str, str], Callable[[], Run]]] = {
     ("history_catchup", "nothing-twice"): _spoiled(catchup, 1, repeat),
     ("history_catchup", "nothing-out-of-order"): _spoiled(catchup, 1, swap),
     ("history_catchup", "all-resumed"): lambda: Run(catchup(away=frozenset(sorted(AWAY)[:14]))),
-    ("history_catchup", "thousands-replayed"): lambda: Run(catchup(end=4.0)),
+    ("history_catchup", "thousands-replayed"): lambda: Run(catchup(end=4.0, replay_s=0.1)),
     ("history_catchup", "caught-up-soon"): lambda: Run(
         catchup(away=AWAY - _only(1), cuts=[Cut(2, 16, clients=_only(1), on_purpose=True, replay_s=1.05)])
     ),
