@@ -208,14 +208,14 @@ SPOILED: Final[dict[tuple[str, str], Callable[[], Run]]] = {
     ("reconnect_storm", "nothing-lost"): lambda: Run(storm(), DUPLICATED | {0: forget_in_the_log}),
     ("reconnect_storm", "nothing-twice"): lambda: Run(storm(), {1: both(retried, repeat)}),
     ("reconnect_storm", "nothing-out-of-order"): lambda: Run(storm(), {1: both(retried, swap)}),
-    ("reconnect_storm", "soon-while-quiet"): lambda: Run(storm(slows=[Slow(2, 3, 400)]), DUPLICATED),
+    ("reconnect_storm", "soon-while-quiet"): lambda: Run(storm(slows=[Slow(1, 4, 400)]), DUPLICATED),
     ("reconnect_storm", "all-back"): lambda: Run(storm(late={(2, 0): 10.5}, recovery_s=8), DUPLICATED),
     ("reconnect_storm", "retries-were-known"): lambda: Run(storm()),
     ("reconnect_storm", "resumes-happened"): lambda: Run(storm(clients=20), DUPLICATED),
     ("history_catchup", "nothing-lost"): _spoiled(catchup, 1, leave_out),
     ("history_catchup", "nothing-twice"): _spoiled(catchup, 1, repeat),
     ("history_catchup", "nothing-out-of-order"): _spoiled(catchup, 1, swap),
-    ("history_catchup", "all-resumed"): lambda: Run(catchup(away=frozenset(sorted(AWAY)[:14]))),
+    ("history_catchup", "resumes-happened"): lambda: Run(catchup(away=frozenset(sorted(AWAY)[:14]))),
     ("history_catchup", "thousands-replayed"): lambda: Run(catchup(end=4.0, replay_s=0.1)),
     ("history_catchup", "caught-up-soon"): lambda: Run(
         catchup(away=AWAY - _only(1), cuts=[Cut(2, 16, clients=_only(1), on_purpose=True, replay_s=1.05)])
@@ -237,5 +237,5 @@ SPOILED: Final[dict[tuple[str, str], Callable[[], Run]]] = {
     ("retention_gap", "kept-as-promised"): lambda: Run(gaps(promised=60)),
     ("retention_gap", "gaps-were-declared"): lambda: Run(gaps(cuts=[SHORT])),
     ("retention_gap", "others-resumed"): lambda: Run(gaps(cuts=[LONG])),
-    ("retention_gap", "soon"): lambda: Run(gaps(slows=[Slow(12, 13, 400)])),
+    ("retention_gap", "soon"): lambda: Run(gaps(slows=[Slow(12, 13, 1200)])),
 }
