@@ -332,18 +332,17 @@ def test_who_leaves_while_it_waits_to_dial_again_stays_away_and_dials_once_when_
 
 def test_who_leaves_while_it_dials_is_closed_on_purpose_as_soon_as_it_is_connected(tmp_path: Path) -> None:
     async def course(engine: Engine) -> None:
-        await until(lambda: len(engine._dials) > 0)
-        dialling = list(engine._dials)
-        for client in dialling:
-            engine._leave(client)
-        await until(lambda: not engine._dials and engine.state().live == 4 - len(dialling))
-        await until(lambda: all(engine._clients[client].link is None for client in dialling))
-        assert not engine._redials
-        for client in dialling:
-            engine._arrive(client)
+        engine._arrive(1)
+        (dial,) = [task for client, task in engine._dials.items() if client == 1]
+        engine._leave(1)
+        await dial
+        await until(lambda: engine._clients[1].link is None and engine.state().live == 3)
+        await until(lambda: not engine._dials and not engine._redials)
+        engine._arrive(1)
         await until(lambda: engine.state().live == 4)
 
     rows, _, _ = run(
-        tmp_path, TinyServer(), course, connect_over_s=0, phase=[{"name": "silence", "duration_s": 9}]
+        tmp_path, TinyServer(), course, connect_over_s=4, phase=[{"name": "silence", "duration_s": 9}]
     )
     assert (of(rows, Kind.CLOSE)["flags"] == Flag.ON_PURPOSE).all()
+    assert (of(rows, Kind.CONN)["client"] == 1).sum() == 2
