@@ -332,17 +332,18 @@ def test_who_leaves_while_it_waits_to_dial_again_stays_away_and_dials_once_when_
 
 def test_who_leaves_while_it_dials_is_closed_on_purpose_as_soon_as_it_is_connected(tmp_path: Path) -> None:
     async def course(engine: Engine) -> None:
+        await until(lambda: engine.state().live == 4)
+        engine._leave(1)
+        await until(lambda: engine._clients[1].link is None and not engine._redials)
         engine._arrive(1)
-        (dial,) = [task for client, task in engine._dials.items() if client == 1]
+        (dial,) = engine._dials.values()
         engine._leave(1)
         await dial
-        await until(lambda: engine._clients[1].link is None and engine.state().live == 3)
-        await until(lambda: not engine._dials and not engine._redials)
+        await until(lambda: engine._clients[1].link is None and not engine._dials and not engine._redials)
+        assert engine.state().live == engine.state().clients == 3
         engine._arrive(1)
         await until(lambda: engine.state().live == 4)
 
-    rows, _, _ = run(
-        tmp_path, TinyServer(), course, connect_over_s=4, phase=[{"name": "silence", "duration_s": 9}]
-    )
+    rows, _, _ = run(tmp_path, TinyServer(), course, phase=[{"name": "silence", "duration_s": 9}])
     assert (of(rows, Kind.CLOSE)["flags"] == Flag.ON_PURPOSE).all()
-    assert (of(rows, Kind.CONN)["client"] == 1).sum() == 2
+    assert (of(rows, Kind.CONN)["client"] == 1).sum() == 3
