@@ -208,7 +208,7 @@ SPOILED: Final[dict[tuple[str, str], Callable[[], Run]]] = {
     ("reconnect_storm", "nothing-lost"): lambda: Run(storm(), DUPLICATED | {0: forget_in_the_log}),
     ("reconnect_storm", "nothing-twice"): lambda: Run(storm(), {1: both(retried, repeat)}),
     ("reconnect_storm", "nothing-out-of-order"): lambda: Run(storm(), {1: both(retried, swap)}),
-    ("reconnect_storm", "soon-while-quiet"): lambda: Run(storm(slows=[Slow(1, 4, 400)]), DUPLICATED),
+    ("reconnect_storm", "soon-while-quiet"): lambda: Run(storm(slows=[Slow(1, 4, 900)]), DUPLICATED),
     ("reconnect_storm", "all-back"): lambda: Run(storm(late={(2, 0): 10.5}, recovery_s=8), DUPLICATED),
     ("reconnect_storm", "retries-were-known"): lambda: Run(storm()),
     ("reconnect_storm", "resumes-happened"): lambda: Run(storm(clients=20), DUPLICATED),
