@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 
 import msgspec
 
-from .client import Client, GapNotice, Last, Subscription
+from .client import Client, GapNotice, Last, Message, Subscription
 from .client_inbox import Item
 from .protocol.errors import ChatdError
 from .protocol.messages import Position
@@ -91,7 +91,8 @@ async def chat(client: Client, channel: str, lines: AsyncIterator[str], out: Pri
 
 async def _read(room: Subscription, out: Print, seen: asyncio.Condition) -> None:
     async for item in room:
-        out(shown(item, time_of_day))
+        if isinstance(item, Message | GapNotice):
+            out(shown(item, time_of_day))
         async with seen:
             seen.notify_all()
 

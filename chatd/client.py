@@ -17,6 +17,9 @@ position and sends the publishes without an answer again, under the same ids. Wh
 cannot resend it declares, and that is an item of the stream like any other: a ``GapNotice``
 stands exactly where the missing messages would.
 
+With ``presence=True`` or ``signals=True`` a subscription also has ``Present``, ``Typing`` and ``Receipt``
+items: who is there, who types, who has read what. They have no place in the stream.
+
 A subscription holds at most ``buffer`` items that the application has not taken. Beyond that
 the client leaves the channel, and resumes it from its position when the application has caught
 up; so memory stays bounded, acks are never stuck behind a slow reader, and nothing is lost
@@ -29,12 +32,11 @@ no I/O; this module performs its actions on a ``websockets`` connection. One eve
 from __future__ import annotations
 
 import asyncio
-import collections
 import logging
 import random
 from collections.abc import Callable, Collection
 from types import TracebackType
-from typing import Any, Final, Self, cast
+from typing import Any, Final, Literal, Self, cast
 
 import msgspec
 import websockets.asyncio.client
@@ -57,12 +59,29 @@ from .client_actions import (
     StreamOver,
     Up,
 )
+from .client_company import Present, Receipt, Typing
 from .client_core import ClientCore
 from .client_dialer import ABNORMAL
-from .client_inbox import GapNotice, Item, Message
+from .client_inbox import GapNotice, Message, Wants
+from .client_stream import Subscription
 from .client_token import Token, fetch
 from .protocol.errors import AlreadySubscribed, ChatdError
-from .protocol.messages import SUBPROTOCOL, Ack, Connected, From, Last, Position
+from .protocol.messages import (
+    SUBPROTOCOL,
+    Ack,
+    Connected,
+    Delete,
+    Edit,
+    From,
+    HistoryRequest,
+    Last,
+    Notice,
+    Position,
+    PresenceRequest,
+    Publish,
+    React,
+    Write,
+)
 
 __all__ = [
     "Ack",
@@ -73,7 +92,10 @@ __all__ = [
     "History",
     "Last",
     "Message",
+    "Present",
+    "Receipt",
     "Subscription",
+    "Typing",
 ]
 
 MAX_FRAME_BYTES: Final = 16 * 2**20  # a history page of 100 large messages fits
@@ -87,63 +109,6 @@ class _Connect(websockets.asyncio.client.connect):
 
     def process_redirect(self, exc: Exception) -> Exception | str:
         return exc
-
-
-class Subscription:
-    """One channel's stream, an asynchronous iterator; made by ``Client.subscribe``.
-
-    It ends when it is unsubscribed or its client is closed, and raises ``ChatdError`` when the
-    server ends it.
-    """
-
-    def __init__(self, client: Client, channel: str) -> None:
-        self.channel: Final = channel
-        self.position: Position = ("", 0)
-        """The place of the last item taken; ``subscribe(channel, from_=position)`` goes on after it."""
-        self._client = client
-        self._items: collections.deque[Item] = collections.deque()
-        self._changed = asyncio.Event()
-        self._over = False
-        self._error: ChatdError | None = None
-        self._paused = False
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Item:
-        while not self._items:
-            if self._over:
-                if self._error is not None:
-                    raise self._error
-                raise StopAsyncIteration
-            self._changed.clear()
-            await self._changed.wait()
-        item = self._items.popleft()
-        self.position = item.to if isinstance(item, GapNotice) else item.position
-        if self._paused and not self._over and len(self._items) <= self._client.buffer // 2:
-            self._paused = False
-            self._client._perform(self._client._core.proceed(self.channel, self._client._now()))
-        return item
-
-    async def unsubscribe(self) -> None:
-        """End the stream; items not taken yet are dropped. Does nothing the second time."""
-        if not self._over:
-            self._items.clear()
-            self._end(None)
-            await self._client._unsubscribe(self.channel)
-
-    def _deliver(self, item: Item) -> bool:
-        """Take an item in; true when the buffer is full now."""
-        self._items.append(item)
-        self._changed.set()
-        if self._paused or len(self._items) < self._client.buffer:
-            return False
-        self._paused = True
-        return True
-
-    def _end(self, error: ChatdError | None) -> None:
-        self._over, self._error = True, error
-        self._changed.set()
 
 
 class Client:
@@ -231,22 +196,29 @@ class Client:
             self._task.cancel()
             await asyncio.wait([self._task])
 
-    async def subscribe(self, channel: str, *, from_: From = "new") -> Subscription:
+    async def subscribe(
+        self, channel: str, *, from_: From = "new", presence: bool = False, signals: bool = False
+    ) -> Subscription:
         """Follow a channel.
 
         Args:
             from_: "new": what comes from now on; "first": everything retained, then that;
                 ``Last(n)``: the newest n, then that; a ``Position``: what comes after it.
+            presence: be told, by ``Present`` items, who is present, and whenever that changes.
+            signals: be told, by ``Typing`` and ``Receipt`` items, who types and who has read what.
         Raises:
             ChatdError: the server refuses, or the channel is subscribed already by this client.
         """
         if channel in self._subscriptions:
             raise AlreadySubscribed(f"channel is {channel!r}: this client is subscribed to it already")
+        wants = Wants(presence, signals)
         subscription = self._subscriptions[channel] = Subscription(self, channel)
         try:
             subscription.position = cast(
                 Position,
-                await self._ask(lambda ticket: self._core.subscribe(channel, from_, ticket, self._now())),
+                await self._ask(
+                    lambda ticket: self._core.subscribe(channel, from_, ticket, self._now(), wants=wants)
+                ),
             )
         except BaseException:
             if self._subscriptions.get(channel) is subscription:
@@ -269,13 +241,34 @@ class Client:
             ChatdError: the server refused. ``definite`` says that the message certainly has no place.
             ValueError: a publish with this id is still open.
         """
-        raw = msgspec.Raw(msgspec.json.encode(data))
-        return cast(
-            Ack,
-            await self._ask(
-                lambda ticket: self._core.publish(channel, raw, ticket, self._now(), message=message)
-            ),
-        )
+        return await self._place(Publish(id=0, channel=channel, message=message or "", data=_raw(data)))
+
+    async def react(self, channel: str, to: int, emoji: str, *, op: Literal["add", "remove"] = "add") -> Ack:
+        """Add an emoji to the message with serial ``to``, or take it back. Waits and fails as ``publish``."""
+        return await self._place(React(id=0, channel=channel, to=to, message="", emoji=emoji, op=op))
+
+    async def edit(self, channel: str, to: int, data: object) -> Ack:
+        """Say what stands instead of the message with serial ``to``; for its author, and for moderators."""
+        return await self._place(Edit(id=0, channel=channel, to=to, message="", data=_raw(data)))
+
+    async def delete(self, channel: str, to: int) -> Ack:
+        """Say that the message with serial ``to`` is not to be shown; for its author, and for moderators."""
+        return await self._place(Delete(id=0, channel=channel, to=to, message=""))
+
+    async def enter(self, channel: str, data: object = None) -> Present:
+        """Be present in a channel until ``leave``, over any number of connections; again: say something else.
+
+        Returns: how many are present then. Raises ``ChatdError`` when the server refuses.
+        """
+        return await self._presence(PresenceRequest(id=0, channel=channel, op="enter", data=_raw(data)))
+
+    def leave(self, channel: str) -> None:
+        """Be present in a channel no longer."""
+        self._perform(self._core.leave(channel, self._now()))
+
+    async def present(self, channel: str) -> Present:
+        """Ask who is present. Raises ``ChatdError`` when the server refuses."""
+        return await self._presence(PresenceRequest(id=0, channel=channel, op="get"))
 
     async def history(
         self, channel: str, *, before: int | None = None, after: Position | None = None, limit: int = 100
@@ -285,13 +278,10 @@ class Client:
         Raises:
             ChatdError: the server refused.
         """
+        question = HistoryRequest(id=0, channel=channel, before=before, after=after, limit=limit)
         return cast(
             History,
-            await self._ask(
-                lambda ticket: self._core.history(
-                    channel, ticket, self._now(), before=before, after=after, limit=limit
-                )
-            ),
+            await self._ask(lambda ticket: self._core.read(question, ticket, self._now())),
         )
 
     @property
@@ -326,6 +316,15 @@ class Client:
         ticket = self._future()
         self._perform(request(ticket))
         return await ticket
+
+    async def _place(self, frame: Write) -> Ack:
+        return cast(Ack, await self._ask(lambda ticket: self._core.write(frame, ticket, self._now())))
+
+    async def _presence(self, request: PresenceRequest) -> Present:
+        return cast(Present, await self._ask(lambda ticket: self._core.read(request, ticket, self._now())))
+
+    def _tell(self, notice: Notice) -> None:
+        self._perform(self._core.tell(notice))
 
     async def _unsubscribe(self, channel: str) -> None:
         self._subscriptions.pop(channel, None)
@@ -490,3 +489,7 @@ class Client:
                 await socket.send(await outgoing.get(), text=True)
         except websockets.exceptions.ConnectionClosed:
             pass  # whoever reads finds out too
+
+
+def _raw(data: object) -> msgspec.Raw:
+    return msgspec.Raw(msgspec.json.encode(data))

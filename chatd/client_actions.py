@@ -11,6 +11,7 @@ from typing import Generic, Literal, TypeVar
 
 import msgspec
 
+from .client_company import Signal
 from .client_inbox import Item, Message, read_message
 from .protocol import messages
 from .protocol.errors import ERRORS, ChatdError, Internal
@@ -81,10 +82,10 @@ class Hangup:
 
 @dataclass(frozen=True, slots=True)
 class Deliver:
-    """The next item of a channel's stream."""
+    """The next item of a channel's stream, or a signal beside it."""
 
     channel: str
-    item: Item
+    item: Item | Signal
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,13 +132,7 @@ class Over:
 Action = Dial | Send | Hangup | Deliver | StreamOver | Done[T] | Failed[T] | Renew | Up | Over
 
 
-Kind = Literal["connect", "subscribe", "unsubscribe", "publish", "history", "auth"]
-
-
-@dataclass(slots=True)
-class HistoryAsked(Generic[T]):
-    ticket: T
-    request: messages.HistoryRequest  # its id is set when it is sent
+Kind = Literal["connect", "subscribe", "unsubscribe", "publish", "read", "auth"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +142,34 @@ class Asked:
     kind: Kind
     about: str
     sent_s: float
+
+
+class Requests:
+    """The requests of one connection that have no answer yet, in the order in which they were sent."""
+
+    def __init__(self) -> None:
+        self.last_id = 0
+        self._open: dict[int, Asked] = {}
+
+    def add(self, kind: Kind, about: str, now_s: float) -> int:
+        """A request is about to be sent: its id."""
+        self.last_id += 1
+        self._open[self.last_id] = Asked(kind, about, now_s)
+        return self.last_id
+
+    def pop(self, request: int | None, kind: Kind | None = None) -> Asked | None:
+        """Take back the one with this id, and of this kind if one is given."""
+        asked = None if request is None else self._open.get(request)
+        if request is None or asked is None or kind not in (None, asked.kind):
+            return None
+        return self._open.pop(request)
+
+    @property
+    def oldest(self) -> Asked | None:
+        return next(iter(self._open.values()), None)
+
+    def clear(self) -> None:
+        self._open.clear()
 
 
 def read_error(frame: messages.Error) -> ChatdError:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, Literal, TypeVar
 
 import msgspec
 
@@ -29,24 +29,25 @@ from .client_actions import (
     Done,
     Failed,
     Hangup,
-    HistoryAsked,
     Kind,
     Over,
     Renew,
+    Requests,
     Send,
     State,
     StreamOver,
     Up,
     read_error,
-    read_history,
 )
+from .client_company import Company
 from .client_dialer import ABNORMAL, Dialer
-from .client_inbox import HOLE, Inbox, Item, Sign
+from .client_inbox import HOLE, PLAIN, Inbox, Item, Sign, Wants
 from .client_outbox import Entry, Fate, Publishes
+from .client_reads import Question, Reads
 from .client_token import TokenClock
 from .protocol import messages
-from .protocol.errors import AlreadySubscribed, ChatdError, Internal, TokenExpired, TooLarge, may_return
-from .protocol.messages import From, Position
+from .protocol.errors import AlreadySubscribed, ChatdError, TokenExpired, TooLarge, may_return
+from .protocol.messages import From
 
 T = TypeVar("T")
 
@@ -83,15 +84,14 @@ class ClientCore(Generic[T]):
     _dialer: Dialer = field(init=False)
     _token: TokenClock = field(init=False)
     _heard_s: float = 0.0
-    _last_id: int = 0
     _prefix: str = ""
     _published: int = 0
-    _last_key: int = 0
-    _requests: dict[int, Asked] = field(default_factory=dict)  # on this connection, in the order sent
+    _requests: Requests = field(default_factory=Requests)  # of this connection
     _inboxes: dict[str, Inbox[T]] = field(default_factory=dict)
     _retrying: dict[str, float] = field(default_factory=dict)  # channel -> when to subscribe again
     _publishes: Publishes[T] = field(default_factory=Publishes)
-    _histories: dict[str, HistoryAsked[T]] = field(default_factory=dict)
+    _reads: Reads[T] = field(default_factory=Reads)
+    _company: Company = field(default_factory=Company)
     _unsubscribes: dict[int, T] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -103,7 +103,9 @@ class ClientCore(Generic[T]):
 
     # What the application asks ---------------------------------------------------------------------
 
-    def subscribe(self, channel: str, from_: From, ticket: T, now_s: float) -> list[Action[T]]:
+    def subscribe(
+        self, channel: str, from_: From, ticket: T, now_s: float, *, wants: Wants = PLAIN
+    ) -> list[Action[T]]:
         """Follow a channel until ``unsubscribe``, across connections.
 
         Done: the ``Position`` that its stream starts after.
@@ -112,53 +114,62 @@ class ClientCore(Generic[T]):
             return [Failed(ticket, self.ended)]
         if channel in self._inboxes:
             return [Failed(ticket, AlreadySubscribed(f"channel is {channel!r}: already subscribed"))]
-        inbox = self._inboxes[channel] = Inbox(channel, from_, ticket)
+        inbox = self._inboxes[channel] = Inbox(channel, from_, ticket, wants=wants)
         return [self._subscribe(inbox, now_s)] if self.state is State.CONNECTED else []
 
     def unsubscribe(self, channel: str, ticket: T, now_s: float) -> list[Action[T]]:
         """Forget a channel: nothing of it is delivered any more. Done: None."""
         inbox = self._inboxes.pop(channel, None)
         self._retrying.pop(channel, None)
+        self._company.left(channel)
         if inbox is None or inbox.paused or self.state is not State.CONNECTED:
             return [Done(ticket)]
         send = self._leave(inbox, now_s)
-        self._unsubscribes[self._last_id] = ticket
+        self._unsubscribes[self._requests.last_id] = ticket
         return [send]
 
     def publish(
         self, channel: str, data: msgspec.Raw, ticket: T, now_s: float, *, message: str | None = None
     ) -> list[Action[T]]:
         """Publish once, however often it has to be sent. Done: ``messages.Ack``."""
+        return self.write(
+            messages.Publish(id=0, channel=channel, message=message or "", data=data), ticket, now_s
+        )
+
+    def write(self, frame: messages.Write, ticket: T, now_s: float) -> list[Action[T]]:
+        """Publish, react, edit or delete. A frame without a ``message`` id gets a fresh one."""
         if self.ended is not None:
             return [Failed(ticket, self.ended)]
-        if message is None:
+        if not frame.message:
             self._published += 1
-            message = f"{self._prefix}:{self._published}"
+            frame = msgspec.structs.replace(frame, message=f"{self._prefix}:{self._published}")
+        message, entry = frame.message, Entry(ticket, frame)
         if self._publishes.get(message) is not None:
             raise ValueError(f"message is {message!r}: a publish with this id is still open")
-        entry = Entry(ticket, channel, data)
         if not self._publishes.add(message, entry) or self.state is not State.CONNECTED:
             return []
         return self._publish(message, entry, now_s)
 
-    def history(
-        self,
-        channel: str,
-        ticket: T,
-        now_s: float,
-        *,
-        before: int | None = None,
-        after: Position | None = None,
-        limit: int = 100,
-    ) -> list[Action[T]]:
-        """Read retained messages; asked again after a disconnect. Done: ``History``."""
+    def read(self, question: Question, ticket: T, now_s: float) -> list[Action[T]]:
+        """Read history, or ask for or enter the presence of a channel; again after a disconnect.
+
+        Done: ``History`` or ``Present``.
+        """
         if self.ended is not None:
             return [Failed(ticket, self.ended)]
-        self._last_key += 1
-        key = str(self._last_key)
-        request = messages.HistoryRequest(id=0, channel=channel, before=before, after=after, limit=limit)
-        asked = self._histories[key] = HistoryAsked(ticket, request)
-        return [self._history(key, asked, now_s)] if self.state is State.CONNECTED else []
+        key = self._reads.add(ticket, question)
+        return [self._read(key, now_s)] if self.state is State.CONNECTED else []
+
+    def leave(self, channel: str, now_s: float) -> list[Action[T]]:
+        """Be present in a channel no longer."""
+        over = self._reads.leave(channel)
+        return [*over, self._presence("leave", channel, now_s)] if self.state is State.CONNECTED else [*over]
+
+    def tell(self, notice: messages.Notice) -> list[Action[T]]:
+        """Say that the user types, or what he has read, in a channel that is subscribed."""
+        inbox = self._inboxes.get(notice.channel)
+        payload = None if inbox is None else self._company.tell(notice)
+        return [] if inbox is None or payload is None or not inbox.subscribed else [Send(payload)]
 
     def pause(self, channel: str, now_s: float) -> list[Action[T]]:
         """The application is behind on a channel: take nothing more of it. What comes meanwhile
@@ -190,9 +201,10 @@ class ClientCore(Generic[T]):
             else:
                 actions.append(StreamOver(channel, error))
         actions += [Failed(entry.ticket, error) for _, entry in self._publishes.drain()]
-        actions += [Failed(asked.ticket, error) for asked in self._histories.values()]
-        for table in (self._inboxes, self._histories, self._unsubscribes, self._requests, self._retrying):
+        actions += [Failed(ticket, error) for ticket in self._reads.drain()]
+        for table in (self._inboxes, self._unsubscribes, self._retrying):
             table.clear()
+        self._requests.clear()
         return [*actions, Over(error)]
 
     # What the connection says ----------------------------------------------------------------------
@@ -201,8 +213,8 @@ class ClientCore(Generic[T]):
         """The socket is open, with subprotocol ``chatd.v1``."""
         if self.state is not State.DIALING:
             return []
-        self.state, self._heard_s, self._last_id = State.OPEN, now_s, 0
-        request = self._ask("connect", "", now_s)
+        self.state, self._heard_s, self._requests = State.OPEN, now_s, Requests()
+        request = self._requests.add("connect", "", now_s)
         return [Send(messages.encode(messages.Connect(id=request, token=self.token, client=self.client)))]
 
     def renewed(self, token: str, now_s: float) -> list[Action[T]]:
@@ -210,7 +222,7 @@ class ClientCore(Generic[T]):
         self.token = token
         if self.state is not State.CONNECTED:
             return []
-        return [Send(messages.encode(messages.Auth(id=self._ask("auth", "", now_s), token=token)))]
+        return [Send(messages.encode(messages.Auth(id=self._requests.add("auth", "", now_s), token=token)))]
 
     def closed(
         self, now_s: float, *, code: int = ABNORMAL, reason: str = "", retry_after_s: float = 0.0
@@ -256,7 +268,7 @@ class ClientCore(Generic[T]):
             return []
         if now_s >= self._heard_s + self._silence_s:
             return self._hang_up(f"nothing heard for {self._silence_s:g} s")
-        if self._requests and now_s >= (oldest := next(iter(self._requests.values()))).sent_s + ANSWER_S:
+        if (oldest := self._requests.oldest) is not None and now_s >= oldest.sent_s + ANSWER_S:
             return self._hang_up(f"no answer to a {oldest.kind} for {ANSWER_S:g} s")
         if self.state is not State.CONNECTED:
             return []
@@ -272,8 +284,8 @@ class ClientCore(Generic[T]):
         if self.state not in (State.OPEN, State.CONNECTED):
             return None
         times = [self._heard_s + self._silence_s]
-        if self._requests:
-            times.append(next(iter(self._requests.values())).sent_s + ANSWER_S)
+        if (oldest := self._requests.oldest) is not None:
+            times.append(oldest.sent_s + ANSWER_S)
         if self.state is State.CONNECTED:
             times += self._retrying.values()
             times += [at_s for at_s in (self._publishes.wake_s, self._token.due_s) if at_s is not None]
@@ -288,7 +300,8 @@ class ClientCore(Generic[T]):
             case messages.Ack():
                 return self._acked(frame, now_s)
             case messages.Live():
-                return self._push(frame, now_s, lambda inbox: inbox.reached(frame, dense=self._dense))
+                done = self._push(frame, now_s, lambda inbox: inbox.reached(frame, dense=self._dense))
+                return [*done, *map(Send, self._company.live(frame.channel))]
             case messages.Gap():
                 return self._push(frame, now_s, lambda inbox: inbox.gap(frame))
             case messages.Reset():
@@ -297,8 +310,9 @@ class ClientCore(Generic[T]):
                 return self._subscribed(frame)
             case messages.Unsubscribed():
                 return self._unsubscribed(frame.id)
-            case messages.HistoryPage():
-                return self._history_page(frame)
+            case messages.HistoryPage() | messages.Presence() if frame.id is not None:
+                asked = self._answered(frame.id, "read")
+                return [] if asked is None else [*self._reads.answered(asked.about, frame)]
             case messages.Error():
                 return self._refused(frame, now_s)
             case messages.Connected():
@@ -309,7 +323,7 @@ class ClientCore(Generic[T]):
             case messages.Goodbye():
                 self._dialer.goodbye = frame
             case messages.Presence() | messages.Typing() | messages.Receipt():
-                pass
+                return self._signal(frame)
         return []
 
     def _connected(self, frame: messages.Connected, now_s: float) -> list[Action[T]]:
@@ -322,7 +336,8 @@ class ClientCore(Generic[T]):
         # One `subscribe` a channel and not `connect.subscribe`: a refusal then names its request.
         actions += [self._subscribe(i, now_s) for i in self._inboxes.values() if not i.paused]
         actions += self._flush(now_s)
-        actions += [self._history(key, asked, now_s) for key, asked in self._histories.items()]
+        actions += [self._presence("enter", channel, now_s) for channel in self._reads.entered]
+        actions += [self._read(key, now_s) for key in self._reads.keys()]
         return actions
 
     def _push(
@@ -356,30 +371,26 @@ class ClientCore(Generic[T]):
             inbox.ticket = None
         return [*actions, *(Deliver(inbox.channel, item) for item in items)]
 
-    def _unsubscribed(self, request: int) -> list[Action[T]]:
+    def _unsubscribed(self, request: int | None) -> list[Action[T]]:
         self._answered(request, "unsubscribe")
-        ticket = self._unsubscribes.pop(request, None)
+        ticket = self._unsubscribes.pop(request or 0, None)
         return [] if ticket is None else [Done(ticket)]
 
     def _acked(self, frame: messages.Ack, now_s: float) -> list[Action[T]]:
-        self._requests.pop(frame.id, None)
+        self._requests.pop(frame.id)
         entry = self._publishes.settle(frame.message)
         if entry is None:
             self.wasted += 1
             return []
         return [Done(entry.ticket, frame), *self._flush(now_s)]
 
-    def _history_page(self, frame: messages.HistoryPage) -> list[Action[T]]:
-        asked = self._answered(frame.id, "history")
-        if asked is None or (history := self._histories.pop(asked.about, None)) is None:
-            return []
-        try:
-            return [Done(history.ticket, read_history(frame))]
-        except msgspec.DecodeError as bad:
-            return [Failed(history.ticket, Internal(f"the server sent a history that is none: {bad}"))]
+    def _signal(self, frame: messages.Presence | messages.Typing | messages.Receipt) -> list[Action[T]]:
+        inbox = self._inboxes.get(frame.channel)
+        heard = [] if inbox is None or not inbox.hears(frame) else self._company.hear(frame)
+        return [Deliver(frame.channel, signal) for signal in heard]
 
     def _refused(self, frame: messages.Error, now_s: float) -> list[Action[T]]:
-        asked = self._requests.pop(frame.id, None) if frame.id is not None else None
+        asked = self._requests.pop(frame.id)
         if frame.id is None and frame.code == TokenExpired.code:
             return [Renew()] if self.renews else []
         if asked is None:
@@ -399,11 +410,9 @@ class ClientCore(Generic[T]):
             case "subscribe":
                 return self._subscribe_refused(asked.about, error, now_s)
             case "unsubscribe":
-                assert frame.id is not None
                 return self._unsubscribed(frame.id)
-            case "history":
-                history = self._histories.pop(asked.about, None)
-                return [] if history is None else [Failed(history.ticket, error)]
+            case "read":
+                return [*self._reads.refused(asked.about, error)]
 
     def _publish_refused(self, message: str, error: ChatdError, now_s: float) -> list[Action[T]]:
         fate = self._publishes.refused(message, error, now_s, self.rng)
@@ -421,54 +430,45 @@ class ClientCore(Generic[T]):
             self._retrying[channel] = now_s + (wait_s if error.after_ms is None else error.after_ms / 1000)
             return []
         del self._inboxes[channel]
+        self._company.left(channel)
         return [StreamOver(channel, error) if inbox.ticket is None else Failed(inbox.ticket, error)]
 
     # Requests --------------------------------------------------------------------------------------
 
-    def _ask(self, kind: Kind, about: str, now_s: float) -> int:
-        self._last_id += 1
-        self._requests[self._last_id] = Asked(kind, about, now_s)
-        return self._last_id
-
     def _answered(self, request: int | None, kind: Kind) -> Asked | None:
         """Take back the open request that a frame answers; None: it answers none."""
-        asked = self._requests.get(request) if request is not None else None
-        if request is None or asked is None or asked.kind != kind:
-            self.wasted += 1
-            return None
-        return self._requests.pop(request)
+        asked = self._requests.pop(request, kind)
+        self.wasted += asked is None
+        return asked
 
     def _subscribe(self, inbox: Inbox[T], now_s: float) -> Send:
         self._retrying.pop(inbox.channel, None)
         self._supersede(inbox)
-        inbox.request = self._ask("subscribe", inbox.channel, now_s)
-        return Send(
-            messages.encode(messages.Subscribe(id=inbox.request, channel=inbox.channel, from_=inbox.ask))
-        )
+        return Send(inbox.payload(self._requests.add("subscribe", inbox.channel, now_s)))
 
     def _leave(self, inbox: Inbox[T], now_s: float) -> Send:
         self._supersede(inbox)
-        request = self._ask("unsubscribe", inbox.channel, now_s)
+        request = self._requests.add("unsubscribe", inbox.channel, now_s)
         return Send(messages.encode(messages.Unsubscribe(id=request, channel=inbox.channel)))
 
     def _supersede(self, inbox: Inbox[T]) -> None:
         """What was subscribed counts no more, and a subscribe under way may never be answered."""
-        if inbox.request is not None:
-            self._requests.pop(inbox.request, None)
+        self._requests.pop(inbox.request)
         inbox.disconnected()
 
-    def _history(self, key: str, asked: HistoryAsked[T], now_s: float) -> Send:
-        request = self._ask("history", key, now_s)
-        return Send(messages.encode(msgspec.structs.replace(asked.request, id=request)))
+    def _read(self, key: str, now_s: float) -> Send:
+        return Send(self._reads.payload(key, self._requests.add("read", key, now_s)))
+
+    def _presence(self, op: Literal["enter", "leave"], channel: str, now_s: float) -> Send:
+        """Nobody waits for the answer."""
+        return Send(self._reads.presence(op, channel, self._requests.add("read", "", now_s)))
 
     def _publish(self, message: str, entry: Entry[T], now_s: float) -> list[Action[T]]:
-        entry.request = self._ask("publish", message, now_s)
-        frame = messages.encode(
-            messages.Publish(id=entry.request, channel=entry.channel, message=message, data=entry.data)
-        )
+        request = self._requests.add("publish", message, now_s)
+        frame = entry.payload(request)
         if self.server is not None and len(frame) > self.server.limits.frame_bytes:
             # Sent, it could cost the connection, and would be sent again on the next one.
-            del self._requests[entry.request]
+            self._requests.pop(request)
             self._publishes.settle(message)
             limit = self.server.limits.frame_bytes
             return [Failed(entry.ticket, TooLarge(f"frame is {len(frame)} bytes: must be at most {limit}"))]

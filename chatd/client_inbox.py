@@ -102,6 +102,17 @@ class Sign(enum.Enum):
 HOLE: Final = Sign.HOLE
 
 
+@dataclass(frozen=True, slots=True)
+class Wants:
+    """What a subscription asks for beside its messages."""
+
+    presence: bool = False  # who is present
+    signals: bool = False  # who types, and who has read what
+
+
+PLAIN: Final = Wants()
+
+
 @dataclass(slots=True)
 class Inbox(Generic[T]):
     """The state of one subscription; outlives connections.
@@ -119,10 +130,24 @@ class Inbox(Generic[T]):
     paused: bool = False  # the application is behind: nothing is taken until it has caught up
     repaired: Position | None = None  # where the last repair asked from: asking there again cannot help
     backoff: Backoff = field(default_factory=Backoff)
+    wants: Wants = PLAIN
 
     def __post_init__(self) -> None:
         if isinstance(self.from_, tuple):
             self.cursor.start(*self.from_)
+
+    def payload(self, request: int) -> bytes:
+        """The frame that subscribes, under the id ``request``."""
+        self.request = request
+        presence = self.wants.presence
+        return messages.encode(
+            messages.Subscribe(id=request, channel=self.channel, from_=self.ask, presence=presence)
+        )
+
+    def hears(self, frame: messages.Presence | messages.Typing | messages.Receipt) -> bool:
+        """Whether the application wants this push."""
+        wanted = self.wants.presence if isinstance(frame, messages.Presence) else self.wants.signals
+        return self.subscribed and wanted
 
     @property
     def ask(self) -> From:

@@ -17,6 +17,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
+from .protocol import messages
 from .protocol.cursor import Backoff, Outbox
 from .protocol.errors import ChatdError, OutOfOrder
 
@@ -33,12 +34,22 @@ class Fate(enum.Enum):
 
 @dataclass(slots=True)
 class Entry(Generic[T]):
-    """One publish. ``request``: the id it is under way with on this connection."""
+    """One publish. ``request``: the id it is under way with on this connection.
+
+    ``frame`` is what asks for it, less its ``id``, which is another one each time.
+    """
 
     ticket: T
-    channel: str
-    data: msgspec.Raw
+    frame: messages.Write
     request: int | None = None
+
+    @property
+    def channel(self) -> str:
+        return self.frame.channel
+
+    def payload(self, request: int) -> bytes:
+        self.request = request
+        return messages.encode(msgspec.structs.replace(self.frame, id=request))
 
 
 @dataclass(slots=True)

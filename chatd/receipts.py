@@ -6,14 +6,12 @@ reported meanwhile; who begins to listen gets all marks. PROTOCOL.md § Receipts
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Final
 
-from .protocol.messages import Mark
+from .protocol.messages import Mark, ReceiptKind
 
 GATHER_S: Final = 0.2
 USERS: Final = 200  # whose marks are kept; beyond it the one who reported longest ago goes
-
-Kind = Literal["delivered", "read"]
 
 
 class Marks:
@@ -35,7 +33,7 @@ class Marks:
     def __len__(self) -> int:
         return len(self._marks)
 
-    def report(self, user: str, kind: Kind, serial: int, now: float) -> bool:
+    def report(self, user: str, kind: ReceiptKind, serial: int, now: float) -> bool:
         """Raise a mark; False: it was as high already."""
         old = self._marks.get(user) or Mark(user)
         new = Mark(

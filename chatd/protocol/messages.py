@@ -140,10 +140,13 @@ class TypingNotice(_Notice, frozen=True, tag="typing"):
     on: bool
 
 
+ReceiptKind = Literal["delivered", "read"]
+
+
 class ReceiptNotice(_Notice, frozen=True, tag="receipt"):
     channel: str
     serial: int
-    kind: Literal["delivered", "read"]
+    kind: ReceiptKind
 
 
 class Abandon(_Notice, frozen=True, tag="abandon"):

@@ -111,6 +111,10 @@ def subscribed(request: int | None, start: int, **more: Any) -> m.Subscribed:
     return m.Subscribed(id=request, start=start, **fields)
 
 
+def history(**more: Any) -> m.HistoryRequest:
+    return m.HistoryRequest(id=0, channel=ROOM, **more)
+
+
 def message(serial: int, channel: str = ROOM) -> m.Message:
     return m.Message(
         channel=channel,

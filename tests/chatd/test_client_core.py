@@ -25,7 +25,7 @@ from chatd.protocol import messages as m
 from chatd.protocol.errors import (
     ERRORS,
 )
-from tests.chatd.driven_client import HOME, ROOM, Driven, error, message, published
+from tests.chatd.driven_client import HOME, ROOM, Driven, error, history, message, published
 
 # Connecting ----------------------------------------------------------------------------------------
 
@@ -66,7 +66,7 @@ def test_a_break_in_any_state_keeps_what_is_open_and_comes_back(state: State) ->
     client = Driven()
     client.subscribe(from_=("E1", 7))
     client.publish(1)
-    client.note(client.core.history(ROOM, "hist", 0.0))
+    client.note(client.core.read(history(), "hist", 0.0))
     if state is State.CONNECTED:
         client.connect()
     elif state is State.HANGING_UP:
@@ -299,7 +299,7 @@ def full_client() -> Driven:
     client.live(channel="left")
     client.subscribe("asked")
     client.publish(1)
-    client.note(client.core.history(ROOM, "hist", 0.0))
+    client.note(client.core.read(history(), "hist", 0.0))
     client.note(client.core.unsubscribe("left", "bye", 0.0))
     client.actions.clear()
     return client
@@ -333,7 +333,7 @@ def test_ended_client_refuses_everything_with_the_reason() -> None:
     for actions in (
         client.subscribe(),
         client.publish(1),
-        client.note(client.core.history(ROOM, "hist", 0.0)),
+        client.note(client.core.read(history(), "hist", 0.0)),
     ):
         assert [type(action) for action in actions] == [Failed]
     assert client.core.unsubscribe(ROOM, "bye", 0.0) == [Done("bye")]
@@ -380,7 +380,7 @@ def page(request: m.Request, *frames: m.Reply) -> m.HistoryPage:
 def test_history_gives_each_message_its_epoch() -> None:
     client = Driven()
     client.connect()
-    client.note(client.core.history(ROOM, "hist", 0.0, after=("E1", 1), limit=5))
+    client.note(client.core.read(history(after=("E1", 1), limit=5), "hist", 0.0))
     (request,) = client.take()
     assert request == m.HistoryRequest(id=request.id, channel=ROOM, after=("E1", 1), limit=5)
     (done,) = client.feed(page(request, message(2), message(3), message(4)))
@@ -397,7 +397,7 @@ def test_history_that_is_refused_or_holds_nonsense_fails() -> None:
         lambda request: error(request, 410),
         lambda request: page(request, m.Live(channel=ROOM, position=("E2", 4))),
     ):
-        client.note(client.core.history(ROOM, "hist", 0.0))
+        client.note(client.core.read(history(), "hist", 0.0))
         (request,) = client.take()
         assert [type(action) for action in client.feed(answer(request))] == [Failed]
 
