@@ -77,7 +77,7 @@ CLASS_NAMES: Final = (
 COMBINED: Final = {  # what people ask for, and the classes that it counts: in the log, and at a subscriber
     "lost": ("L3", "D1"),
     "duplicated": ("L2", "D5"),
-    "reordered": ("L10", "D6"),
+    "reordered": ("L10", "L11", "D6"),
 }
 _CLASS: Final = Metric(unit=Unit.COUNT, stats="count", kinds="integrity")
 _LATENCY: Final = Metric(

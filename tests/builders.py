@@ -342,6 +342,19 @@ def exit_line(
     }
 
 
+def start_line(process: str = "chatd-1", *, t: int = T0, role: str = "target") -> dict[str, Any]:
+    """A line of faults.jsonl: a process began."""
+    return {
+        "id": "",
+        "kind": "start",
+        "phase": "engine_effect",
+        "t": t,
+        "process": process,
+        "role": role,
+        "pid": 4242,
+    }
+
+
 def fault_lines(ident: str, kind: str, start: int, stop: int, target: str = "all") -> list[dict[str, Any]]:
     """The lines of one fault that was applied and reverted."""
     base = {"id": ident, "kind": kind, "target": target, "planned_t": start, "error": None}

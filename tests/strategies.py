@@ -14,7 +14,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from reports.history import Flag, GapReason
-from tests.builders import Message, exit_line
+from tests.builders import Message, exit_line, start_line
 from tests.scenes import Scene
 
 Draw = Callable[[st.SearchStrategy[Any]], Any]
@@ -123,6 +123,11 @@ def _churn(stage: Stage) -> None:
 
 def _restart(stage: Stage) -> None:
     """The server restarts and remembers: everybody is cut and comes back."""
+    stage.scene.faults.append(exit_line(planned=True, t=stage.scene.now))
+    _cut_all(stage)
+
+
+def _cut_all(stage: Stage) -> None:
     for client in range(1, stage.scene.clients + 1):
         if stage.is_open(client):
             stage.scene.cut(client, 1006)
@@ -167,6 +172,7 @@ def stages(draw: Draw, *, plant: Callable[[Stage], None] | None = None, retain_n
             "retain_bytes": 1 << 26,
         },
     )
+    scene.faults.append(start_line())
     stage = Stage(scene, draw)
     for client in range(1, scene.clients + 1):
         scene.join(client, *range(1, scene.channels + 1))
@@ -337,11 +343,113 @@ def _never_sent(stage: Stage) -> None:
     _slip_in(stage, channel, stage.scene.next_message(stage.client()))
 
 
+def _replaced(stage: Stage) -> None:
+    """A subscriber sees another message than the others at one serial."""
+    client, channel = _victim(stage)
+    _beside(stage, client, channel)
+    other = stage.scene.publish(stage.client(), channel, commit=False)
+    stage.scene.publish(stage.client(), channel, skip=[client])
+    _arrives(stage, client, channel, other, 0)
+
+
+def _serial_skipped(stage: Stage) -> None:
+    _, channel = _victim(stage)
+    stage.scene.publish(stage.client(), channel)
+    stage.scene.log[channel].append(None)
+    stage.scene.publish(stage.client(), channel)
+
+
+def _refused_yet_there(stage: Stage) -> None:
+    _, channel = _victim(stage)
+    message = stage.scene.publish(stage.client(), channel, commit=False)
+    stage.scene.nack(*message, channel)
+    _slip_in(stage, channel, message)
+
+
+def _acked_elsewhere(stage: Stage) -> None:
+    """The retry of a message is acked where another one stands."""
+    _, channel = _victim(stage)
+    scene = stage.scene
+    scene.publish(stage.client(), channel)
+    message = scene.publish(stage.client(), channel)
+    scene.send(*message, channel, retry=True)
+    scene.ack(*message, scene.top(channel) - 1, channel, epoch=scene.life[channel], flags=Flag.DUPLICATE)
+
+
+def _out_of_order(stage: Stage) -> None:
+    """Two messages of one publisher change places."""
+    _, channel = _victim(stage)
+    client = stage.client()
+    first, second = (stage.scene.publish(client, channel, commit=False) for _ in range(2))
+    stage.strangers.add(first)  # a retry would make it the later one
+    acked = stage.draw(st.booleans())
+    stage.scene.commit(second, channel, acked=acked)
+    stage.scene.commit(first, channel, acked=acked)
+
+
+def _late_serial(stage: Stage) -> None:
+    """A message is placed before one that was acked when it was first sent."""
+    scene, client = stage.scene, stage.client()
+    _, channel = _victim(stage)
+    first, second = scene.next_message(client), scene.next_message(client % scene.clients + 1)
+    scene.send(*first, channel)
+    scene.ack(*first, scene.top(channel) + 2, channel, epoch=scene.life[channel])
+    scene.send(*second, channel)
+    scene.commit(second, channel)
+    scene.log[channel].append(first)
+    scene.deliver(channel, scene.top(channel))
+
+
+def _new_life_without_an_exit(stage: Stage) -> None:
+    client, channel = _victim(stage)
+    stage.scene.publish(stage.client(), channel)
+    _cut_all(stage)
+    stage.pending = [(message, where) for message, where in stage.pending if where != channel]
+    stage.scene.new_life(channel)
+    stage.subscribed(client, channel)
+    stage.scene.wait(2)  # a later exit is not heard of late
+
+
+def _after_unsubscribe(stage: Stage) -> None:
+    client, channel = _victim(stage)
+    scene = stage.scene
+    scene.leave(client, channel)
+    message = scene.publish(stage.client(), channel)
+    scene.recv(client, scene.top(channel), message, channel, epoch=scene.life[channel])
+    scene.subscribe(client, channel)
+
+
+def _before_the_start(stage: Stage) -> None:
+    client, channel = _victim(stage)
+    stage.scene.publish(stage.client(), channel)
+    stage.scene.leave(client, channel)
+    stage.scene.subscribe(client, channel)
+    stage.scene.give(client, channel, stage.scene.top(channel))
+
+
+def _acked_twice(stage: Stage) -> None:
+    _, channel = _victim(stage)
+    scene = stage.scene
+    message = scene.publish(stage.client(), channel)
+    flags = stage.draw(st.sampled_from([0, Flag.NOT_OPEN, Flag.DUPLICATE]))
+    scene.ack(*message, scene.top(channel), channel, epoch=scene.life[channel], flags=flags)
+
+
 def _die(stage: Stage) -> None:
     stage.scene.faults.append(exit_line(planned=False, t=stage.scene.now))
 
 
 PLANTS: dict[str, tuple[str, Callable[[Stage], None]]] = {
+    "a message is replaced by another": ("L1", _replaced),
+    "a serial is skipped": ("L4", _serial_skipped),
+    "a refused message is there": ("L8", _refused_yet_there),
+    "an ack names another's place": ("L9", _acked_elsewhere),
+    "a publisher's messages change places": ("L10", _out_of_order),
+    "a serial is given late": ("L11", _late_serial),
+    "a new life without an exit": ("L12", _new_life_without_an_exit),
+    "a message after unsubscribe": ("D7", _after_unsubscribe),
+    "the head comes before the start": ("D9", _before_the_start),
+    "an ack comes twice": ("D10", _acked_twice),
     "a message is skipped": ("D1", _gap),
     "a replay leaves one out": ("D2", _false_resume),
     "a gap is off by one": ("D3", _gap_off_by_one),

@@ -34,7 +34,7 @@ class Continuity:
     hole_before: Index  # the arrival next below each hole; -1: it begins at the segment's start
     hole_after: Index  # the arrival next above
     witnessed: Int  # sorted (segment, serial) of arrivals that only witness
-    before_start: int  # arrivals at or before their segment's start: D9's
+    before_start: Index  # arrivals at or before their segment's start: D9's
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,8 @@ def measure(arrivals: Rows, windows: Windows, *, echo: bool) -> Continuity:
     serial = arrivals.serial[counted].astype(np.int64)
     track = _Track(counted, segment, serial, starts[segment])
     after_start = track.serial > track.start
-    if not after_start.all():
+    early = counted[~after_start]
+    if len(early):
         track = track.where(after_start)
     begins = _begins(track.segment)
     previous = np.where(begins, track.start, np.roll(track.serial, 1))
@@ -86,7 +87,7 @@ def measure(arrivals: Rows, windows: Windows, *, echo: bool) -> Continuity:
         hole_before=np.concatenate([_before(track.at, begins, jumps), slow.hole_before]),
         hole_after=np.concatenate([track.at[jumps], slow.hole_after]),
         witnessed=witnessed,
-        before_start=int((~after_start).sum()),
+        before_start=early,
     )
 
 
@@ -127,7 +128,7 @@ def _sort_out(track: _Track) -> Continuity:
         hole_before=_before(at, begins, jumps),
         hole_after=at[jumps],
         witnessed=np.empty(0, np.int64),
-        before_start=0,
+        before_start=np.empty(0, np.intp),
     )
 
 

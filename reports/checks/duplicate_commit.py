@@ -55,16 +55,21 @@ def _again(part: Part) -> Iterator[_Again]:
 
 def _judge(part: Part, earlier: list[int], again: int) -> _Again:
     entries = part.entries
-    related = [i for i in earlier if _one_stream(part, int(entries.place[i]), int(entries.place[again]))]
+    related = [i for i in earlier if one_stream(part, int(entries.place[i]), int(entries.place[again]))]
     if not related:
         return _Again(earlier[0], again, excused=True)
-    sent = part.messages.sent(part.messages.find(int(entries.message[again])))
-    causes = sent[sent <= entries.first_t[again]]
-    in_time = not len(causes) or causes[-1] - sent[0] <= part.facts.contract.dedupe_ns
-    return _Again(related[0], again, excused=not in_time)
+    promised = in_time(part, int(entries.message[again]), int(entries.first_t[again]))
+    return _Again(related[0], again, excused=not promised)
 
 
-def _one_stream(part: Part, one: int, other: int) -> bool:
+def in_time(part: Part, message: int, seen_t: int) -> bool:
+    """Whether every attempt that can have caused what was seen was sent within dedupe_s of the first."""
+    sent = part.messages.sent(part.messages.find(message))
+    causes = sent[sent <= seen_t]
+    return not len(causes) or bool(causes[-1] - sent[0] <= part.facts.contract.dedupe_ns)
+
+
+def one_stream(part: Part, one: int, other: int) -> bool:
     """Whether two places lie on one line of epochs: the lower one is a place in both epochs."""
     (channel, epoch), (_, other_epoch) = part.places.stream(one), part.places.stream(other)
     lower = min(one & 0xFFFF_FFFF, other & 0xFFFF_FFFF)

@@ -5,7 +5,7 @@ Read once, in memory that grows with messages and connections, never with delive
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,6 +19,7 @@ from .contract import Contract
 from .lineage import Lineage
 from .result import Range
 from .rows import COLUMNS, NEVER, Bool, Column, Int, Rows, member, pack, rows_of
+from .silence import SLACK_NS, Silence, silences
 
 if TYPE_CHECKING:
     from reports.history import History
@@ -32,6 +33,7 @@ _RUN_WIDE: Final = (Kind.CONN, Kind.CLOSE, Kind.EPOCH, Kind.MARK, Kind.LOST_LOG)
 class Marks:
     """Times of the marks of a run; None where a mark was not recorded."""
 
+    heal_t: int | None = None
     drain_t: int | None = None
     forced_t: int | None = None  # clients still behind were told to reconnect
     reads_t: int | None = None
@@ -61,6 +63,7 @@ class Marks:
         sentinels = marks.where(marks.serial == Mark.SENTINEL)
         silent = marks.where(marks.serial == Mark.SILENT)
         return cls(
+            heal_t=first(Mark.HEAL),
             drain_t=first(Mark.DRAIN),
             forced_t=first(Mark.FORCED_RECONNECT),
             reads_t=first(Mark.FINAL_READS),
@@ -119,12 +122,15 @@ class Facts:
     contract: Contract
     marks: Marks
     connects: Rows  # CONN of load clients
+    control_connects: Rows  # CONN of client 0
     closes: Rows  # CLOSE of load clients, by client and row
     lineage: Lineage
     sends: Sends
     owners: Owners
     faults: tuple[FaultWindow, ...]
     exits: tuple[dict[str, Any], ...]  # lines of faults.jsonl about ended processes
+    target_exits: tuple[int, ...] | None  # when processes under test ended; None: nobody watched them
+    silences: tuple[Silence, ...]
     last_t: int  # of the last record
 
     def active(self, first_t: int, last_t: int) -> tuple[str, ...]:
@@ -134,6 +140,16 @@ class Facts:
             for w in self.faults
             if w.applied_ns is not None and w.applied_ns <= last_t and w.until(self.last_t) >= first_t
         )
+
+    def quiet_ns(self, first_t: int, last_t: int) -> int:
+        """The longest stretch between two times in which no fault was in force."""
+        longest, since = 0, first_t
+        for begin, until in sorted(
+            (w.applied_ns, w.until(self.last_t)) for w in self.faults if w.applied_ns is not None
+        ):
+            longest = max(longest, min(begin, last_t) - since)
+            since = max(since, until)
+        return max(longest, last_t - since)
 
     def under(self, first_t: int, last_t: int) -> str:
         """``active`` as a clause that ends a sentence."""
@@ -164,20 +180,35 @@ def read_facts(history: History) -> Facts:
     load = rows.client != CONTROL
     closes = rows.where((kind == Kind.CLOSE) & load)
     zero_ns = start_ns(history.run)
+    closes = closes.where(np.argsort(pack(closes.client, closes.row), kind="stable"))
+    contract, faults = Contract.of(history.run), tuple(fault_windows(history.faults))
+    end_t = last_t.item() or zero_ns
     return Facts(
         names=history.names,
         zero_ns=zero_ns,
-        contract=Contract.of(history.run),
+        contract=contract,
         marks=Marks.of(rows.where(kind == Kind.MARK)),
         connects=rows.where((kind == Kind.CONN) & load),
-        closes=closes.where(np.argsort(pack(closes.client, closes.row), kind="stable")),
+        control_connects=rows.where((kind == Kind.CONN) & ~load),
+        closes=closes,
         lineage=Lineage.of(rows.where(kind == Kind.EPOCH)),
         sends=_sends(sends),
         owners=Owners(history),
-        faults=tuple(fault_windows(history.faults)),
+        faults=faults,
         exits=tuple(line for line in history.faults if line.get("kind") == "exit"),
-        last_t=last_t.item() or zero_ns,
+        target_exits=_target_exits(history.faults),
+        silences=silences(history, faults, closes, limit_ns=contract.detect_ns + SLACK_NS, last_t=end_t)
+        if contract.detect_ns is not None
+        else (),
+        last_t=end_t,
     )
+
+
+def _target_exits(lines: Iterable[Mapping[str, Any]]) -> tuple[int, ...] | None:
+    target = [line for line in lines if line.get("role") == "target"]
+    if not any(line.get("kind") == "start" for line in target):
+        return None
+    return tuple(line["t"] for line in target if line.get("kind") == "exit" and type(line.get("t")) is int)
 
 
 def _sends(frame: pl.DataFrame) -> Sends:

@@ -45,6 +45,11 @@ class Lineage:
                 parents[channel, epoch] = parent, fork
         return cls(parents, conflicts=conflicts)
 
+    @property
+    def children(self) -> list[tuple[int, int]]:
+        """(channel, epoch) of all epochs that have a parent."""
+        return sorted(self._parents)
+
     def epoch(self, channel: int, epoch: int, serial: int) -> int:
         """Canonical epoch of a place."""
         while (up := self._parents.get((channel, epoch))) is not None and serial <= up[1]:

@@ -54,6 +54,14 @@ class Places:
         index = np.repeat(index, ends - begins)
         return np.where(index < 0, -1, pack(index, serial))
 
+    def own(self, channel: Column, epoch: Column, serial: Column) -> Int:
+        """Places in an epoch's own stream, whatever it goes on from; -1 where nothing was seen of that."""
+        stream = pack(channel, epoch)
+        if not len(self._known):
+            return np.full(len(stream), -1, np.int64)
+        at = np.minimum(np.searchsorted(self._known, stream), len(self._known) - 1)
+        return np.where(self._known[at] == stream, pack(at, serial), -1)
+
     def channels(self, place: Int) -> Int:
         """The channel of each place."""
         return np.asarray(high(self._known[np.asarray(place) >> 32])) if len(place) else np.zeros(0, np.int64)
@@ -62,6 +70,13 @@ class Places:
         """Channel and canonical epoch of a place."""
         stream = int(self._known[place >> 32])
         return stream >> 32, stream & 0xFFFF_FFFF
+
+    def streams(self, channel: int, epoch: int, first: int, last: int) -> list[tuple[int, int, int]]:
+        """A range of serials of one epoch as (stream, first, last), as far as their streams are known."""
+        return [
+            (begin >> 32, begin & 0xFFFF_FFFF, end & 0xFFFF_FFFF)
+            for begin, end in self.spans(channel, epoch, first, last)
+        ]
 
     def spans(self, channel: int, epoch: int, first: int, last: int) -> list[tuple[int, int]]:
         """A range of serials of one epoch as ranges of places, both inclusive."""

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from .continuity import Continuity
+from .facts import ranges_of
 from .lineage import Lineage
 from .messages import Entries, Places, serial_of
 from .result import Range
@@ -72,6 +73,23 @@ class Ledger:
             strict=True,
         ):
             self._gaps.setdefault(int(windows.segment[window]), []).append((first, last))
+
+    def declared(self, segment: int) -> list[Range]:
+        """What gaps in a segment said is missing."""
+        return self._gaps.get(segment, [])
+
+    def showed(self, window: int, first: int, last: int) -> list[Range]:
+        """Serials of a range that something showed, or that arrived damaged in the window's segment."""
+        windows = self._windows
+        spans = self._places.spans(int(windows.channel[window]), int(windows.epoch[window]), first, last)
+        parts = [
+            self._shown[np.searchsorted(self._shown, begin) : np.searchsorted(self._shown, end, side="right")]
+            for begin, end in spans
+        ]
+        base = int(windows.segment[window]) << 32
+        lo, hi = np.searchsorted(self._witnessed, [base | first, base | last + 1])
+        known = distinct(np.concatenate([*parts, self._witnessed[lo:hi]]) & 0xFFFF_FFFF)
+        return list(ranges_of(known.tolist()))
 
     def owed(self, window: int, first: int, last: int) -> Int:
         """Places in a range of serials that the window's subscriber was owed and did not get."""

@@ -21,10 +21,10 @@ from .facts import CONTROL, Facts, Sends
 from .fate import Fate, fate
 from .messages import Entries, Messages, Outcome, Places, entries, fold
 from .owed import Ledger, Missing, holes
-from .placing import Placed, placed
+from .placing import Placed, lines, placed
 from .reads import FinalReads, final_reads
-from .result import Coverage
-from .rows import COLUMNS, Bool, Int, Rows, distinct, pack, rows_of
+from .result import Coverage, Reference
+from .rows import COLUMNS, Bool, Index, Int, Rows, distinct, pack, rows_of
 from .tails import Sentinel, Stalled, sentinels, stalled
 from .windows import Windows, build
 
@@ -181,6 +181,11 @@ class Part:
         return distinct(np.concatenate([self.entries.place, odd, odd_read]))
 
     @cached_property
+    def shown(self) -> Int:
+        """Sorted places that an ack, an arrival or a read showed."""
+        return distinct(np.concatenate([self.seen, self.ack_place]))
+
+    @cached_property
     def messages(self) -> Messages:
         r = self.records
         return fold(r.sends, r.acks, r.nacks, self.observed)
@@ -191,13 +196,18 @@ class Part:
         return placed(self.messages, self.entries, self.at_home, self.records.acks, self.ack_place)
 
     @cached_property
+    def lines(self) -> tuple[Int, Index]:
+        """Placed messages by line of epochs and serial."""
+        return lines(self.placed, self.places, self.facts.lineage)
+
+    @cached_property
     def ledger(self) -> Ledger:
         return Ledger(
             windows=self.windows,
             continuity=self.continuity,
             places=self.places,
             entries=self.entries,
-            shown=distinct(np.concatenate([self.seen, self.ack_place])),
+            shown=self.shown,
             lineage=self.facts.lineage,
             echo=self.facts.contract.echo,
         )
@@ -256,6 +266,11 @@ class Part:
             trusted=~owners.broken(acks.publisher) & (not owners.control_broken),
         )
 
+    def send_of(self, message: int) -> Reference:
+        """The first attempt of a message that was sent."""
+        sends = self.records.sends
+        return sends.reference(int(np.flatnonzero(sends.message == message)[0]))
+
     def message_at(self, place: int) -> int | None:
         """A message that an entry or an ack puts at a place."""
         at = int(np.searchsorted(self.entries.place, place))
@@ -263,10 +278,6 @@ class Part:
             return int(self.entries.message[at])
         acked = np.flatnonzero(self.ack_place == place)
         return int(self.records.acks.message[acked[0]]) if len(acked) else None
-
-    def _unsent_answers(self) -> int:
-        known = self.facts.sends.known
-        return sum(int((~known(rows.message)).sum()) for rows in (self.records.acks, self.records.nacks))
 
     def coverage(self) -> Coverage:
         """This part's share of the coverage that needs derived facts."""
@@ -281,13 +292,8 @@ class Part:
         )
         for why, count in self.windows.strays.items():
             cover.unexplain(why, count)
-        cover.unexplain("ACK or NACK of a message never sent", self._unsent_answers())
         cover.unexplain("READ outside of a complete final read", self.final_reads.outside)
         cover.unexplain("RECV of client 0", self.records.control_arrivals)
-        cover.unexplain("RECV at or before its segment's start", self.continuity.before_start)
-        if not self.facts.contract.echo:
-            own = self.records.arrivals.client == self.records.arrivals.publisher
-            cover.unexplain("own message received though echo is off", int(own.sum()))
         return cover
 
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .messages import Entries, Messages
-from .rows import NEVER, Bool, Int, Rows, distinct, member, runs
+from .lineage import Lineage
+from .messages import Entries, Messages, Places
+from .rows import NEVER, Bool, Index, Int, Rows, distinct, member, repeated, runs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +47,8 @@ def placed(messages: Messages, entries: Entries, at_home: Bool, acks: Rows, ack_
     place = np.concatenate([single_place, acked_place])
     order = np.argsort(place, kind="stable")
     message, place = message[order], place[order]
+    alone = ~member(place, repeated(place))
+    message, place = message[alone], place[alone]
     at = np.searchsorted(messages.message, message)
     known = at < len(messages.message)
     known[known] = messages.message[at[known]] == message[known]
@@ -62,3 +65,20 @@ def _single(message: Int, place: Int) -> tuple[Int, Int]:
     begins, ends = runs(message)
     one = place[begins] == place[ends - 1]
     return message[begins][one], place[begins][one]
+
+
+def lines(placed: Placed, places: Places, lineage: Lineage) -> tuple[Int, Index]:
+    """Placed messages line by line of epochs, each in the order of serials: number of line, and position.
+
+    A stream is a line; so is an epoch with all that it goes on from, whose messages come again.
+    """
+    line, at = [placed.place >> 32], [np.arange(len(placed))]
+    number = int(line[0].max(initial=-1))
+    for channel, epoch in lineage.children:
+        number += 1
+        spans = places.spans(channel, epoch, 1, (1 << 32) - 1)
+        for begin, end in spans:
+            lo, hi = np.searchsorted(placed.place, begin), np.searchsorted(placed.place, end, side="right")
+            at.append(np.arange(lo, hi))
+            line.append(np.full(hi - lo, number))
+    return np.concatenate(line), np.concatenate(at)

@@ -375,7 +375,6 @@ def _strays(
     table: dict[str, Int], chained: Bool, window: Int, sequel: Bool, live_window: Int, gap_window: Int
 ) -> dict[str, int]:
     return {
-        "RECV outside of any subscription": int((window < 0).sum()),
         "RECV of an epoch that its subscription does not serve": int(((window >= 0) & ~sequel).sum()),
         "LIVE outside of any subscription": int((live_window < 0).sum()),
         "GAP without a subscription": int((gap_window < 0).sum()),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from reports.checks import Verdict, run_checks
 from reports.history import Flag, Kind
 from tests.reports.checks.twins import two_clients
-from tests.reports.checks.verdicts import judge
+from tests.reports.checks.verdicts import counts, judge
 from tests.scenes import Scene
 
 
@@ -57,5 +57,5 @@ def test_an_ack_that_answers_no_open_request_is_an_ack() -> None:
     for part_rows in (1, 1000):
         judged = run_checks(scene.history(), part_rows=part_rows)
         assert judged.coverage.acked == 3
-        assert judged.verdict is Verdict.VALID, judged.reasons
+        assert counts(judged) == {"D10": 3}
         assert judged.coverage.unexplained == {}

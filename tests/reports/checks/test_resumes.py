@@ -173,7 +173,7 @@ def test_a_message_from_before_the_fork_may_not() -> None:
     scene.send(1, 3, retry=True)
     scene.commit((1, 3))
     scene.finish()
-    assert counts(judge(scene)) == {"L2": 1}
+    assert counts(judge(scene)) == {"L2": 1, "L9": 1}
 
 
 def test_a_message_acked_before_the_fork_is_found_after_it() -> None:
