@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from . import connect, durable, fanout, memory, report, servers, swarm
+from . import connect, durable, fanout, memory, report, servers, slow, swarm
 from .report import Bench, Row
 
 OUT = Path(__file__).with_suffix(".json")
@@ -31,8 +31,9 @@ ROWS: dict[str, Callable[[Bench], list[Row]]] = {
     "connect": connect.rows,
     "comeback": connect.comeback,
     "memory": memory.rows,
+    "slow": slow.rows,
 }
-ALL = ("fanout", "durable", "connect", "comeback", "memory")
+ALL = ("fanout", "durable", "connect", "comeback", "memory", "slow")
 
 
 def main() -> int:

@@ -189,9 +189,9 @@ class Relay(Server):
 BODY = 120  # bytes of a message's data, stamp included; a frame of chatd has about 240
 
 
-def body(stamp: bytes) -> bytes:
+def body(stamp: bytes, size: int = BODY) -> bytes:
     """A JSON string with the stamp."""
-    return b'"%b%b"' % (stamp, b"x" * (BODY - len(stamp)))
+    return b'"%b%b"' % (stamp, b"x" * (size - len(stamp)))
 
 
 def _message(channel: str, stamp: bytes) -> bytes:
@@ -205,6 +205,7 @@ class Chatd(Server):
     """``chatd`` itself. Sqlite unless said otherwise."""
 
     authenticated: bool = False
+    body_bytes: int = BODY
     positions: dict[str, tuple[str, int]] = field(default_factory=dict)
 
     def join(self, channels: Sequence[str], user: str, *, resume: bool = False) -> list[Step]:
@@ -222,7 +223,7 @@ class Chatd(Server):
         return b"".join(
             masked(
                 b'{"type":"publish","id":%d,"channel":"%b","message":"p:%d","data":%b}'
-                % (number, channel.encode(), number, body(stamp))
+                % (number, channel.encode(), number, body(stamp, self.body_bytes))
             )
             for number, stamp in enumerate(stamps, first)
         )

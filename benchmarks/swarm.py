@@ -57,6 +57,7 @@ class Swarm:
         self.members: dict[int, Member] = {}
         self.messages = 0
         self.bytes = 0
+        self.receive_bytes = 0  # SO_RCVBUF; 0: the kernel's own
         self.late_ns: list[int] = []  # of the timed members: arrival minus due
         self._epoll = select.epoll()
         self._buffer = bytearray(READ)
@@ -73,6 +74,8 @@ class Swarm:
         sock = socket.socket()
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.setsockopt(socket.IPPROTO_IP, getattr(socket, "IP_BIND_ADDRESS_NO_PORT", 24), 1)
+        if self.receive_bytes:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.receive_bytes)
         sock.bind((next(self._sources), 0))
         sock.setblocking(False)
         sock.connect_ex(("127.0.0.1", port))
