@@ -53,6 +53,8 @@ def main() -> int:
         for row in ROWS[name](bench):
             rows.append(row)
             print(report.show(row), flush=True)
+    modules = servers.TOOLS / "node/node_modules"
+    socketio = "import importlib.metadata as m; print(m.version('python-socketio'))"
     found = report.versions(
         {
             "nats-server": [
@@ -60,6 +62,8 @@ def main() -> int:
                 "--version",
             ],
             "node": ["node", "--version"],
+            "node ws": ["node", "-p", f"require('{modules}/ws/package.json').version"],
+            "python-socketio": [str(servers.TOOLS / "bench/bin/python"), "-c", socketio],
             "centrifuge": [str(servers.TOOLS / "bin/chatd-peer-centrifuge"), "version"],
         }
     )

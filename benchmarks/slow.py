@@ -15,8 +15,8 @@ from .swarm import Stalled, Swarm, quantile_ms, stamp
 
 SUBSCRIBERS = 500  # of each channel
 SLOW, STALLED = 10, 5  # among them
-RATE = 100  # messages a second, on each channel
-BODY = 2500  # bytes of each
+RATE = 50  # messages a second, on each channel
+BODY = 5000  # bytes of each
 RECEIVE_BYTES = 4096  # what the kernel keeps for a bad one, so that chatd notices soon
 SIP, SIP_S = 8 * 1024, 0.25  # what a slow one reads, and how often: a ninth of what comes
 TIMED = 10

@@ -1,6 +1,7 @@
 // A chat server on centrifuge, the engine of Centrifugo: the same protocol, hub and memory broker.
 //
 //	chatd-peer-centrifuge PORT SECRET
+//	chatd-peer-centrifuge version
 //
 // Clients connect to /connection/websocket with a token (HS256), subscribe to any channel with
 // history and recovery, and publish to any channel.
@@ -8,9 +9,11 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"log"
 	"net/http"
 	"os"
+	"runtime/debug"
 	"time"
 
 	"github.com/centrifugal/centrifuge"
@@ -20,6 +23,16 @@ import (
 const history = 1000 // messages a channel, kept for recovery
 
 func main() {
+	if os.Args[1] == "version" {
+		if build, ok := debug.ReadBuildInfo(); ok {
+			for _, module := range build.Deps {
+				if module.Path == "github.com/centrifugal/centrifuge" {
+					fmt.Println(module.Version)
+				}
+			}
+		}
+		return
+	}
 	port, secret := os.Args[1], []byte(os.Args[2])
 	node, err := centrifuge.New(centrifuge.Config{
 		ClientChannelLimit:              1000,
