@@ -97,8 +97,7 @@ def _number(value: float | None) -> str:
 
 
 def write(path: Path, rows: Sequence[Row], *, quick: bool, versions: Mapping[str, str]) -> None:
-    """Everything, for machines; the row order of the run. Rows of earlier runs that this one did not
-    measure are kept."""
+    """Everything, for machines."""
     document = {
         "taken_utc": datetime.now(UTC).isoformat(timespec="seconds"),
         "quick": quick,

@@ -388,6 +388,8 @@ def running(makers: Sequence[Maker], say: Callable[[str], None]) -> Iterator[lis
             try:
                 server.await_port()
             except Missing as missing:
+                if isinstance(server, Chatd):
+                    raise Stalled(str(missing)) from None
                 say(f"skipped: {missing}")
                 servers.remove(server)
                 server.discard()
