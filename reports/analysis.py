@@ -49,6 +49,7 @@ class Analysis:
     judgement: Judgement
     samples: Mapping[str, pl.DataFrame] = field(default_factory=dict)
     stories: Mapping[str, Story] = field(default_factory=dict)
+    excerpts: Mapping[str, str] = field(default_factory=dict)  # sentence -> folder of its excerpt
 
     @property
     def run(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Commands that judge a run directory, for ``chatproof`` to mount: ``report`` and ``gate``."""
+"""Commands that judge a run directory, for ``chatproof`` to mount: ``report``, ``gate``, ``replay``."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ from pathlib import Path
 
 import click
 
+from reports.checks.replay import findings_of
+from reports.escape import for_terminal
 from reports.evaluate import GateVerdict
+from reports.excerpts import about
 from reports.gates import GatesError
-from reports.history import HistoryError
+from reports.history import HistoryError, open_history
 from reports.pipeline import Outcome, report_run
 from reports.render import text
+from reports.stories import stories
 from reports.verdict import Exit, failure
 
 _RUN = click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
@@ -60,6 +64,36 @@ def gate(run_dir: Path, gates_file: Path | None) -> None:
         click.echo(f"{result.verdict!s:<8}{result.id}  {note}".replace("\u00a0", " "))
     click.echo(outcome.sentence.replace("\u00a0", " "))
     sys.exit(outcome.exit)
+
+
+@click.command()
+@click.argument("excerpt", metavar="EXCERPT", type=click.Path(path_type=Path))
+def replay(excerpt: Path) -> None:
+    """Judge the excerpt of one finding, in RUN/analysis/excerpts, and show the finding again.
+
+    An excerpt has only the records that its finding needs, so it is judged by that class alone.
+
+    \b
+    Exit status: 3 the finding is there again    4 it is not
+                 2 EXCERPT cannot be used, or is not an excerpt
+    """
+    try:
+        history = open_history(excerpt)
+        said = about(history.run)
+        if said is None:
+            raise HistoryError(f"{excerpt}: not an excerpt: judge a whole run with `chatproof report`")
+        found = [f for f in findings_of(history, said[0]) if f.sentence == said[1]]
+        told = stories(history, found)
+    except HistoryError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(Exit.USAGE)
+    for finding in found:
+        click.echo(for_terminal(f"{finding.cls}: {finding.sentence}"))
+        for line in (line for story in told.values() for line in story.lines):
+            click.echo(for_terminal(f"  {line.at_s:>10,.3f} s  {line.who:<10} {line.what}  {line.place}"))
+    if not found:
+        click.echo(for_terminal(f"{said[0]} does not find again: {said[1]}"))
+    sys.exit(Exit.INTEGRITY if found else Exit.UNKNOWN)
 
 
 def _judged(run_dir: Path, gates_file: Path | None) -> Outcome:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +24,7 @@ from reports.checks import run_checks
 from reports.checks.result import Integrity
 from reports.effects import FaultEffect, effects
 from reports.evaluate import ClassCount, GateResult, Measures, evaluate
+from reports.excerpts import excerpts, write_excerpts
 from reports.gates import Gate, load_gates, override, parse_gates
 from reports.histogram import Histogram
 from reports.history import History, HistoryError, open_history
@@ -39,6 +40,7 @@ from reports.verdict import ClassVerdict, Judgement, idle_faults, judge, void_re
 Progress = Callable[[str], None]
 MAX_SAMPLES_BYTES: Final = 256 * 1024 * 1024  # of one metrics file
 GATES_VERSION: Final = 1
+EXCERPTS: Final = "analysis/excerpts"  # in a run directory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,8 +88,11 @@ def report_run(
         history, integrity, gates, workers=worker_counters(history), samples=read_samples(run_dir)
     )
     told("writing")
+    made = list(excerpts(history, integrity))
+    analysis = replace(analysis, excerpts={e.finding.sentence: f"{EXCERPTS}/{e.name}" for e in made})
     try:
         write(run_dir, analysis)
+        write_excerpts(run_dir / EXCERPTS, made)
     except OSError as error:
         raise HistoryError(f"{error.filename or run_dir}: cannot be written: {error.strerror}") from error
     judged = analysis.judgement
@@ -234,7 +239,7 @@ def write(run_dir: Path, analysis: Analysis) -> None:
     derived, report = _folder(run_dir / "analysis"), _folder(run_dir / "report")
     plotted = _folder(report / "plots")
     _put(derived / "summary.json", _json(summary(analysis)))
-    _put(derived / "findings.jsonl", _findings(analysis.integrity))
+    _put(derived / "findings.jsonl", _findings(analysis))
     partial = derived / "intervals.parquet.partial"
     partial.unlink(missing_ok=True)
     analysis.intervals.write_parquet(partial, compression="zstd")
@@ -273,10 +278,11 @@ def _json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
 
 
-def _findings(integrity: Integrity) -> str:
+def _findings(analysis: Analysis) -> str:
+    made = analysis.excerpts
     lines = [
-        json.dumps(asdict(finding), ensure_ascii=False)
-        for result in integrity.classes.values()
+        json.dumps(asdict(finding) | {"excerpt": made.get(finding.sentence)}, ensure_ascii=False)
+        for result in analysis.integrity.classes.values()
         for finding in result.findings
     ]
     return "".join(line + "\n" for line in lines)

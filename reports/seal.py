@@ -270,6 +270,12 @@ def _summary(log: WorkerLog) -> dict[str, Any]:
     return {"records": log.records, "counted": log.counted, "lost": log.lost, "facts": list(log.facts)}
 
 
+def write_log(target: Path, records: Records, log: WorkerLog, *, nonce: int) -> None:
+    """Write a sealed file of records whose epochs are global ids, and what is known of their log."""
+    same = np.arange(1 << 16, dtype=np.uint16)
+    _write(target, [records], same, {"nonce": nonce, "sealed": _summary(log)})
+
+
 def _write(target: Path, segments: Iterable[Records], epochs: EpochTable, meta: dict[str, Any]) -> None:
     partial = target.with_name(target.name + ".partial")
     schema = _SCHEMA.with_metadata({_META: json.dumps({"schema_version": SCHEMA_VERSION, **meta}).encode()})

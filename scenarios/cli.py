@@ -13,7 +13,7 @@ from rich.console import Console
 
 from chaos.proxy.cli import proxy
 from loadgen.cli import prediction_text
-from reports.cli import gate, report
+from reports.cli import gate, replay, report
 
 from . import doctor as doctor_checks
 from .model import Scenario, ScenarioError, bundled_files, find, load
@@ -162,3 +162,4 @@ def doctor() -> None:
 main.add_command(proxy)
 main.add_command(report)
 main.add_command(gate)
+main.add_command(replay)

@@ -75,6 +75,7 @@ class ClassResult:
     findings: tuple[Finding, ...]
     gated: bool  # by the profile of the contract: a count above 0 makes the history invalid
     reasons: tuple[str, ...] = ()  # why it is unknown
+    seen: int = 0  # of how many a count of 0 speaks; 0: that is not counted
 
 
 @dataclass(slots=True, kw_only=True)

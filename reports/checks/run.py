@@ -67,7 +67,7 @@ def _run_checks(
     for cls, check in checks.items():
         if check.run is not None:
             found[cls] += _judge(check.run, facts)
-    classes = {cls: _result(cls, check, found[cls], facts) for cls, check in checks.items()}
+    classes = {cls: _result(cls, check, found[cls], facts, coverage) for cls, check in checks.items()}
     coverage.unexplain("EPOCH records that contradict another", facts.lineage.conflicts)
     coverage.unexplain("message sent to several channels", facts.sends.resent_elsewhere)
     reasons = vacuous(
@@ -109,13 +109,14 @@ def _judge_part(
     return {cls: result + broken for cls, result in found.items()}
 
 
-def _result(cls: str, check: Check, found: Found, facts: Facts) -> ClassResult:
+def _result(cls: str, check: Check, found: Found, facts: Facts, coverage: Coverage) -> ClassResult:
     reasons = found.unknown
     if len(reasons) > _MOST_REASONS:
         reasons = (*reasons[:_MOST_REASONS], f"and {len(reasons) - _MOST_REASONS} reasons more")
     if check.absence and facts.owners.any_broken:
         reasons = (_TORN, *reasons)
     return ClassResult(
+        seen=getattr(coverage, check.of) if check.of else 0,
         cls=cls,
         title=check.title,
         unit=check.unit,

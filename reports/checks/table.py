@@ -44,43 +44,53 @@ class Check:
 
     title: str
     unit: str  # what is counted, plural
-    absence: bool  # rests on what is not in the records: a torn log leaves it unknown
+    of: str = ""  # figure of Coverage: of how many a count of 0 speaks; "": that is not counted
+    absence: bool = False  # rests on what is not in the records: a torn log leaves it unknown
     part: Callable[[Part], Found] | None = None
     run: Callable[[Facts], Found] | None = None
 
 
 CHECKS: Final[Mapping[str, Check]] = {
-    "L1": Check(title="divergent-serial", unit="places", absence=False, part=divergent_serial),
-    "L2": Check(title="duplicate-commit", unit="places", absence=False, part=duplicate_commit),
+    "L1": Check(title="divergent-serial", unit="places", of="acked", part=divergent_serial),
+    "L2": Check(title="duplicate-commit", unit="places", of="acked", part=duplicate_commit),
     "L2x": Check(
-        title="duplicate-commit, outside dedupe", unit="places", absence=False, part=late_duplicate_commit
+        title="duplicate-commit, outside dedupe",
+        unit="places",
+        of="acked",
+        part=late_duplicate_commit,
     ),
-    "L3": Check(title="lost-acked", unit="messages", absence=True, part=lost_acked),
-    "L4": Check(title="log-hole", unit="serials", absence=True, part=log_hole),
-    "L5": Check(title="phantom", unit="entries", absence=True, part=phantom),
-    "L6": Check(title="misrouted", unit="entries", absence=False, part=misrouted),
-    "L7": Check(title="corrupt", unit="entries", absence=False, part=corrupt),
-    "L8": Check(title="failed-visible", unit="messages", absence=False, part=failed_visible),
-    "L9": Check(title="ack-contradiction", unit="messages", absence=False, part=ack_contradiction),
-    "L10": Check(title="publisher-reorder", unit="messages", absence=False, part=publisher_reorder),
-    "L11": Check(title="realtime-inversion", unit="messages", absence=False, part=realtime_inversion),
-    "L12": Check(title="epoch-fault", unit="epochs", absence=False, part=epoch_fault),
-    "D1": Check(title="delivery-gap", unit="deliveries", absence=True, part=delivery_gap),
-    "D2": Check(title="false-resume", unit="resumes", absence=True, part=false_resume),
-    "D3": Check(title="bad-gap-notice", unit="notices", absence=True, part=bad_gap_notice),
-    "D4": Check(title="retention-breach", unit="notices", absence=False, part=retention_breach),
-    "D5": Check(title="duplicate-delivery", unit="deliveries", absence=False, part=duplicate_delivery),
-    "D6": Check(title="delivery-reorder", unit="deliveries", absence=False, part=delivery_reorder),
-    "D7": Check(title="unsolicited", unit="deliveries", absence=False, part=unsolicited),
-    "D8": Check(title="echo", unit="deliveries", absence=False, part=echo),
-    "D9": Check(title="start-edge", unit="deliveries", absence=False, part=start_edge),
-    "D10": Check(title="ack-protocol", unit="answers", absence=False, part=ack_protocol),
-    "V1": Check(title="stalled-subscriber", unit="subscriptions", absence=True, part=stalled_subscriber),
-    "V2": Check(title="never-reconnected", unit="clients", absence=True, run=never_reconnected),
-    "V3": Check(title="unacked-on-live-connection", unit="messages", absence=True, part=unacked),
-    "V4": Check(title="undetected-half-open", unit="connections", absence=True, run=half_open),
-    "V5": Check(title="no-progress", unit="channels", absence=True, part=no_progress),
-    "V6": Check(title="unplanned-exit", unit="exits", absence=False, run=unplanned_exit),
+    "L3": Check(title="lost-acked", unit="messages", of="acked", absence=True, part=lost_acked),
+    "L4": Check(title="log-hole", unit="serials", of="acked", absence=True, part=log_hole),
+    "L5": Check(title="phantom", unit="entries", of="delivered", absence=True, part=phantom),
+    "L6": Check(title="misrouted", unit="entries", of="delivered", part=misrouted),
+    "L7": Check(title="corrupt", unit="entries", of="delivered", part=corrupt),
+    "L8": Check(title="failed-visible", unit="messages", of="failed", part=failed_visible),
+    "L9": Check(title="ack-contradiction", unit="messages", of="acked", part=ack_contradiction),
+    "L10": Check(title="publisher-reorder", unit="messages", of="acked", part=publisher_reorder),
+    "L11": Check(title="realtime-inversion", unit="messages", of="acked", part=realtime_inversion),
+    "L12": Check(title="epoch-fault", unit="epochs", of="sentinels", part=epoch_fault),
+    "D1": Check(title="delivery-gap", unit="deliveries", of="delivered", absence=True, part=delivery_gap),
+    "D2": Check(title="false-resume", unit="resumes", of="resumed", absence=True, part=false_resume),
+    "D3": Check(title="bad-gap-notice", unit="notices", of="gaps", absence=True, part=bad_gap_notice),
+    "D4": Check(title="retention-breach", unit="notices", of="gaps", part=retention_breach),
+    "D5": Check(title="duplicate-delivery", unit="deliveries", of="delivered", part=duplicate_delivery),
+    "D6": Check(title="delivery-reorder", unit="deliveries", of="delivered", part=delivery_reorder),
+    "D7": Check(title="unsolicited", unit="deliveries", of="delivered", part=unsolicited),
+    "D8": Check(title="echo", unit="deliveries", of="delivered", part=echo),
+    "D9": Check(title="start-edge", unit="deliveries", of="subscriptions", part=start_edge),
+    "D10": Check(title="ack-protocol", unit="answers", of="acked", part=ack_protocol),
+    "V1": Check(
+        title="stalled-subscriber",
+        unit="subscriptions",
+        of="subscriptions",
+        absence=True,
+        part=stalled_subscriber,
+    ),
+    "V2": Check(title="never-reconnected", unit="clients", of="", absence=True, run=never_reconnected),
+    "V3": Check(title="unacked-on-live-connection", unit="messages", of="acked", absence=True, part=unacked),
+    "V4": Check(title="undetected-half-open", unit="connections", of="", absence=True, run=half_open),
+    "V5": Check(title="no-progress", unit="channels", of="sentinels", absence=True, part=no_progress),
+    "V6": Check(title="unplanned-exit", unit="exits", of="", run=unplanned_exit),
 }
 
 # Classes that a profile does not gate. What is not gated is still counted and shown.

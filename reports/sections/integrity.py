@@ -17,7 +17,6 @@ SHOWN: Final = 3  # findings of a class in the page; findings.jsonl has more
 def build(analysis: Analysis) -> tuple[Block, ...]:
     classes = list(analysis.integrity.classes.values())
     found = [c for c in classes if c.count]
-    covered = analysis.integrity.coverage
     verdict = analysis.judgement.verdict
     blocks: list[Block] = [
         Para(
@@ -34,14 +33,14 @@ def build(analysis: Analysis) -> tuple[Block, ...]:
     reasons = analysis.judgement.reasons
     if reasons:
         blocks.append(bullets(reasons))
-    blocks.append(_table(classes, covered.delivered))
+    blocks.append(_table(classes))
     for place, result in enumerate(found):
         blocks.append(_examples(analysis, result, unfolded=place == 0))
     blocks.append(_coverage(analysis))
     return tuple(blocks)
 
 
-def _table(classes: list[ClassResult], deliveries: int) -> Block:
+def _table(classes: list[ClassResult]) -> Block:
     if not classes:
         return Para("No class was checked.")
     columns = (
@@ -51,13 +50,13 @@ def _table(classes: list[ClassResult], deliveries: int) -> Block:
         Column("What it is", wrap=True),
         Column("Counted in"),
         Column("Gated"),
+        Column("If none"),
     )
     note = "A class that is not gated by the contract's profile is counted and does not fail the run."
-    if deliveries:
-        note += (
-            f" Zero seen in {wording.plural(deliveries, 'delivery', 'deliveries')} means a rate "
-            f"{wording.upper_bound(deliveries)} with 95{wording.NBSP}% confidence."
-        )
+    note += (
+        " If none: what zero proves. Of n that were looked at, none seen means a rate of at most 3/n with "
+        f"95{wording.NBSP}% confidence."
+    )
     return Table(columns, tuple(_row(c) for c in classes), caption="Anomaly classes", note=note)
 
 
@@ -69,6 +68,7 @@ def _row(result: ClassResult) -> tuple[Text, ...]:
         result.title,
         result.unit,
         "yes" if result.gated else "no",
+        "" if result.count or result.unknown else wording.upper_bound(result.seen),
     )
 
 
@@ -122,6 +122,9 @@ def _facts(analysis: Analysis, finding: Finding) -> Block:
     rows.append(("Faults in force", ", ".join(finding.faults) or "none"))
     if records:
         rows.append(("Records", records))
+    if finding.sentence in analysis.excerpts:
+        run = analysis.run.get("run_id") or "RUN"
+        rows.append(("Alone", Code(f"chatproof replay runs/{run}/{analysis.excerpts[finding.sentence]}")))
     return pairs(rows)
 
 
