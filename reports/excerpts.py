@@ -2,8 +2,9 @@
 
 A slice of the history is taken that has everything about the finding's clients, messages and serials in
 its channel; then records are left out, in ever smaller pieces, as long as the class still gives the same
-finding, word for word. What is left is copied unchanged to ``analysis/excerpts/<class>-<n>/``, with run.json,
-names.json and faults.jsonl cut down to what it needs.
+finding, word for word. Of a finding about deliveries, what opened and ended its client's subscriptions
+stays. What is left is copied unchanged to ``analysis/excerpts/<class>-<n>/``, with run.json, names.json and
+faults.jsonl cut down to what it needs.
 
 Records that are left out would look like other anomalies, so an excerpt is judged by its own class
 only: ``chatproof replay EXCERPT``.
@@ -30,6 +31,7 @@ from reports.seal import Records, frame_of, write_log
 PER_CLASS: Final = 2
 TRIES: Final = 60  # judgements spent on making one excerpt smaller
 TRIES_IN_ALL: Final = 600
+MOST_PINNED: Final = 40  # records that are kept for the reader's sake
 MAX_ROWS: Final = 50_000  # of a slice; a finding that needs more gets no excerpt
 _PROCESS_LINES: Final = ("exit", "start")
 _SHOWING: Final = tuple(int(kind) for kind in (Kind.ACK, Kind.RECV, Kind.READ))
@@ -138,24 +140,32 @@ def _shrunk(
     history: History, finding: Finding, logs: Mapping[int, Records], tries: int
 ) -> dict[int, Records]:
     """Fewer records that show the same: pieces are left out, in halves, quarters, … single records."""
-    keep = [(worker, row) for worker, log in sorted(logs.items()) for row in range(len(log))]
+    rows = [(worker, row) for worker, log in sorted(logs.items()) for row in range(len(log))]
+    pinned = [at for at in rows if _is_frame(logs[at[0]][at[1]])] if finding.cls.startswith("D") else []
+    pinned = pinned if len(pinned) <= MOST_PINNED else []
+    keep = sorted(set(rows) - set(pinned))
     size = len(keep) // 2
     while size and tries:
         at = 0
         while at < len(keep) and tries:
             fewer = keep[:at] + keep[at + size :]
             tries -= 1
-            if _shows(_cut_down(history, finding, _chosen(logs, fewer)), finding):
+            if _shows(_cut_down(history, finding, _chosen(logs, [*pinned, *fewer])), finding):
                 keep = fewer
             else:
                 at += size
         size //= 2
-    return _chosen(logs, keep)
+    return _chosen(logs, [*pinned, *keep])
+
+
+def _is_frame(record: np.void) -> bool:
+    """What opened or ended a load client's subscriptions: a delivery is judged by it."""
+    return bool(record["client"]) and record["kind"] in (Kind.SUB, Kind.UNSUB, Kind.CLOSE)
 
 
 def _chosen(logs: Mapping[int, Records], keep: Sequence[tuple[int, int]]) -> dict[int, Records]:
     rows: dict[int, list[int]] = {}
-    for worker, row in keep:
+    for worker, row in sorted(keep):
         rows.setdefault(worker, []).append(row)
     return {worker: logs[worker][np.array(some)] for worker, some in rows.items()}
 
