@@ -6,7 +6,7 @@ at that time it was, with every doubt in the server's favour, within all three o
 retain_bytes:
 
 - no more than retain_n - 1 newer ones: every attempt to publish in the channel counts that was
-  written by then and is not known to stand at or before it;
+  written by then and is not known to stand at or before it; and so do serials that hold nothing;
 - younger than retain_s since the first attempt, by 1 % and 0.1 s less;
 - its size and that of all newer ones within retain_bytes, with 512 bytes a message more than its body.
 
@@ -114,7 +114,7 @@ def _retained(part: Part, channel: int, newest: Int, t: Int, kept: Retention) ->
     mine = mine[np.argsort(sends.t[mine], kind="stable")]
     sizes = np.concatenate([[0], np.cumsum(sends.serial[mine].astype(np.int64) + OVERHEAD_BYTES)])
     written = np.searchsorted(sends.t[mine], t, side="right")
-    older, older_bytes = np.zeros(len(newest), np.int64), np.zeros(len(newest), np.int64)
+    older, older_bytes, above = (np.zeros(len(newest), np.int64) for _ in range(3))
     size = messages.sent_bytes + OVERHEAD_BYTES * messages.attempts
     stream = placed.place[newest] >> 32
     for begin, end in zip(*runs(placed.place >> 32), strict=True):
@@ -126,10 +126,16 @@ def _retained(part: Part, channel: int, newest: Int, t: Int, kept: Retention) ->
         counted = np.minimum(newest[here] - begin + 1, np.searchsorted(done, t[here], side="right"))
         older[here] = np.concatenate([[0], np.cumsum(messages.attempts[at])])[counted]
         older_bytes[here] = np.concatenate([[0], np.cumsum(size[at])])[counted]
+        begun = messages.sent_t[messages.begin[at]]
+        by_time = np.argsort(begun, kind="stable")
+        highest = np.maximum.accumulate(placed.place[begin:end][by_time])
+        known = np.searchsorted(begun[by_time], t[here], side="right") - 1
+        above[here] = highest[np.maximum(known, 0)] - placed.place[newest[here]]
     first_sent = messages.sent_t[messages.begin[placed.at[newest]]]
     age = (t - first_sent) * (1 + CLOCK_SHARE) + CLOCK_SLACK_NS
     room = sizes[written] - older_bytes + size[placed.at[newest]]
-    return np.asarray((written - older < kept.n) & (age < kept.ns) & (room <= kept.bytes))
+    newer = np.maximum(written - older, above)
+    return np.asarray((newer < kept.n) & (age < kept.ns) & (room <= kept.bytes))
 
 
 def _tell(part: Part, said: _Trimmed, i: int, newest: int) -> Finding:

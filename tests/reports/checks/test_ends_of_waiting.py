@@ -97,6 +97,20 @@ def test_a_floor_of_the_final_read_above_what_is_retained_counts() -> None:
     assert counts(judge(scene)) == {"D4": 1}
 
 
+def test_a_serial_that_holds_nothing_may_have_been_counted_as_kept() -> None:
+    """Three are kept: serials 3 to 5 of five, of which one is empty; only two newer messages were sent."""
+    scene = two_clients(**KEEPS | {"retain_n": 3})
+    scene.publish(1), scene.publish(1)
+    scene.cut(2)
+    scene.log[1].append(None)
+    scene.publish(1), scene.publish(1)
+    scene.trim(1, 3)
+    scene.conn(2)
+    scene.sub(2, 1, 2, asked=(1, 1))
+    scene.gap(2, 2, 2)
+    assert "D4" not in counts(judge(scene))
+
+
 def test_where_another_runs_messages_are_nothing_is_certain() -> None:
     scene = two_clients(**KEEPS)
     scene.publish(1)
