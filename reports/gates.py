@@ -311,8 +311,8 @@ def parse_gates(tables: Mapping[str, Any], *, source: str) -> tuple[Gate, ...]:
         gates = _GateFile.model_validate(dict(tables)).gate
     except ValidationError as error:
         raise GatesError(source, validation_lines(error)) from None
-    seen: set[str] = set()
-    twice = [g.id for g in gates if g.id in seen or seen.add(g.id)]  # type: ignore[func-returns-value]
+    ids = [gate.id for gate in gates]
+    twice = sorted({name for name in ids if ids.count(name) > 1})
     if twice:
         raise GatesError(source, [f"gate.id is {name!r}: another gate has this id" for name in twice])
     return gates

@@ -14,6 +14,8 @@ from rich.console import Console
 from chaos.proxy.cli import proxy
 from loadgen.cli import prediction_text
 from reports.cli import gate, replay, report
+from reports.gates import GatesError
+from reports.verdict import Exit
 
 from . import doctor as doctor_checks
 from .model import Scenario, ScenarioError, bundled_files, find, load
@@ -22,12 +24,6 @@ EXIT_HELP = """\b
 Exit status: 0 pass; 1 a threshold gate failed; 2 usage or scenario error;
 3 integrity: a promise was broken; 4 unknown: not enough evidence;
 5 void: the harness was at fault; 70 internal error; 130 interrupted."""
-
-
-class ExitStatus:
-    """Exit codes of `chatproof`, each with one meaning (ARCHITECTURE.md § Words for outcomes)."""
-
-    OK, THRESHOLD, USAGE, INTEGRITY, UNKNOWN, VOID, INTERNAL, INTERRUPTED = 0, 1, 2, 3, 4, 5, 70, 130
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -61,7 +57,7 @@ def read_scenario(
     except ScenarioError as wrong:
         for line in wrong.lines:
             click.echo(line, err=True)
-        sys.exit(ExitStatus.USAGE)
+        sys.exit(Exit.USAGE)
 
 
 @main.command(epilog=EXIT_HELP)
@@ -119,11 +115,16 @@ def run(
     except ScenarioError as wrong:
         for line in wrong.lines:
             click.echo(line, err=True)
-        status = ExitStatus.USAGE
+        status = Exit.USAGE
+    except GatesError as wrong:
+        click.echo(str(wrong), err=True)
+        status = Exit.USAGE
+    except KeyboardInterrupt:  # a second Ctrl-C, while the report is made
+        status = Exit.INTERRUPTED
     except Exception:
         traceback.print_exc()
         click.echo("chatproof: internal error; the lines above say where. Please report them.", err=True)
-        status = ExitStatus.INTERNAL
+        status = Exit.INTERNAL
     sys.exit(status)
 
 
@@ -156,7 +157,7 @@ def doctor() -> None:
         click.echo(f"{'ok  ' if result.ok else 'LOOK'}  {result.what:<22} {result.found}")
         if not result.ok:
             click.echo(f"      {'':<22} → {result.remedy}")
-    sys.exit(ExitStatus.OK if all(result.ok or result.optional for result in results) else ExitStatus.USAGE)
+    sys.exit(Exit.PASS if all(result.ok or result.optional for result in results) else Exit.USAGE)
 
 
 main.add_command(proxy)

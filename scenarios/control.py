@@ -8,6 +8,7 @@ own (worker 0), in the same schema, so that the checker trusts it no more than a
 from __future__ import annotations
 
 import errno
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -212,8 +213,8 @@ class Control:
     def close(self) -> None:
         """End the log and write its count; safe to call twice."""
         self._recorder.close()
-        counters = f'{{"worker": 0, "records": {self._recorder.count}, "lost": 0}}\n'
-        (self._events / "w0.counters.json").write_text(counters)
+        counters = {"worker": 0, "records": self._recorder.count, "lost": self._recorder.lost}
+        (self._events / "w0.counters.json").write_text(json.dumps(counters) + "\n")
 
     def _send_sentinel(self, connection: _Connection, channel: int, due_ns: int, *, retry: bool) -> None:
         body = encode_body(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -99,8 +98,3 @@ class Progress:
             span_s = t - self._before[0]
             self._rates = ((sent - self._before[1]) / span_s, (received - self._before[2]) / span_s)
             self._before = (t, sent, received)
-
-
-def now_s() -> float:
-    """Seconds of CLOCK_MONOTONIC, as the records have them."""
-    return time.monotonic_ns() / 1e9

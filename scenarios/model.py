@@ -211,6 +211,13 @@ def _gates(
     except GatesError as wrong:
         lines += wrong.faults
         return None
+    lines += gate_misfits(gates, workload, faults)
+    return gates
+
+
+def gate_misfits(gates: Sequence[Gate], workload: Workload | None, faults: FaultSpecs | None) -> list[str]:
+    """Gates that ask for a phase or a fault that the scenario does not have, a line each."""
+    lines: list[str] = []
     if workload:
         phases = ["all", *(phase.name for phase in workload.phase)]
         lines += [
@@ -225,7 +232,7 @@ def _gates(
             for gate in gates
             if gate.where.fault is not None and gate.where.fault not in ids
         ]
-    return gates
+    return lines
 
 
 def explain(

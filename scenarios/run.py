@@ -24,16 +24,16 @@ from rich.console import Console
 
 from chaos.plan import Plan, make_plan
 from loadgen.cli import prediction_text
+from reports.gates import load_gates
 from reports.pipeline import report_run
 from reports.render import text as summary_text
+from reports.verdict import Exit
 
 from .live import Progress
-from .model import Scenario
+from .model import Scenario, ScenarioError, gate_misfits
 from .rundir import RunDirectory
 from .stage import Stage
 from .target import StageFailed
-
-INTERRUPTED = 130
 
 
 class Interrupted(Exception):
@@ -54,7 +54,15 @@ class Options:
 
 
 def run_scenario(scenario: Scenario, options: Options, console: Console) -> int:
-    """Run a scenario and return the exit status (ARCHITECTURE.md § Words for outcomes)."""
+    """Run a scenario and return the exit status (ARCHITECTURE.md § Words for outcomes).
+
+    Raises:
+        GatesError, ScenarioError: the gates file cannot be used with this scenario; nothing was started.
+    """
+    if options.gates_file:  # its faults are told now, not after a minute of load
+        gates = load_gates(options.gates_file)
+        if lines := gate_misfits(gates, scenario.workload, scenario.faults):
+            raise ScenarioError([f"{options.gates_file}: {line}" for line in lines])
     allow_many_sockets()
     plan = make_fault_plan(scenario)
     say: Callable[[str], None] = (lambda _: None) if options.quiet else partial(console.print, soft_wrap=True)
@@ -81,7 +89,7 @@ def run_scenario(scenario: Scenario, options: Options, console: Console) -> int:
     else:
         click.echo(summary_text(outcome, colour=sys.stdout.isatty()))
     if interrupted:
-        return INTERRUPTED
+        return Exit.INTERRUPTED
     return 0 if options.ui else outcome.exit  # a run that was steered by hand is not gated
 
 

@@ -21,7 +21,6 @@ from chaos.journal import Journal
 from chaos.nemesis import Nemesis
 from chaos.plan import PROXIES, Plan
 from chaos.process import Supervisor
-from loadgen.drivers.base import Position
 from loadgen.workload import LoadSpec
 from reports.history import Mark
 
@@ -61,6 +60,7 @@ class Stage:
         self._phase, self._t0_ns = "set-up", 0
         self._nemesis: Nemesis | None = None
         self._told = 0  # of its problems, how many are in the manifest
+        self._load_ended = False
         rundir.update(nonce=self._nonce, phase_reached="set-up", **described(scenario))
         write_inputs(scenario, plan, rundir)
 
@@ -69,14 +69,11 @@ class Stage:
     def start_target(self) -> None:
         """Start chatd, or take the one that the scenario names, and learn its contract."""
         server = self._scenario.server
-        if server.url:
-            self._target_url = server.url
-        else:
-            port = start_chatd(server, self._supervisor, self._rundir)
-            self._target_url = f"ws://127.0.0.1:{port}"
+        self._target_url = server.url or start_chatd(server, self._supervisor, self._rundir)
         parts = urlsplit(self._target_url)
-        self._upstream = f"{parts.hostname}:{parts.port or 80}"
-        metrics = None if server.url else ("127.0.0.1", parts.port or 80)
+        host, port = str(parts.hostname), parts.port or 80
+        self._upstream = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        metrics = None if server.url else (host, port)
         sampler = Sampler(self._supervisor.pids, metrics)
         self._stack.callback(sampler.stop, self._rundir.path / "metrics")
         self._control = Control(
@@ -165,7 +162,8 @@ class Stage:
         self._stack.callback(self._heal)
         self._load.send("start", t0_ns=self._t0_ns)
         for index, phase in enumerate(phases):
-            self._control_mark_at(phase["start_ns"], index)
+            self._until(lambda: False, deadline_ns=phase["start_ns"])
+            self._control.mark(Mark.PHASE, pub_seq=index)
             self._phase = phase["name"]
             self._until(lambda: False, deadline_ns=phase["end_ns"])
 
@@ -204,10 +202,10 @@ class Stage:
             self._rundir.problem(str(failed), void=False)
             return
         self._load.send("drain", sentinels={str(channel): place for channel, place in sentinels.items()})
-        if not self._wait_for_sentinels(sentinels):
+        if not self._wait_for_sentinels():
             self._control.mark(Mark.FORCED_RECONNECT)
             self._load.send("reconnect_behind")
-            self._wait_for_sentinels(sentinels)
+            self._wait_for_sentinels()
 
     def read_back(self) -> None:
         """Read every channel directly, twice, and end the load."""
@@ -228,7 +226,7 @@ class Stage:
 
     # -- parts -----------------------------------------------------------------------------------------------
 
-    def _wait_for_sentinels(self, sentinels: dict[int, Position]) -> bool:
+    def _wait_for_sentinels(self) -> bool:
         """Whether every open subscription got its sentinel. Ends early only when nothing moves any more."""
         deadlines = self._scenario.deadlines
         asked_ns = progress_ns = time.monotonic_ns()
@@ -274,11 +272,6 @@ class Stage:
                 return True
         return done()
 
-    def _control_mark_at(self, start_ns: int, index: int) -> None:
-        if index == 0:
-            self._until(lambda: False, deadline_ns=start_ns)
-        self._control.mark(Mark.PHASE, pub_seq=index)
-
     def _heal(self) -> None:
         nemesis = self._nemesis
         if nemesis is None:
@@ -294,16 +287,15 @@ class Stage:
 
     def _stop_load(self) -> None:
         """End the load so that its records are closed; safe to call twice."""
-        load, self._load_stopped = self._load, getattr(self, "_load_stopped", False)
-        if self._load_stopped:
+        if self._load_ended:
             return
-        self._load_stopped = True
+        self._load_ended = True
         for name in self._supervisor.pids():
             if name == "master" or name.startswith("worker-"):
                 self._supervisor.expect_exit(name)
-        load.send("stop")
+        self._load.send("stop")
         try:
-            load.expect("stopped", STOP_S)
+            self._load.expect("stopped", STOP_S)
         except LoadFailed as failed:
             self._rundir.problem(f"records may be missing: {failed}", void=True)
 

@@ -22,13 +22,14 @@ class StageFailed(Exception):
     """The harness could not do its part; the run is void. The message says which part and why."""
 
 
-def start_chatd(server: Server, supervisor: Supervisor, rundir: RunDirectory) -> int:
-    """Start chatd with the scenario's configuration and wait until it is ready; its port.
+def start_chatd(server: Server, supervisor: Supervisor, rundir: RunDirectory) -> str:
+    """Start chatd with the scenario's configuration and wait until it is ready; its ws:// address.
 
     Raises:
         StageFailed: it ended at once, or was not ready in time; with the end of its log.
     """
-    port = server.port or free_port()
+    host = server.host
+    port = server.port or free_port(host)
     config = server.model_dump(mode="json", exclude={"url"})
     config |= {"port": port, "node": NODE, "data": str(rundir.path / "data" / TARGET)}
     path = rundir.write_json(f"config/{TARGET}.json", config)
@@ -36,26 +37,26 @@ def start_chatd(server: Server, supervisor: Supervisor, rundir: RunDirectory) ->
     argv = (sys.executable, "-m", "chatd", "--config", str(path))
     process = supervisor.start(ProcessSpec(name=TARGET, argv=argv, log=log, role="target"))
     deadline_s = time.monotonic() + START_S
-    while not answers(port, "/readyz"):
+    while not answers(host, port, "/readyz"):
         if not supervisor.running(TARGET):
             raise StageFailed(f"chatd ended at its start{log_tail(process)}")
         if time.monotonic() > deadline_s:
             raise StageFailed(f"chatd was not ready within {START_S:g} s{log_tail(process)}")
         time.sleep(ASK_AGAIN_S)
-    return port
+    return f"ws://[{host}]:{port}" if ":" in host else f"ws://{host}:{port}"
 
 
-def free_port() -> int:
+def free_port(host: str) -> int:
     """A port that is free now; chatd keeps it across restarts, so it cannot be left to port 0."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.bind((host, 0))
         port: int = probe.getsockname()[1]
         return port
 
 
-def answers(port: int, path: str) -> bool:
+def answers(host: str, port: int, path: str) -> bool:
     """Whether a GET on this machine is answered with 200."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=1.0)
+    connection = http.client.HTTPConnection(host, port, timeout=1.0)
     try:
         connection.request("GET", path)
         return connection.getresponse().status == 200

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import shutil
 import socket
@@ -20,6 +19,7 @@ from chaos.engines.base import (
 from chaos.engines.client import ApiEngine, Client
 from chaos.faults.base import ENABLED, Toxic, toxic_ability
 from chaos.process import ProcessSpec, Supervisor, log_tail
+from chaos.proxy.address import is_loopback
 
 BINARY = "toxiproxy-server"
 START_S = 10.0
@@ -47,7 +47,7 @@ class ToxiproxyEngine(ApiEngine):
             whole = False
         if not whole:
             return [f'{value}: must be like "http://127.0.0.1:8474"']
-        if not _is_loopback(str(url.hostname)):
+        if not is_loopback(str(url.hostname)):
             return [
                 f"{value}: must be on this machine, because the server under test listens on loopback only"
             ]
@@ -105,10 +105,3 @@ def _abilities(client: Client, trial: str) -> frozenset[str]:
     finally:
         client.delete_proxy(trial)
     return frozenset(able)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from scenarios.cli import ExitStatus, main
+from reports.verdict import Exit
+from scenarios.cli import main
 from scenarios.model import bundled_files, load
 
 ROOT = Path(__file__).parents[2]
@@ -31,7 +32,7 @@ def test_links_inside_the_project_lead_somewhere(document: str) -> None:
 def test_exit_codes_of_the_document_are_those_of_the_code() -> None:
     section = text("ARCHITECTURE.md").split("| exit | meaning |")[1].split("\n\n")[0]
     documented = {int(code) for code in re.findall(r"^\| (\d+) \|", section, flags=re.M)}
-    assert documented == {value for name, value in vars(ExitStatus).items() if name.isupper()}
+    assert documented == set(Exit)
 
 
 def test_every_file_of_the_seam_table_exists() -> None:

@@ -190,3 +190,36 @@ def test_bad_input_is_one_line_a_fault_and_nothing_starts(tmp_path: Path) -> Non
     assert "server.store" in output
     assert "Traceback" not in output
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_gates_file_with_faults_is_told_before_anything_starts(tmp_path: Path) -> None:
+    (tmp_path / "gates.toml").write_text(
+        '[[gate]]\nid = "a"\nkind = "threshold"\nmetric = "delivery"\nexpr = "p(99) < 5 parsecs"\n'
+        '[[gate]]\nid = "b"\nkind = "integrity"\nmetric = "lsot"\nmax = 0\n'
+    )
+    (tmp_path / "misfit.toml").write_text(
+        '[[gate]]\nid = "a"\nkind = "threshold"\nmetric = "delivery"\nexpr = "p(99) < 5s"\nphase = "rest"\n'
+    )
+    for name, told in (("gates.toml", ("parsecs", "lsot")), ("misfit.toml", ("phase is 'rest'", "steady"))):
+        process = chatproof("run", "smoke", "--gates", name, cwd=tmp_path)
+        output, _ = process.communicate(timeout=30)
+        assert process.returncode == 2, output
+        assert all(part in output for part in told), output
+        assert "Traceback" not in output
+        assert not (tmp_path / "runs").exists()
+
+
+def test_chatd_may_listen_on_another_loopback_address(tmp_path: Path) -> None:
+    status, output, summary = run(
+        "smoke", "--set", "server.host=127.0.0.2", "--gates", "late.toml", cwd=with_late_gate(tmp_path)
+    )
+    assert status == 0, output
+    assert summary["verdict"] == "valid"
+
+
+def with_late_gate(folder: Path) -> Path:
+    """A gate in the place of smoke's own on latency: a busy machine must not fail or void this run."""
+    (folder / "late.toml").write_text(
+        '[[gate]]\nid = "soon"\nkind = "threshold"\nmetric = "delivery"\nexpr = "p(99) < 10s"\n'
+    )
+    return folder
