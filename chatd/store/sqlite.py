@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Lock
 from typing import Final, TypeVar
 
 from .base import (
@@ -89,6 +90,7 @@ class SqliteStore:
         self._reader = ThreadPoolExecutor(1, "store-reader")
         self._checkpointer = ThreadPoolExecutor(1, "store-checkpoint")
         self._checkpoint: asyncio.Future[None] | None = None
+        self._checkpointing = Lock()
         self._lock: int | None = None
         self._failed_at = 0.0
         # Owned by the writer thread:
@@ -304,8 +306,10 @@ class SqliteStore:
             self._forget(moved, doomed)
         if self._wal_bytes() > WAL_BYTES:
             # The other thread's checkpoints never catch up with a writer that never rests, and
-            # the log starts over only when one does. From here it can: nobody else writes.
-            self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            # the log starts over only when one does. From here it can: nobody else writes. Two
+            # checkpoints at once are refused, whatever the timeout: hence the lock.
+            with self._checkpointing:
+                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         return moved
 
     def _new_floors(self, names: Sequence[str], now_ms: int) -> dict[str, int]:
@@ -364,7 +368,8 @@ class SqliteStore:
             self._checkpoint = loop.run_in_executor(self._checkpointer, self._do_checkpoint)
 
     def _do_checkpoint(self) -> None:
-        self._checkpoints.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        with self._checkpointing:
+            self._checkpoints.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     def _wal_bytes(self) -> int:
         try:

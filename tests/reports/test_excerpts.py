@@ -12,7 +12,8 @@ from reports.checks import CHECKS, run_checks
 from reports.excerpts import MAX_ROWS, excerpts, make_excerpt, write_excerpts
 from reports.history import HistoryError
 from reports.pipeline import report_run
-from scenarios.cli import ExitStatus, main
+from reports.verdict import Exit
+from scenarios.cli import main
 from tests.reports.checks.twins import TWINS, delivery_gap, two_clients
 from tests.scenes import Scene
 
@@ -25,7 +26,7 @@ def test_an_excerpt_of_each_class_is_smaller_and_shows_the_same_finding(cls: str
     assert excerpt.history.ingest.records < history.ingest.records
     write_excerpts(tmp_path / "excerpts", [excerpt])
     replayed = CliRunner().invoke(main, ["replay", str(tmp_path / "excerpts" / excerpt.name)])
-    assert replayed.exit_code == ExitStatus.INTEGRITY, replayed.output
+    assert replayed.exit_code == Exit.INTEGRITY, replayed.output
     assert f"{cls}: {excerpt.finding.sentence}" in replayed.output
 
 
@@ -58,7 +59,7 @@ def test_a_report_leaves_excerpts_and_says_so(tmp_path: Path) -> None:
         assert "chatproof replay" in (run / "report" / "report.md").read_text()
         assert [path.name for path in (run / "analysis" / "excerpts").iterdir()] == ["D1-1"]
         replayed = CliRunner().invoke(main, ["replay", str(run / "analysis" / "excerpts" / "D1-1")])
-        assert replayed.exit_code == ExitStatus.INTEGRITY
+        assert replayed.exit_code == Exit.INTEGRITY
 
 
 def test_a_valid_run_leaves_none_and_takes_old_ones_away(tmp_path: Path) -> None:
@@ -84,7 +85,7 @@ def test_what_is_no_excerpt_is_refused(tmp_path: Path) -> None:
     run = delivery_gap(True).write(tmp_path / "run")
     for path in (run, tmp_path / "nowhere"):
         refused = CliRunner().invoke(main, ["replay", str(path)])
-        assert refused.exit_code == ExitStatus.USAGE
+        assert refused.exit_code == Exit.USAGE
         assert refused.output.startswith("error: ")
 
 
@@ -96,7 +97,7 @@ def test_an_excerpt_that_was_changed_is_told(tmp_path: Path) -> None:
     document["excerpt"]["class"] = "L1"
     path.write_text(json.dumps(document))
     replayed = CliRunner().invoke(main, ["replay", str(path.parent)])
-    assert replayed.exit_code == ExitStatus.UNKNOWN
+    assert replayed.exit_code == Exit.UNKNOWN
     assert "does not find again" in replayed.output
 
 
