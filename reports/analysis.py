@@ -19,6 +19,7 @@ from reports.histogram import Histogram
 from reports.history import History
 from reports.recovery import Recovery
 from reports.stories import Story
+from reports.usage import Usage
 from reports.verdict import Judgement, lag_limit_ms
 
 SUMMARY_VERSION: Final = 1
@@ -50,6 +51,8 @@ class Analysis:
     samples: Mapping[str, pl.DataFrame] = field(default_factory=dict)
     stories: Mapping[str, Story] = field(default_factory=dict)
     excerpts: Mapping[str, str] = field(default_factory=dict)  # sentence -> folder of its excerpt
+    usage: Sequence[Usage] = ()
+    probed: Sequence[GateResult] = ()
 
     @property
     def run(self) -> dict[str, Any]:
@@ -123,6 +126,7 @@ def summary(analysis: Analysis) -> dict[str, Any]:
             "lag_p99_ms": analysis.worst("lag_p99_ms"),
             "lag_limit_ms": lag_limit_ms(analysis.gates),
         },
+        "processes": [asdict(used) for used in analysis.usage],
         "faults": [_fault(analysis, effect) for effect in analysis.effects],
         "gates": [
             {"id": r.id, "kind": r.kind, "verdict": str(r.verdict), "actual": r.actual, "unit": r.unit}

@@ -24,6 +24,7 @@ from reports.histogram import Histogram, rank
 from reports.latency import Selection, SelectionError, measure
 from reports.periods import NS, FaultWindow, fault_windows, phases, start_ns
 from reports.recovery import Recovery
+from reports.usage import Usage, target_cpu_us_per_delivery
 
 if TYPE_CHECKING:
     from reports.history import History
@@ -72,7 +73,7 @@ class Measures:
 
     ``intervals``: of ``timeline``. ``coverage``: what the run exercised, as in summary.json.
     ``workers``: the counters of each load worker. ``returns``: of clients that were away on purpose, with
-    ``others``, of ``catch_up``.
+    ``others``, of ``catch_up``. ``usage``: of ``usage``.
     """
 
     history: History
@@ -83,6 +84,7 @@ class Measures:
     workers: Sequence[Mapping[str, Any]] = ()
     returns: Sequence[Return] = ()
     others: Groups | None = None
+    usage: Sequence[Usage] = ()
     seen: dict[tuple[str, Selection], Histogram] = field(default_factory=dict)  # measured once each
 
     def histogram(self, name: str, selection: Selection) -> Histogram:
@@ -174,6 +176,10 @@ def _actual(gate: Gate, expr: Expr, measures: Measures) -> tuple[float, bool]:
         return _of_catch_ups(name, measures, expr), False
     if name == "recovery.all_back":
         return _of_values(_all_back_ms(measures.recoveries), expr, "no fault cut anybody off"), False
+    if name == "cpu_per_delivery":
+        if (spent_us := target_cpu_us_per_delivery(measures.usage)) is None:
+            raise _Missing("the processes under test were not sampled, or nothing was delivered")
+        return spent_us / 1000, False
     if name in ("lag", "hiccup"):
         return _of_workers(f"{name}_{_HARNESS_STATS[expr.name]}_ms", measures.workers), False
     column = {"deliveries_per_s": "delivered", "sends_per_s": "sent"}[name]

@@ -2,7 +2,7 @@
 
     [[gate]]
     id = "p99"                       # unique
-    kind = "threshold"               # integrity | threshold | validity
+    kind = "threshold"               # integrity | threshold | validity | regression
     metric = "delivery"              # a name in METRICS
     expr = "p(99) < 50ms"            # or, for counts, max = 0
     phase = "steady"                 # default "all": every phase but warm-ups
@@ -22,6 +22,17 @@ Grammar of ``expr``, spaces ignored:
                                                          of a count: none
 
 A metric that the run does not have fails its gate: silence is not a pass.
+
+A gate of kind "regression" compares two sides over several runs, so only ``chatproof ab`` judges it:
+
+    [[gate]]
+    id = "p99-not-worse"
+    kind = "regression"
+    metric = "delivery"              # of those that are a time, a rate or a ratio
+    stat = "p(99)"                   # as in expr
+    max_increase = "10%"             # how much worse the new side may be
+    min_delta = "1ms"                # optional: less than this is never a failure
+    pairs = 5                        # optional: runs a side before it is decided
 """
 
 from __future__ import annotations
@@ -32,12 +43,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
     BaseModel,
     ConfigDict,
+    Discriminator,
     Field,
+    Tag,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -113,6 +126,8 @@ METRICS: Final[dict[str, Metric]] = {
     "duplicate_acks": _EXERCISED,  # publishes sent again and known again
     "gaps": _EXERCISED,  # holes that the server declared
     "recovered": _EXERCISED,  # publishes never acked, yet observed
+    # CPU time of the processes under test for each live delivery, warm-ups left out.
+    "cpu_per_delivery": Metric(unit=Unit.TIME, stats="mean", kinds="threshold"),
 }
 CATCH_UP_METRICS: Final = tuple(name for name in METRICS if name.startswith("catch_up"))
 COVERAGE_METRICS: Final = ("duplicate_acks", "gaps", "recovered")
@@ -196,6 +211,9 @@ def _in_unit(number: float, written: str, unit: Unit) -> float:
     return number
 
 
+_ID: Final = r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}$"
+
+
 class Where(BaseModel):
     """Narrows a gate's metric to some of its samples."""
 
@@ -210,23 +228,13 @@ class Gate(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}$")
+    id: str = Field(pattern=_ID)
     kind: Literal["integrity", "threshold", "validity"]
     metric: str
     expr: str = ""
     max: float | None = None  # shorthand of a count's expr: "count <= max"
     phase: str = "all"
     where: Where = Where()
-
-    @field_validator("kind", mode="before")
-    @classmethod
-    def _not_yet(cls, value: object) -> object:
-        if value == "regression":
-            raise ValueError(
-                "a regression needs several runs a side, and this version judges one run: "
-                'use kind = "threshold" with a fixed limit'
-            )
-        return value
 
     @field_validator("metric")
     @classmethod
@@ -284,11 +292,86 @@ class Gate(BaseModel):
         return self.expr or f"count <= {self.max:g}"
 
 
+def _form(table: object) -> str:
+    """By its kind a table is read as the one model or the other, so that errors are about the right one."""
+    kind = table.get("kind") if isinstance(table, Mapping) else getattr(table, "kind", "")
+    return "regression" if kind == "regression" else "gate"
+
+
+class Regression(BaseModel):
+    """One ``[[gate]]`` table of kind "regression"."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: str = Field(pattern=_ID)
+    kind: Literal["regression"]
+    metric: str
+    stat: str
+    max_increase: str
+    min_delta: str = ""
+    pairs: int = Field(default=5, ge=2, le=50)
+    phase: str = "all"
+    where: Where = Where()
+
+    @field_validator("metric")
+    @classmethod
+    def _comparable(cls, value: str) -> str:
+        if value not in METRICS or METRICS[value].unit is Unit.COUNT:
+            able = ", ".join(name for name, metric in METRICS.items() if metric.unit is not Unit.COUNT)
+            raise ValueError(f"it is one of {able}")
+        return value
+
+    @field_validator("max_increase")
+    @classmethod
+    def _a_share(cls, value: str) -> str:
+        if not re.fullmatch(r"\d+(\.\d+)?%", value):
+            raise ValueError('a share of what there was, written as "10%"')
+        return value
+
+    @model_validator(mode="after")
+    def _measurable(self) -> Self:
+        if self.min_delta:
+            found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-zµμ/]*)", self.min_delta)
+            if not found:
+                raise ValueError(f'min_delta is {self.min_delta!r}: a number and a unit, as "1ms"')
+            _in_unit(float(found[1]), found[2], METRICS[self.metric].unit)
+        _ = self.probe  # says what is wrong with stat, phase and where in the words of any other gate
+        return self
+
+    @property
+    def probe(self) -> Gate:
+        """A gate that holds in any run, and whose actual figure is the one that is compared."""
+        unit = {Unit.TIME: "ms", Unit.RATE: "/s", Unit.RATIO: "x"}[METRICS[self.metric].unit]
+        kind = METRICS[self.metric].kinds.split()[0]
+        return Gate.model_validate(
+            {"id": self.id, "kind": kind, "metric": self.metric, "expr": f"{self.stat} >= 0{unit}",
+             "phase": self.phase, "where": self.where}
+        )  # fmt: skip
+
+    @property
+    def better(self) -> Literal["lower", "higher"]:
+        return "higher" if METRICS[self.metric].unit is Unit.RATE else "lower"
+
+    @property
+    def limit(self) -> tuple[float, float]:
+        """``max_increase`` as a ratio, and ``min_delta`` in the metric's unit."""
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-zµμ/]*)", self.min_delta or "0")
+        assert found is not None
+        unit = METRICS[self.metric].unit
+        delta = _in_unit(float(found[1]), found[2], unit) if self.min_delta else 0.0
+        return float(self.max_increase[:-1]) / 100, delta
+
+
 class _GateFile(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     version: Literal[1] = 1
-    gate: tuple[Gate, ...] = ()
+    gate: tuple[
+        Annotated[
+            Annotated[Gate, Tag("gate")] | Annotated[Regression, Tag("regression")], Discriminator(_form)
+        ],
+        ...,
+    ] = ()
 
 
 class GatesError(ValueError):
@@ -300,13 +383,22 @@ class GatesError(ValueError):
 
 
 def parse_gates(tables: Mapping[str, Any], *, source: str) -> tuple[Gate, ...]:
-    """Gates of a parsed TOML document with ``version`` and ``gate``.
+    """Gates of a parsed TOML document with ``version`` and ``gate`` that one run is judged by.
 
     Args:
         source: name of the document, for errors.
     Raises:
-        GatesError: with every fault of the document.
+        GatesError: with every fault of the document, in its regression gates too.
     """
+    return tuple(gate for gate in _parse(tables, source) if isinstance(gate, Gate))
+
+
+def parse_regressions(tables: Mapping[str, Any], *, source: str) -> tuple[Regression, ...]:
+    """The regression gates of the same document; see ``parse_gates``."""
+    return tuple(gate for gate in _parse(tables, source) if isinstance(gate, Regression))
+
+
+def _parse(tables: Mapping[str, Any], source: str) -> tuple[Gate | Regression, ...]:
     try:
         gates = _GateFile.model_validate(dict(tables)).gate
     except ValidationError as error:
@@ -324,12 +416,20 @@ def load_gates(path: Path) -> tuple[Gate, ...]:
     Raises:
         GatesError: no such file, not TOML, or any fault in it.
     """
+    return parse_gates(_read(path), source=str(path))
+
+
+def load_regressions(path: Path) -> tuple[Regression, ...]:
+    """Regression gates of a TOML file. Raises as ``load_gates``."""
+    return parse_regressions(_read(path), source=str(path))
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise GatesError(str(path), [f"cannot be read as TOML: {reason}"]) from None
-    return parse_gates(tables, source=str(path))
 
 
 def override(gates: Iterable[Gate], extra: Iterable[Gate]) -> tuple[Gate, ...]:
@@ -341,7 +441,8 @@ def validation_lines(error: ValidationError) -> list[str]:
     """One line a fault: field, value, rule."""
     lines: list[str] = []
     for fault in error.errors(include_url=False):
-        place = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in fault["loc"]).lstrip(".")
+        loc = (*fault["loc"][:2], *fault["loc"][3:])  # without which of the two models it was read as
+        place = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in loc).lstrip(".")
         told = fault["msg"].removeprefix("Value error, ")
         given = f" is {fault['input']!r}" if isinstance(fault["input"], str | int | float) else ""
         if fault["type"] == "extra_forbidden":

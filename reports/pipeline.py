@@ -29,12 +29,13 @@ from reports.gates import Gate, load_gates, override, parse_gates
 from reports.histogram import Histogram
 from reports.history import History, HistoryError, open_history
 from reports.latency import CLASSES, EVERYTHING, by_channel, by_second, histograms_by_second
-from reports.periods import NS, start_ns
+from reports.periods import NS, phases, start_ns
 from reports.recovery import recoveries
 from reports.rundir import log_files, read_json
 from reports.sessions import closes, presence, stays
 from reports.stories import stories
 from reports.timeline import timeline
+from reports.usage import targets, usage
 from reports.verdict import ClassVerdict, Judgement, idle_faults, judge, void_reasons
 
 Progress = Callable[[str], None]
@@ -60,15 +61,21 @@ class Outcome:
     report: Path
     gates: tuple[GateResult, ...] = field(default_factory=tuple)
     examples: tuple[str, ...] = ()
+    probes: tuple[GateResult, ...] = ()
 
 
 def report_run(
-    run_dir: Path | str, *, gates_file: Path | None = None, progress: Progress | None = None
+    run_dir: Path | str,
+    *,
+    gates_file: Path | None = None,
+    probes: Sequence[Gate] = (),
+    progress: Progress | None = None,
 ) -> Outcome:
     """Judge a run directory and write its analysis and report.
 
     Args:
         gates_file: TOML with ``[[gate]]`` tables that are added to the scenario's, or override them.
+        probes: measured into ``Outcome.probes``; no verdict hangs on them.
         progress: called with a word or two at the start of each step.
     Raises:
         HistoryError: the directory cannot be read or written.
@@ -85,7 +92,12 @@ def report_run(
     integrity = run_checks(history)
     told("measuring")
     analysis = analyse(
-        history, integrity, gates, workers=worker_counters(history), samples=read_samples(run_dir)
+        history,
+        integrity,
+        gates,
+        probes=probes,
+        workers=worker_counters(history),
+        samples=read_samples(run_dir),
     )
     told("writing")
     made = list(excerpts(history, integrity))
@@ -107,6 +119,7 @@ def report_run(
         examples=tuple(
             f"{name}: {c.findings[0].sentence}" for name, c in integrity.classes.items() if c.findings
         ),
+        probes=tuple(analysis.probed),
     )
 
 
@@ -132,6 +145,7 @@ def analyse(
     integrity: Integrity,
     gates: Sequence[Gate],
     *,
+    probes: Sequence[Gate] = (),
     workers: Sequence[Mapping[str, Any]] = (),
     samples: Mapping[str, pl.DataFrame] | None = None,
 ) -> Analysis:
@@ -143,6 +157,13 @@ def analyse(
     found = effects(history, closed)
     mended = recoveries(history, closed, stayed)
     caught_up = catch_ups(history, closed)
+    spent = usage(
+        (samples or {}).get("processes"),
+        intervals,
+        phases(history.run),
+        zero_ns=start_ns(history.run),
+        targets=targets(history.faults),
+    )
     measures = Measures(
         history=history,
         classes={name: ClassCount(c.count, c.unknown) for name, c in integrity.classes.items()},
@@ -152,6 +173,7 @@ def analyse(
         workers=workers,
         returns=returns(caught_up),
         others=groups(history, caught_up) if caught_up.height else None,
+        usage=spent,
     )
     results = evaluate(gates, measures)
     judgement = _judgement(history, integrity, found, gates, results, workers)
@@ -167,6 +189,8 @@ def analyse(
         recoveries=mended,
         gates=gates,
         results=results,
+        probed=evaluate(probes, measures),
+        usage=spent,
         workers=workers,
         judgement=judgement,
         samples=samples or {},

@@ -70,7 +70,11 @@ class Sampler:
                 process = self._known.setdefault(pid, psutil.Process(pid))
                 with process.oneshot():
                     cpu, rss = process.cpu_percent() / 100, process.memory_info().rss
-                    rows.append({"t": now_ns, "process": name, "pid": pid, "cpu": cpu, "rss_bytes": rss})
+                    spent = process.cpu_times()
+                    rows.append(
+                        {"t": now_ns, "process": name, "pid": pid, "cpu": cpu, "rss_bytes": rss,
+                         "cpu_s": spent.user + spent.system}
+                    )  # fmt: skip
             except psutil.Error:
                 self._known.pop(pid, None)
         return rows

@@ -16,6 +16,7 @@ from reports.gates import (
     override,
     parse_expr,
     parse_gates,
+    parse_regressions,
     tightest_ms,
 )
 
@@ -101,7 +102,6 @@ def test_an_expression_that_cannot_be_meant_is_refused(text: str, metric: str, t
             "gate[0].metric is 'delivery': this metric is for gates of kind threshold",
             id="kind of another metric",
         ),
-        pytest.param(gate(kind="regression"), "this version judges one run", id="regression"),
         pytest.param(gate(kind="hope"), "gate[0].kind is 'hope'", id="unknown kind"),
         pytest.param(gate(severity="warn"), "gate[0].severity is 'warn': there is no such key", id="key"),
         pytest.param(gate(where={"region": "eu"}), "gate[0].where.region", id="key of where"),
@@ -236,3 +236,54 @@ def test_the_tightest_limit_is_the_lowest_upper_one_of_a_latency() -> None:
     )
     assert tightest_ms(gates) == 65
     assert tightest_ms([]) is None
+
+
+# Regression gates ----------------------------------------------------------------------------------------
+
+
+def regression(**more: Any) -> dict[str, Any]:
+    given = {"id": "r", "kind": "regression", "metric": "delivery", "stat": "p(99)", "max_increase": "10%"}
+    return given | more
+
+
+def test_a_regression_gate_is_read_beside_the_others_and_judges_no_single_run() -> None:
+    document = {"gate": [gate(), regression(min_delta="1ms", pairs=7)]}
+    assert [g.id for g in parse_gates(document, source="x")] == ["g"]
+    (found,) = parse_regressions(document, source="x")
+    assert (found.pairs, found.limit, found.better) == (7, (0.10, 1.0), "lower")
+    assert found.probe.parsed == Expr("p", ">=", 0.0, 99.0)
+
+
+@pytest.mark.parametrize("metric", ["deliveries_per_s", "sends_per_s"])
+def test_of_a_rate_the_higher_is_the_better(metric: str) -> None:
+    (found,) = parse_regressions({"gate": [regression(metric=metric, stat="mean")]}, source="x")
+    assert found.better == "higher"
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        pytest.param(regression(max_increase="a lot"), "gate[0].max_increase is 'a lot'", id="increase"),
+        pytest.param(regression(max_increase=0.1), "gate[0].max_increase is 0.1", id="increase as a number"),
+        pytest.param(regression(min_delta="1"), "a time is written with ns, us, ms", id="delta without unit"),
+        pytest.param(regression(min_delta="soon"), "min_delta is 'soon': a number and a unit", id="delta"),
+        pytest.param(regression(stat="median"), "write a statistic, a comparison and a number", id="stat"),
+        pytest.param(
+            regression(metric="lost"), "gate[0].metric is 'lost': it is one of delivery", id="count"
+        ),
+        pytest.param(regression(pairs=1), "gate[0].pairs is 1", id="one pair"),
+        pytest.param(
+            regression(expr="p(99) < 1ms"), "gate[0].expr is 'p(99) < 1ms': there is no such key", id="key"
+        ),
+        pytest.param(regression(metric="connect", where={"channel": "x"}), "narrowed by channel", id="where"),
+    ],
+)
+def test_a_regression_gate_that_cannot_be_meant_is_refused(given: dict[str, Any], told: str) -> None:
+    (fault,) = faults_of(given)
+    assert told in fault
+
+
+def test_ids_are_unique_across_all_kinds() -> None:
+    assert faults_of(gate(id="same"), regression(id="same")) == [
+        "gate.id is 'same': another gate has this id"
+    ]

@@ -1,0 +1,103 @@
+"""What the processes of a run spent: CPU a delivery, and memory. From metrics/processes.parquet.
+
+CPU time is what a machine shared with others tells most steadily, so it is what a regression gate
+asks for first. It is counted over the phases that are no warm-up, between the first and the last sample of
+each, and set against the live deliveries of the same time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+
+from reports.periods import NS, Phase
+
+SCHEMA: Final = {
+    "t": pl.Int64, "process": pl.String, "pid": pl.Int64, "rss_bytes": pl.Int64, "cpu_s": pl.Float64,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """One process, restarts included. ``cpu_us_per_delivery``: None when nothing was delivered."""
+
+    process: str
+    target: bool  # of the system under test, not of the harness
+    cpu_s: float
+    cpu_us_per_delivery: float | None
+    rss_max_bytes: int
+
+
+def targets(faults: Iterable[Mapping[str, Any]]) -> frozenset[str]:
+    """Names of the processes of the system under test, from lines of faults.jsonl."""
+    return frozenset(str(line["process"]) for line in faults if line.get("role") == "target")
+
+
+def usage(
+    samples: pl.DataFrame | None,
+    intervals: pl.DataFrame,
+    phases: Sequence[Phase],
+    *,
+    zero_ns: int,
+    targets: frozenset[str],
+) -> list[Usage]:
+    """Every process by name; [] without samples, or with samples of another shape.
+
+    Args:
+        samples: of metrics/processes.parquet.
+        intervals: of ``timeline``: live deliveries by second since ``zero_ns``.
+    """
+    if samples is None or any(samples.schema.get(c) != kind for c, kind in SCHEMA.items()):
+        return []
+    frame = samples.select(list(SCHEMA)).drop_nulls().sort("t")
+    measured = [p for p in phases if not p.warmup]
+    spent: dict[str, float] = dict.fromkeys(frame["process"].unique().sort(), 0.0)
+    delivered = 0.0
+    for phase in measured:
+        within = frame.filter(pl.col("t").is_between(phase.start_ns, phase.end_ns))
+        times = within["t"]
+        if times.n_unique() < 2:
+            continue
+        first, last = int(times.min()), int(times.max())  # type: ignore[arg-type]
+        delivered += _delivered(intervals, (first - zero_ns) / NS, (last - zero_ns) / NS)
+        for process, cpu_s in _spent(within, first).items():
+            spent[process] += cpu_s
+    largest = dict(frame.group_by("process").agg(pl.col("rss_bytes").max()).iter_rows())
+    return [
+        Usage(
+            process=process,
+            target=process in targets,
+            cpu_s=round(cpu_s, 3),
+            cpu_us_per_delivery=round(cpu_s / delivered * 1e6, 3) if delivered else None,
+            rss_max_bytes=int(largest[process]),
+        )
+        for process, cpu_s in spent.items()
+    ]
+
+
+def target_cpu_us_per_delivery(found: Iterable[Usage]) -> float | None:
+    """Of the whole system under test; None when it was not sampled or nothing was delivered."""
+    own = [u.cpu_us_per_delivery for u in found if u.target and u.cpu_us_per_delivery is not None]
+    return sum(own) if own else None
+
+
+def _spent(samples: pl.DataFrame, first_ns: int) -> dict[str, float]:
+    """CPU seconds of each process. A pid that comes later spent all of its count in this time."""
+    by_pid = samples.group_by("process", "pid").agg(
+        pl.col("cpu_s").last()
+        - pl.when(pl.col("t").first() == first_ns).then(pl.col("cpu_s").first()).otherwise(0.0)
+    )
+    return dict(by_pid.group_by("process").agg(pl.col("cpu_s").sum()).iter_rows())
+
+
+def _delivered(intervals: pl.DataFrame, from_s: float, to_s: float) -> float:
+    """Live deliveries between two times, a second's own spread evenly over it."""
+    if not intervals.height:
+        return 0.0
+    ends = np.concatenate(([0.0], intervals["second"].to_numpy() + 1.0))
+    counts = np.concatenate(([0.0], np.cumsum(intervals["delivered"].to_numpy())))
+    return float(np.interp(to_s, ends, counts) - np.interp(from_s, ends, counts))
