@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import ErrorDetails
 
-from . import mutants
+from .mutants import MUTANTS, parse
 from .namespaces import Namespace, Prefix, read_table
 from .store import STORES
 
@@ -91,7 +91,11 @@ class Config(BaseModel):
         0, ge=0, description="p99 of the loop's lag from which load is shed; 0: never"
     )
     test_hooks: bool = Field(False, description="allow switches that break promises on purpose")
-    mutant: str = Field("", description="a fault to plant: name[:probability[:seed]]; needs --test-hooks")
+    mutant: str = Field(
+        "",
+        description="a fault to plant: name[:probability[:seed]] or name:once[:seed[:within]];"
+        " needs --test-hooks",
+    )
 
     @property
     def authenticated(self) -> bool:
@@ -175,9 +179,11 @@ class Config(BaseModel):
     @classmethod
     def _allowed(cls, mutant: str, info: ValidationInfo) -> str:
         if mutant:
-            mutants.parse(mutant)
+            broken = MUTANTS.get(parse(mutant).name)
             if not info.data.get("test_hooks"):
                 raise ValueError("needs test_hooks, because it breaks a promise")
+            if broken and broken.store and broken.store != info.data.get("store", broken.store):
+                raise ValueError(f"can only be planted in store {broken.store}")
         return mutant
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Final
+from typing import ClassVar, Final
 
 import msgspec
 
@@ -142,6 +142,8 @@ def _nobody_asks(channel: Channel, subscription: Subscription, outlet: Outlet) -
 class Hub:
     """The channels of this node."""
 
+    channel_type: ClassVar[type[Channel]] = Channel
+
     def __init__(self, flusher: Flusher) -> None:
         self.flusher = flusher
         self.metrics = flusher.metrics
@@ -151,11 +153,16 @@ class Hub:
     def channel(self, name: str) -> Channel | None:
         return self._channels.get(name)
 
+    @property
+    def names(self) -> Iterable[str]:
+        """Of the channels that somebody listens to."""
+        return self._channels.keys()
+
     def enlist(self, subscription: Subscription, outlet: Outlet) -> Channel:
         """Somebody wants to join. The caller sees to it that the channel gets its ``begin``."""
         channel = self._channels.get(subscription.channel)
         if channel is None:
-            channel = self._channels[subscription.channel] = Channel(subscription.channel)
+            channel = self._channels[subscription.channel] = self.channel_type(subscription.channel)
             self.metrics.channels += 1
         self._settle(channel)
         channel.live.pop(outlet, None)

@@ -118,7 +118,7 @@ class Ingest:
             if isinstance(outcome, Placed):
                 metrics.publishes += 1
                 if self._hub.channel(append.channel) is not None:
-                    fresh.setdefault(append.channel, []).append(_entry(append, outcome))
+                    fresh.setdefault(append.channel, []).append(entry_of(append, outcome))
             elif isinstance(outcome, Conflict):
                 metrics.conflicts += 1
             elif isinstance(outcome, Duplicate):
@@ -143,5 +143,6 @@ class Ingest:
             connection.answered()
 
 
-def _entry(append: Append, placed: Placed) -> Entry:
+def entry_of(append: Append, placed: Placed) -> Entry:
+    """A message as the log holds it."""
     return Entry(placed.serial, placed.time, append.user, append.message, append.data, append.kind, append.to)

@@ -69,6 +69,8 @@ class Metrics:
         self.http: dict[int, int] = {}  # answers of the HTTP port, per status
         self.commit_s = Histogram(COMMIT_BUCKETS_S)
         self.loop_lag_s = Histogram(LAG_BUCKETS_S)
+        self.mutant_chances = 0  # when the fault of chatd/mutants could have happened
+        self.mutant_fired = 0
         self.ready = False
 
     def count_close(self, code: int) -> None:
@@ -122,5 +124,7 @@ FIGURES: Final = (
     ("chatd_http_answers_total", "counter", "Answers of the HTTP port, by status.", "http"),
     ("chatd_commit_seconds", "histogram", "From handing a batch to the store to its commit.", "commit_s"),
     ("chatd_overload_level", "gauge", "Rung of the overload ladder, 0 to 4.", "overload"),
+    ("chatd_mutant_chances_total", "counter", "Times that a planted fault could happen.", "mutant_chances"),
+    ("chatd_mutant_fired_total", "counter", "Times that a planted fault happened.", "mutant_fired"),
     ("chatd_loop_lag_seconds", "histogram", "How late the event loop's timer fired.", "loop_lag_s"),
 )

@@ -19,7 +19,6 @@ from typing import Any, Final
 import msgspec
 import uvloop
 
-from . import mutants
 from .access import Access
 from .config import Config
 from .connection import GRACE_S, Connection
@@ -28,18 +27,16 @@ from .effects import Subscription, Terms
 from .ephemeral import Ephemeral
 from .flush import Flusher, Outlet
 from .framing import text_frame
-from .ingest import Ingest
 from .limits import ChannelRates, Quota, Rate
 from .logs import Throttle, log
 from .metrics import Metrics
-from .miscount import make_joins
+from .mutants import parse
+from .mutants.parts import parts_of
 from .namespaces import Namespaces
 from .overload import SAMPLE_S, Ladder
 from .protocol.errors import ChatdError, CloseCode
 from .protocol.messages import Contract, HistoryRequest, Limits, Notice, PresenceRequest, Write, encode
-from .session import Session
 from .slow import SlowConsumers
-from .store import STORES
 from .store.base import Append, Retention, StoreUnavailable, StoreUnusable
 from .transports import TRANSPORTS
 from .transports.admin import listen_admin
@@ -69,17 +66,16 @@ class Server:
     """
 
     def __init__(self, config: Config, *, rng: random.Random | None = None) -> None:
-        mutant = mutants.parse(config.mutant) if config.mutant else None
         self.config = config
         self.metrics = Metrics()
+        self._parts = parts = parts_of(parse(config.mutant) if config.mutant else None, self.metrics)
         self.clock = time.monotonic
         retention = Retention(config.retain_n, config.retain_s, config.retain_bytes)
         self.namespaces = Namespaces(config.namespaces, retention)
-        dedupe = mutants.make_dedupe(config.dedupe_s, mutant)
-        retain = mutants.make_retain(self.namespaces, mutant)
-        self.store = mutants.make_store(STORES[config.store](config.data, retain, dedupe), mutant)
+        retain, dedupe = parts.retain(self.namespaces), parts.dedupe(config.dedupe_s)
+        self.store = parts.stores[config.store](config.data, retain, dedupe)
         self.flusher = Flusher(self._schedule, self.clock, self._overflow, self.metrics)
-        self.hub = mutants.make_hub(self.flusher, mutant)
+        self.hub = parts.hub(self.flusher)
         self.connections: dict[Outlet, Connection] = {}
         self.draining = False
         self.wheel = Wheel[Connection](
@@ -95,10 +91,10 @@ class Server:
         )
         self._throttle = Throttle()
         self._terms = _terms(config, self.store.durability, self.namespaces)
-        self._ingest = Ingest(self.store, self.hub, self.clock, _wall_ms, self.metrics)
+        self._ingest = parts.ingest(self.store, self.hub, self.clock, _wall_ms, self.metrics)
         self.ephemeral = Ephemeral(self.hub, self._schedule, self.clock)
         self.slow = SlowConsumers(self.hub, config.slow_s)
-        self._joins = make_joins(self.store, self.hub, self._spawn, self.slow.caught_up, mutant)
+        self._joins = parts.joins(self.store, self.hub, self._spawn, self.slow.caught_up)
         self.ladder = Ladder(config.overload_lag_s)
         self._tasks: set[asyncio.Task[None]] = set()
         self._listening: dict[str, Listening] = {}
@@ -279,7 +275,7 @@ class Server:
         user = f"anon-{self._rng.getrandbits(48):012x}"
         access = Access(self._authority, header=token, grace_s=self.config.auth_grace_s)
         quota = Quota(self._publish_rate, self._channel_rates)
-        session = Session(
+        session = self._parts.session(
             self._terms, self.clock(), user=user, first_ping_s=first_ping_s, access=access, quota=quota
         )
         connection = Connection(self, link, session, address=address)

@@ -11,8 +11,10 @@ import pytest
 from chatd.cli import run_command
 from chatd.config import Config, ConfigError, load
 from chatd.logs import line
-from chatd.mutants import ForgetfulDedupe, Mutant, make_dedupe, parse
-from chatd.store.base import Dedupe
+from chatd.metrics import Metrics
+from chatd.mutants import CRASHES, MUTANTS, Chosen, Trigger, parse
+from chatd.mutants.parts import Parts, parts_of
+from chatd.mutants.store import ForgetfulDedupe
 
 
 def faults(**settings: object) -> list[str]:
@@ -62,6 +64,13 @@ def test_every_fault_is_reported_at_once() -> None:
         pytest.param({"test_hooks": True, "mutant": "x"}, "must name one of", id="unknown mutant"),
         pytest.param({"test_hooks": True, "mutant": "no-dedupe:2"}, "from 0 to 1", id="mutant's probability"),
         pytest.param({"test_hooks": True, "mutant": "no-dedupe:a"}, "must be a number", id="not a number"),
+        pytest.param({"test_hooks": True, "mutant": "no-dedupe:1:2:3"}, "must be name", id="too many parts"),
+        pytest.param({"test_hooks": True, "mutant": "no-dedupe:once:1:0"}, "1 or more", id="within nothing"),
+        pytest.param(
+            {"test_hooks": True, "mutant": "skip-serial", "store": "memory"},
+            "only be planted in store sqlite",
+            id="a mutant of another store",
+        ),
         pytest.param({"retry_ms": "4000,250"}, "not above the second", id="falling retry"),
         pytest.param({"node": "a b"}, "node is 'a b'", id="node with a space"),
     ],
@@ -124,25 +133,58 @@ def test_help_shows_every_setting(capsys) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "mutant"),
+    ("text", "chosen"),
     [
-        ("no-dedupe", Mutant("no-dedupe", 1.0, 0)),
-        ("skip-subscriber:0.01", Mutant("skip-subscriber", 0.01, 0)),
-        ("skip-subscriber:1:42", Mutant("skip-subscriber", 1.0, 42)),
+        ("no-dedupe", Chosen("no-dedupe", 1.0, 0)),
+        ("skip-subscriber:0.01", Chosen("skip-subscriber", 0.01, 0)),
+        ("skip-subscriber:1:42", Chosen("skip-subscriber", 1.0, 42)),
+        ("flip-byte:once", Chosen("flip-byte", within=1000)),
+        ("flip-byte:once:3", Chosen("flip-byte", seed=3, within=1000)),
+        ("flip-byte:once:3:80000", Chosen("flip-byte", seed=3, within=80_000)),
+        ("die-mid-fanout:0.5", Chosen("die-mid-fanout", 0.5)),
     ],
 )
-def test_a_mutant_is_read_from_its_text(text, mutant) -> None:
-    assert parse(text) == mutant
+def test_a_mutant_is_read_from_its_text(text, chosen) -> None:
+    assert parse(text) == chosen
 
 
 def test_without_a_mutant_the_real_parts_are_used() -> None:
-    assert type(make_dedupe(300, None)) is Dedupe
-    assert type(make_dedupe(300, parse("skip-subscriber"))) is Dedupe
-    assert type(make_dedupe(300, parse("no-dedupe"))) is ForgetfulDedupe
+    assert parts_of(None, Metrics()) == Parts()
+    parts = parts_of(parse("no-dedupe"), Metrics())
+    assert type(parts.dedupe(300)) is ForgetfulDedupe
+    assert (parts.hub, parts.joins, parts.ingest) == (Parts().hub, Parts().joins, Parts().ingest)
+
+
+@pytest.mark.parametrize("name", [*MUTANTS, *CRASHES])
+def test_every_mutant_stands_in_for_something(name) -> None:
+    parts, real = parts_of(parse(name), Metrics()), Parts()
+    different = [part for part in Parts.__struct_fields__ if getattr(parts, part) != getattr(real, part)]
+    assert different
+    if name in MUTANTS and MUTANTS[name].store:
+        assert list(parts.stores) == [MUTANTS[name].store]
+
+
+def test_a_mutant_fires_as_often_as_its_probability_says_and_counts_it() -> None:
+    metrics = Metrics()
+    trigger = Trigger(parse("no-dedupe:0.25:7"), metrics)
+    fired = sum(trigger.fires() for _ in range(1000))
+    assert 200 < fired < 300
+    assert (metrics.mutant_chances, metrics.mutant_fired) == (1000, fired)
+
+
+def test_a_mutant_that_fires_once_does_so_at_a_chance_drawn_from_its_seed() -> None:
+    def fired(seed: int) -> list[int]:
+        trigger = Trigger(parse(f"no-dedupe:once:{seed}:100"), Metrics())
+        return [chance for chance in range(1, 500) if trigger.fires()]
+
+    assert all(len(fired(seed)) == 1 for seed in range(50))
+    assert fired(3) == fired(3)
+    assert len({fired(seed)[0] for seed in range(50)}) > 30
+    assert all(1 <= fired(seed)[0] <= 100 for seed in range(50))
 
 
 def test_a_forgetful_dedupe_overlooks_committed_and_staged_entries_alike() -> None:
-    dedupe = make_dedupe(300, parse("no-dedupe:0.5:1"))
+    dedupe = parts_of(parse("no-dedupe:0.5:1"), Metrics()).dedupe(300)
     dedupe.stage(b"staged", 1, b"")
     staged = [dedupe.find(b"staged") is None for _ in range(100)]
     dedupe.commit(0)

@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chatd import mutants
 from chatd.effects import Subscription
 from chatd.flush import Flusher, Outlet
 from chatd.hub import Hub, message_payload
 from chatd.metrics import Metrics
+from chatd.mutants import parse
+from chatd.mutants.parts import parts_of
 from chatd.store.base import Entry, Page
 
 
@@ -279,7 +280,7 @@ def test_however_joins_commits_and_reads_interleave_nothing_is_skipped_or_repeat
 
 
 def skipping(probability: str) -> Callable[[Flusher], Hub]:
-    return lambda flusher: mutants.make_hub(flusher, mutants.parse(f"skip-subscriber:{probability}:7"))
+    return parts_of(parse(f"skip-subscriber:{probability}:7"), Metrics()).hub
 
 
 def test_the_mutant_leaves_out_single_deliveries_and_nothing_repairs_them() -> None:
