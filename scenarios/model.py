@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import shutil
 import socket
 import tomllib
 import typing
@@ -23,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 import chatd.config
 from chaos.plan import FaultsError, FaultSpecs, parse_faults
 from loadgen.workload import Workload, is_loopback
-from reports.gates import Gate, GatesError, parse_gates
+from reports.gates import Gate, GatesError, Regression, parse_gates, parse_regressions
 
 BUNDLED = Path(__file__).parent
 Profile = Literal["at-most-once", "at-least-once", "effectively-once"]
@@ -45,12 +46,22 @@ class Server(chatd.config.Config):
     """``[server]``: chatd's own configuration, and where it runs. Port 0 takes a free one; the HTTP
     port is off unless asked for, so that a run has no port that it did not choose.
 
-    With ``url`` the run talks to a server that it did not start: no process faults then.
+    With ``url`` the run talks to a server that it did not start: no process faults then. ``command``
+    starts another build of chatd than this one; it is given only the keys that the scenario sets, so
+    that it may be an older one.
     """
 
     port: int = Field(default=0, ge=0, le=65535)
     http_port: int | Literal["auto", "free"] = Field(default=0)
     url: str = ""
+    command: tuple[str, ...] = ()
+
+    @field_validator("command")
+    @classmethod
+    def _can_be_started(cls, command: tuple[str, ...]) -> tuple[str, ...]:
+        if command and shutil.which(command[0]) is None:
+            raise ValueError(f"{command[0]!r} is no program here: name a file that can be executed")
+        return command
 
     @field_validator("url")
     @classmethod
@@ -90,6 +101,7 @@ class Scenario(_Section):
     workload: Workload
     faults: FaultSpecs
     gates: tuple[Gate, ...] = ()
+    regressions: tuple[Regression, ...] = ()  # gates of kind regression: judged by `chatproof ab` alone
     expect: Expect = Expect()
     deadlines: Deadlines = Deadlines()
 
@@ -149,11 +161,17 @@ def parse(data: Mapping[str, Any], *, name: str, allow_targets: Sequence[str] = 
     server = _section(_with_hooks(tables.pop("server", {})), Server, "server", lines)
     workload = _section(tables.pop("workload", {}), Workload, "workload", lines)
     faults = _faults(tables.pop("faults", {}), tables.pop("fault", []), server, workload, lines)
-    gates = _gates(tables.pop("gate", []), workload, faults, lines)
+    gates, regressions = _gates(tables.pop("gate", []), workload, faults, lines)
     if server:
         lines += _target_faults(server, allow_targets)
-    reserved = [f"{key} is not a known key" for key in ("name", "gates") if tables.pop(key, None) is not None]
-    fields = {"server": server, "workload": workload, "faults": faults, "gates": gates}
+    reserved = [
+        f"{key} is not a known key"
+        for key in ("name", "gates", "regressions")
+        if tables.pop(key, None) is not None
+    ]
+    fields = {
+        "server": server, "workload": workload, "faults": faults, "gates": gates, "regressions": regressions,
+    }  # fmt: skip
     try:
         scenario = Scenario.model_validate({**tables, **fields, "name": name})
     except ValidationError as bad:
@@ -205,17 +223,20 @@ def _faults(
 
 def _gates(
     tables: Any, workload: Workload | None, faults: FaultSpecs | None, lines: list[str]
-) -> tuple[Gate, ...] | None:
+) -> tuple[tuple[Gate, ...] | None, tuple[Regression, ...] | None]:
     try:
         gates = parse_gates({"gate": tables}, source="gate")
+        regressions = parse_regressions({"gate": tables}, source="gate")
     except GatesError as wrong:
         lines += wrong.faults
-        return None
-    lines += gate_misfits(gates, workload, faults)
-    return gates
+        return None, None
+    lines += gate_misfits([*gates, *regressions], workload, faults)
+    return gates, regressions
 
 
-def gate_misfits(gates: Sequence[Gate], workload: Workload | None, faults: FaultSpecs | None) -> list[str]:
+def gate_misfits(
+    gates: Sequence[Gate | Regression], workload: Workload | None, faults: FaultSpecs | None
+) -> list[str]:
     """Gates that ask for a phase or a fault that the scenario does not have, a line each."""
     lines: list[str] = []
     if workload:

@@ -12,7 +12,7 @@ import json
 import resource
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -24,8 +24,8 @@ from rich.console import Console
 
 from chaos.plan import Plan, make_plan
 from loadgen.cli import prediction_text
-from reports.gates import load_gates
-from reports.pipeline import report_run
+from reports.gates import Gate, load_gates
+from reports.pipeline import Outcome, report_run
 from reports.render import text as summary_text
 from reports.verdict import Exit
 
@@ -53,9 +53,36 @@ class Options:
     allow_targets: tuple[str, ...] = ()
 
 
-def run_scenario(scenario: Scenario, options: Options, console: Console) -> int:
-    """Run a scenario and return the exit status (ARCHITECTURE.md § Words for outcomes).
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """A run that has ended, judged. ``interrupted``: by a signal; it is judged all the same."""
 
+    path: Path
+    outcome: Outcome
+    interrupted: bool
+
+
+def run_scenario(scenario: Scenario, options: Options, console: Console) -> int:
+    """Run a scenario, print its verdict and return the exit status (ARCHITECTURE.md § Words for outcomes).
+
+    Raises:
+        GatesError, ScenarioError: the gates file cannot be used with this scenario; nothing was started.
+    """
+    ran = run_once(scenario, options, console)
+    if options.as_json:
+        click.echo(json.dumps(ran.outcome.summary, indent=1, ensure_ascii=False))
+    else:
+        click.echo(summary_text(ran.outcome, colour=sys.stdout.isatty()))
+    if ran.interrupted:
+        return Exit.INTERRUPTED
+    return 0 if options.ui else ran.outcome.exit  # a run that was steered by hand is not gated
+
+
+def run_once(scenario: Scenario, options: Options, console: Console, *, probes: Sequence[Gate] = ()) -> Ran:
+    """Run a scenario and judge it; prints progress only.
+
+    Args:
+        probes: figures to measure besides, into ``Outcome.probes``.
     Raises:
         GatesError, ScenarioError: the gates file cannot be used with this scenario; nothing was started.
     """
@@ -63,8 +90,8 @@ def run_scenario(scenario: Scenario, options: Options, console: Console) -> int:
         gates = load_gates(options.gates_file)
         if lines := gate_misfits(gates, scenario.workload, scenario.faults):
             raise ScenarioError([f"{options.gates_file}: {line}" for line in lines])
-    allow_many_sockets()
     plan = make_fault_plan(scenario)
+    allow_many_sockets()
     say: Callable[[str], None] = (lambda _: None) if options.quiet else partial(console.print, soft_wrap=True)
     say(f"{scenario.name} (seed {scenario.seed})\n{scenario.why}\n")
     say(prediction_text(scenario.workload, scenario.seed, retain_n=scenario.server.retain_n) + "\n")
@@ -83,14 +110,8 @@ def run_scenario(scenario: Scenario, options: Options, console: Console) -> int:
         finally:
             rundir.finish("aborted" if rundir.manifest.get("phase_reached") != "end" else "complete")
         signals.restore()  # a second Ctrl-C may end the report
-        outcome = report_run(rundir.path, gates_file=options.gates_file)
-    if options.as_json:
-        click.echo(json.dumps(outcome.summary, indent=1, ensure_ascii=False))
-    else:
-        click.echo(summary_text(outcome, colour=sys.stdout.isatty()))
-    if interrupted:
-        return Exit.INTERRUPTED
-    return 0 if options.ui else outcome.exit  # a run that was steered by hand is not gated
+        outcome = report_run(rundir.path, gates_file=options.gates_file, probes=probes)
+    return Ran(rundir.path, outcome, interrupted)
 
 
 def perform(scenario: Scenario, plan: Plan, options: Options, rundir: RunDirectory, console: Console) -> None:

@@ -30,11 +30,11 @@ def start_chatd(server: Server, supervisor: Supervisor, rundir: RunDirectory) ->
     """
     host = server.host
     port = server.port or free_port(host)
-    config = server.model_dump(mode="json", exclude={"url"})
+    config = server.model_dump(mode="json", exclude={"url", "command"}, exclude_unset=bool(server.command))
     config |= {"port": port, "node": NODE, "data": str(rundir.path / "data" / TARGET)}
     path = rundir.write_json(f"config/{TARGET}.json", config)
     log = rundir.path / f"logs/{TARGET}.log"
-    argv = (sys.executable, "-m", "chatd", "--config", str(path))
+    argv = (*(server.command or (sys.executable, "-m", "chatd")), "--config", str(path))
     process = supervisor.start(ProcessSpec(name=TARGET, argv=argv, log=log, role="target"))
     deadline_s = time.monotonic() + START_S
     while not answers(host, port, "/readyz"):
