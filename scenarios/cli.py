@@ -24,6 +24,9 @@ EXIT_HELP = """\b
 Exit status: 0 pass; 1 a threshold gate failed; 2 usage or scenario error;
 3 integrity: a promise was broken; 4 unknown: not enough evidence;
 5 void: the harness was at fault; 70 internal error; 130 interrupted."""
+AB_HELP = """\b
+Exit status: 0 not worse; 1 a regression gate failed; 2 usage or scenario error; 3 a side breaks a
+promise; 4 undecided after --max-pairs; 5 void again and again; 130 interrupted."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -47,6 +50,28 @@ def scenario_options(command: click.decorators.FC) -> click.decorators.FC:
     return command
 
 
+out_option = click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("runs"),
+    show_default=True,
+    help="Where run directories go.",
+)
+workers_option = click.option(
+    "--workers",
+    type=click.IntRange(min=1, max=64),
+    default=os.cpu_count() or 1,
+    show_default=True,
+    help="Load worker processes.",
+)
+gates_option = click.option(
+    "--gates",
+    "gates_file",
+    type=click.Path(dir_okay=False, exists=True, path_type=Path),
+    help="A TOML file of [[gate]] tables, added to the scenario's.",
+)
+
+
 def read_scenario(
     name: str, overrides: tuple[str, ...], seed: int | None, allow_targets: tuple[str, ...]
 ) -> Scenario:
@@ -63,26 +88,9 @@ def read_scenario(
 @main.command(epilog=EXIT_HELP)
 @click.argument("scenario")
 @scenario_options
-@click.option(
-    "--out",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=Path("runs"),
-    show_default=True,
-    help="Where run directories go.",
-)
-@click.option(
-    "--workers",
-    type=click.IntRange(min=1, max=64),
-    default=os.cpu_count() or 1,
-    show_default=True,
-    help="Load worker processes.",
-)
-@click.option(
-    "--gates",
-    "gates_file",
-    type=click.Path(dir_okay=False, exists=True, path_type=Path),
-    help="A TOML file of [[gate]] tables, added to the scenario's.",
-)
+@out_option
+@workers_option
+@gates_option
 @click.option("--ui", is_flag=True, help="Serve Locust's web page on 127.0.0.1; the run is then not gated.")
 @click.option("--json", "as_json", is_flag=True, help="Print summary.json instead of text.")
 @click.option("--quiet", is_flag=True, help="Print the verdict only.")
@@ -126,6 +134,52 @@ def run(
         click.echo("chatproof: internal error; the lines above say where. Please report them.", err=True)
         status = Exit.INTERNAL
     sys.exit(status)
+
+
+@main.command(epilog=AB_HELP)
+@click.argument("a")
+@click.argument("b")
+@scenario_options
+@out_option
+@workers_option
+@gates_option
+@click.option(
+    "--pairs", type=click.IntRange(min=2, max=50), help="Runs a side at first; the gates' own by default."
+)
+@click.option(
+    "--max-pairs",
+    type=click.IntRange(min=2, max=50),
+    default=10,
+    show_default=True,
+    help="Runs a side at most, while a gate is undecided.",
+)
+def ab(
+    a: str, b: str, overrides: tuple[str, ...], seed: int | None, allow_targets: tuple[str, ...], out: Path,
+    workers: int, gates_file: Path | None, pairs: int | None, max_pairs: int,
+) -> None:  # fmt: skip
+    """Is B worse than A? Runs both in turn and compares them run by run.
+
+    A and B are scenarios (a name or a TOML file), or overlays: TOML files with `scenario = "NAME"` that
+    hold only what differs, such as server.command or server.url. What is compared are the gates of kind
+    "regression" of B and of --gates; without any, CPU a delivery and the p50 and p99 of delivery.
+    """
+    from .ab import read_side, regressions_for, run_ab
+    from .run import Options
+
+    extra = () if seed is None else (f"seed={seed}",)
+    try:
+        left, right = (
+            read_side(side, overrides=(*overrides, *extra), allow_targets=allow_targets) for side in (a, b)
+        )
+        gates = regressions_for(left, right, gates_file)
+    except (ScenarioError, GatesError) as wrong:
+        click.echo(str(wrong), err=True)
+        sys.exit(Exit.USAGE)
+    options = Options(out=out, workers=workers, quiet=True, allow_targets=allow_targets)
+    console = Console(highlight=False)
+    first = pairs or max(gate.pairs for gate in gates)
+    most = max(first, max_pairs)
+    sys.exit(run_ab(left, right, gates, options, console, pairs=first, max_pairs=most))
 
 
 @main.command()

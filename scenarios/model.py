@@ -148,7 +148,7 @@ def load(path: Path, *, overrides: Sequence[str] = (), allow_targets: Sequence[s
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as bad:
         raise ScenarioError([f"{path.name}: cannot be read: {bad}"]) from None
-    lines = [line for text in overrides for line in _override(data, text)]
+    lines = [line for text in overrides for line in apply_override(data, text)]
     if lines:
         raise ScenarioError(lines)
     return parse(data, name=path.stem, allow_targets=allow_targets)
@@ -291,7 +291,7 @@ def _fields_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
     return [field.alias or name for name, field in model.model_fields.items()]
 
 
-def _override(data: dict[str, Any], text: str) -> list[str]:
+def apply_override(data: dict[str, Any], text: str) -> list[str]:
     """Apply one ``--set``; returns what is wrong with it."""
     path, equals, raw = text.partition("=")
     keys = [key.strip() for key in path.split(".")]
