@@ -7,7 +7,7 @@ Per channel, one finding for each epoch that
 - came back: it was certainly there, then another one was, then it was again;
 - had a head that went down: a final read, or a subscription that was not resumed, was told of a head
   below a serial that had been shown before it was asked for; or a client was told that it is ahead of
-  the stream at a serial that something had shown;
+  the stream at a serial that something had shown before it asked;
 - gave a serial twice: a message was acked and seen at a place that had been shown to hold another one before
   it was first sent.
 
@@ -178,9 +178,15 @@ def _first_record(part: Part, channel: int, epoch: int) -> tuple[Reference, ...]
 def _ahead(part: Part) -> Iterator[_Fault]:
     """Clients that were told they are ahead of a stream, at a serial that was really there."""
     gaps = part.windows.gaps
-    some = gaps.where((gaps.t2 == GapReason.AHEAD) & (gaps.publisher == gaps.epoch) & (gaps.pub_seq > 1))
+    told = np.flatnonzero((gaps.t2 == GapReason.AHEAD) & (gaps.publisher == gaps.epoch) & (gaps.pub_seq > 1))
+    if not len(told):
+        return
+    some, asked_t = gaps.where(told), part.windows.asked_t[part.windows.gap_window[told]]
     place = part.places.of(some.channel, some.epoch, some.pub_seq.astype(np.int64) - 1)
-    for i in np.flatnonzero(member(place, part.shown)).tolist():
+    shown_place, shown_t = _shown(part)
+    for i in np.flatnonzero(member(place, distinct(shown_place))).tolist():
+        if shown_t[shown_place == place[i]].min() >= asked_t[i]:
+            continue
         t, serial, client = int(some.t[i]), int(some.pub_seq[i]) - 1, int(some.client[i])
         yield _Fault(
             channel=int(some.channel[i]),

@@ -35,6 +35,7 @@ def fate(
     sent: Int,
     seen: Int,
     observed: Int,
+    hidden: Bool,
     owed: Int,
     reads: FinalReads,
     lineage: Lineage,
@@ -47,13 +48,14 @@ def fate(
         sent: sorted messages that were sent; acks of others are left out.
         seen: sorted places that a delivery or read showed.
         observed: sorted messages that a delivery or read showed.
+        hidden: per ack, whether it is of client 0 and echo is off, so that no read shows its message.
         owed: sorted places that some subscriber was owed and never got.
         trusted: per ack, whether its publisher's log is whole.
     """
     _, first = np.unique(acks.message, return_index=True)
     first = np.sort(first[member(acks.message[first], sent)])
     mine, places = acks.where(first), place[first]
-    state, by = _read_state(mine, reads, lineage)
+    state, by = _read_state(mine, reads, lineage, hidden[first])
     silent = (state == _UNCOVERED) & ~member(places, seen) & ~member(mine.message, observed)
     was_owed = member(places, owed)
     lost = np.flatnonzero(((state == _LACKING) | (silent & was_owed)) & trusted[first])
@@ -64,7 +66,7 @@ def fate(
     )
 
 
-def _read_state(acks: Rows, reads: FinalReads, lineage: Lineage) -> tuple[Int, dict[int, Read]]:
+def _read_state(acks: Rows, reads: FinalReads, lineage: Lineage, hidden: Bool) -> tuple[Int, dict[int, Read]]:
     """What the last complete read that covers each acked place says of its message."""
     state = np.full(len(acks), _UNCOVERED, np.int64)
     by: dict[int, Read] = {}
@@ -76,6 +78,7 @@ def _read_state(acks: Rows, reads: FinalReads, lineage: Lineage) -> tuple[Int, d
         epoch = lineage.epochs(mine.channel, mine.epoch, mine.serial)
         for read in several:
             covered = read.covers(lineage, epoch, mine.serial.astype(np.int64)) & (mine.t < read.asked_t)
+            covered &= ~hidden[at]
             found = member(mine.message, distinct(read.intact().message))
             unreadable = member(mine.serial, read.strange_serials())
             says = np.where(found, _THERE, np.where(unreadable, _UNREADABLE, _LACKING))

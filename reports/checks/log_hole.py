@@ -6,7 +6,7 @@ subscriber's stream went over a serial that nothing, no ack, delivery or read, e
 gap declared it. Such a serial is never the subscriber's loss (D1): nobody knows that it ever held anything.
 
 The second kind rests on all logs: where one is torn, nothing is said. Where echo is off, a publisher's
-own stream proves nothing.
+own stream proves nothing, and a final read lacks client 0's own messages, the sentinels.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from .facts import CONTROL
 from .part import Part
 from .reads import Read
 from .result import CAP, Finding, Found, Range
-from .rows import Bool, Index, distinct, member
+from .rows import Bool, Index, Int, distinct, member
 from .telling import finding, place_text
 
 _Hole = tuple[int, int, int]  # stream (part.places), first and last serial
@@ -55,11 +56,23 @@ def _lacking(part: Part, read: Read) -> list[_Hole]:
         acks = part.records.acks.where(np.array(part.fate.lost, np.intp))
         mine = sorted({int(s) for s in acks.serial[acks.channel == read.channel]})
         found = _cut(found, [(serial, serial) for serial in mine])
-    return [
+    holes = [
         (stream, first, last)
         for begin, end in found
         for stream, first, last in part.places.streams(read.channel, read.epoch, begin, end)
     ]
+    hidden = part.own.get(CONTROL, np.empty(0, np.int64))  # where echo is off, no read of client 0 shows them
+    return _apart(holes, hidden) if len(hidden) else holes
+
+
+def _apart(holes: Iterable[_Hole], places: Int) -> list[_Hole]:
+    """Holes without some places."""
+    left: list[_Hole] = []
+    for stream, first, last in holes:
+        lo, hi = np.searchsorted(places, [stream << 32 | first, (stream << 32 | last) + 1])
+        serials = [(serial, serial) for serial in (places[lo:hi] & 0xFFFF_FFFF).tolist()]
+        left += [(stream, begin, end) for begin, end in _cut([(first, last)], serials)]
+    return left
 
 
 def _cut(ranges: Iterable[Range], away: Iterable[Range]) -> list[Range]:

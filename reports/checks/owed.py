@@ -12,6 +12,7 @@ one serial of one subscriber twice.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,9 +20,9 @@ import numpy as np
 from .continuity import Continuity
 from .facts import ranges_of
 from .lineage import Lineage
-from .messages import Entries, Places, serial_of
+from .messages import Places, serial_of
 from .result import Range
-from .rows import Int, distinct, high, member, pack
+from .rows import Int, distinct, member, pack
 from .windows import Windows
 
 
@@ -52,19 +53,18 @@ class Ledger:
         windows: Windows,
         continuity: Continuity,
         places: Places,
-        entries: Entries,
         shown: Int,
         lineage: Lineage,
-        echo: bool,
+        own: Mapping[int, Int],
     ) -> None:
-        """``shown``: sorted places that an ack, a delivery or a read showed."""
+        """
+        Args:
+            shown: sorted places that an ack, a delivery or a read showed.
+            own: sorted places of the messages that a client does not get, being its own.
+        """
         self._windows, self._places, self._shown = windows, places, shown
         self._witnessed, self._lineage = continuity.witnessed, lineage
-        self._own: dict[int, Int] = {}  # publisher -> its places, where echo is off
-        if not echo:
-            publisher = np.asarray(high(entries.message))
-            for client in distinct(windows.client).tolist():
-                self._own[client] = distinct(entries.place[publisher == client])
+        self._own = own
         self._gaps: dict[int, list[Range]] = {}
         for window, first, last in zip(
             windows.gap_window.tolist(),

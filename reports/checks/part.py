@@ -24,7 +24,7 @@ from .owed import Ledger, Missing, holes
 from .placing import Placed, lines, placed
 from .reads import FinalReads, final_reads
 from .result import Coverage, Reference
-from .rows import COLUMNS, Bool, Index, Int, Rows, distinct, pack, rows_of
+from .rows import COLUMNS, Bool, Index, Int, Rows, distinct, member, pack, rows_of
 from .tails import Sentinel, Stalled, sentinels, stalled
 from .windows import Windows, build
 
@@ -206,11 +206,25 @@ class Part:
             windows=self.windows,
             continuity=self.continuity,
             places=self.places,
-            entries=self.entries,
             shown=self.shown,
             lineage=self.facts.lineage,
-            echo=self.facts.contract.echo,
+            own=self.own,
         )
+
+    @cached_property
+    def own(self) -> dict[int, Int]:
+        """By client, the sorted places of its own messages, where echo is off: nobody owes it those.
+
+        They stand where they were seen; where nothing was seen, an ack says that they stand there.
+        """
+        if self.facts.contract.echo:
+            return {}
+        unseen = ~member(self.ack_place, distinct(self.entries.place))
+        place = np.concatenate([self.entries.place, self.ack_place[unseen]])
+        message = np.concatenate([self.entries.message, self.records.acks.message[unseen]])
+        publisher = message >> 32
+        clients = distinct(np.append(self.windows.client, CONTROL)).tolist()
+        return {client: distinct(place[publisher == client]) for client in clients}
 
     @cached_property
     def channels(self) -> list[int]:
@@ -260,6 +274,7 @@ class Part:
             sent=self.messages.message,
             seen=self.seen,
             observed=self.observed,
+            hidden=member(self.ack_place, self.own.get(CONTROL, np.empty(0, np.int64))),
             owed=distinct(np.concatenate([np.empty(0, np.int64), *owed_places])),
             reads=self.final_reads,
             lineage=self.facts.lineage,

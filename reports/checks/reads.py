@@ -6,6 +6,7 @@ LIVE a read is incomplete and proves nothing. It covers the serials from floor t
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -42,9 +43,12 @@ class Read:
     def _strange(self) -> Bool:
         return self.rows.flag(Flag.BAD_DIGEST) | self.rows.flag(Flag.FOREIGN)
 
-    def within(self, floor: int, head: int) -> Int:
-        """What it says of a range: serial, publisher, pub_seq of each entry, sorted."""
-        rows = self.rows.where((self.rows.serial >= floor) & (self.rows.serial <= head))
+    def within(self, floor: int, head: int, *, less: Iterable[Range] = ()) -> Int:
+        """What it says of a range, less some ranges: serial, publisher, pub_seq of each entry, sorted."""
+        inside = (self.rows.serial >= floor) & (self.rows.serial <= head)
+        for first, last in less:
+            inside &= (self.rows.serial < first) | (self.rows.serial > last)
+        rows = self.rows.where(inside)
         order = np.lexsort((rows.pub_seq, rows.publisher, rows.serial))
         return np.stack([rows.serial, rows.publisher, rows.pub_seq])[:, order]
 
@@ -76,7 +80,9 @@ class FinalReads:
         for channel, reads in self.by_channel.items():
             for one, other in pairwise(reads):
                 floor, head = max(one.floor, other.floor), min(one.head, other.head)
-                same = np.array_equal(one.within(floor, head), other.within(floor, head))
+                trimmed = (*one.gaps, *other.gaps)  # meanwhile: the earlier read may still have had it
+                mine, others = (read.within(floor, head, less=trimmed) for read in (one, other))
+                same = np.array_equal(mine, others)
                 if one.epoch == other.epoch and not same:
                     channels.append(channel)
                     break

@@ -96,6 +96,30 @@ def test_own_messages_are_not_owed_where_echo_is_off() -> None:
     assert counts(judge(scene)) == {}
 
 
+def test_an_own_message_that_only_its_ack_showed_is_not_owed_where_echo_is_off() -> None:
+    """Nobody else was there to see it, and it is trimmed before the final reads."""
+    scene = Scene(clients=2, echo=False)
+    scene.join(1)
+    scene.conn(2)
+    scene.publish(1)
+    scene.publish(2)
+    scene.trim(1, 3)
+    scene.finish()
+    judged = judge(scene)
+    assert counts(judged) == {}
+    assert judged.coverage.unwitnessed == 1
+
+
+@pytest.mark.parametrize("lost", [False, True], ids=["its own", "its own, and another's"])
+def test_final_reads_lack_the_sentinels_of_who_reads_where_echo_is_off(lost: bool) -> None:
+    scene = Scene(clients=2, echo=False)
+    scene.join(1), scene.join(2)
+    scene.publish(1)
+    scene.publish(1)
+    scene.finish(forget=[(1, 3), *([(1, 1)] if lost else [])])
+    assert counts(judge(scene)) == ({"L3": 1} if lost else {})
+
+
 def test_others_messages_are_owed_where_echo_is_off() -> None:
     scene = Scene(clients=2, echo=False)
     scene.join(1), scene.join(2)

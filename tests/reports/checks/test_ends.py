@@ -125,6 +125,24 @@ def test_reads_that_disagree_are_unknown_and_the_last_decides() -> None:
     assert judged.classes["L3"].reasons == ("two final reads of room:1 disagree",)
 
 
+@pytest.mark.parametrize("bad", [True, False], ids=["lacking", "trimmed meanwhile"])
+def test_reads_agree_where_what_one_lacks_was_trimmed_while_it_was_read(bad: bool) -> None:
+    scene = two_clients()
+    scene.publish(1), scene.publish(1)
+    scene.drain()
+    scene.final_reads(reads=0)
+    scene.read_channel(1)
+    scene.sub(0, 1, 0)
+    scene.read(1, (1, 1))
+    if not bad:
+        scene.gap(0, 2, 2)
+    scene.read(3, (0, 1))
+    scene.live(0, 1, 3)
+    judged = judge(scene)
+    assert counts(judged) == ({"L3": 1} if bad else {})
+    assert judged.classes["L3"].unknown == bad
+
+
 def test_a_message_that_stands_elsewhere_than_acked_is_not_lost() -> None:
     scene = two_clients()
     scene.next_message(1)

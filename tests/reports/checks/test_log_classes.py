@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from reports.checks import Verdict
 from reports.history import Flag, GapReason
 from tests.builders import Story, exit_line, start_line
 from tests.reports.checks.twins import realtime_inversion, two_clients
@@ -182,6 +183,23 @@ def test_a_client_told_that_it_is_ahead_of_what_was_shown_saw_the_head_go_down()
     scene.sub(2, 1, 1, asked=(1, 3))
     scene.gap(2, 4, 1, why=GapReason.AHEAD)
     assert counts(judge(scene)) == {"L12": 1}
+
+
+def test_a_client_told_that_it_is_ahead_before_the_stream_got_there_proves_nothing() -> None:
+    """It asked for a place that nobody had given yet; later there is a message at it."""
+    scene = two_clients()
+    scene.conn(3)
+    scene.publish(1)
+    scene.sub(3, 1, 1, asked=(1, 3))
+    scene.gap(3, 4, 1, why=GapReason.AHEAD)
+    scene.live(3, 1, 1)
+    scene.open.add((3, 1))
+    scene.stands[3, 1] = 1, 1
+    scene.publish(1), scene.publish(1)
+    scene.finish()
+    judged = judge(scene)
+    assert counts(judged) == {}
+    assert judged.verdict is Verdict.VALID
 
 
 def test_a_serial_given_again_after_it_was_seen_started_again() -> None:

@@ -1,0 +1,38 @@
+"""What a valid history shows all the same: messages placed twice where nothing forbids it (L2x)."""
+
+from __future__ import annotations
+
+from reports.history import Flag, Kind
+from tests.builders import Story
+
+Place = tuple[int, int, int]  # channel, epoch, serial
+
+
+def lineage_of(story: Story) -> dict[tuple[int, int], tuple[int, int]]:
+    """(channel, epoch) -> (parent, fork), as EPOCH records tell it."""
+    return {
+        (row[3], row[7]): (row[4], row[6])
+        for log in story.logs.values()
+        for row in log
+        if row[8] == Kind.EPOCH and row[4]
+    }
+
+
+def canonical(lineage: dict[tuple[int, int], tuple[int, int]], place: Place) -> Place:
+    """The oldest name of a place."""
+    channel, epoch, serial = place
+    while (up := lineage.get((channel, epoch))) is not None and serial <= up[1]:
+        epoch = up[0]
+    return channel, epoch, serial
+
+
+def repeated_places(story: Story) -> dict[str, int]:
+    """How many places beyond its first each message was seen at. In a valid history they are on
+    branches of which neither goes on from the other."""
+    lineage, places = lineage_of(story), dict[tuple[int, int], set[Place]]()
+    for log in story.logs.values():
+        for row in log:
+            if row[8] in (Kind.RECV, Kind.READ) and not row[9] & (Flag.BAD_DIGEST | Flag.FOREIGN):
+                places.setdefault((row[4], row[5]), set()).add(canonical(lineage, (row[3], row[7], row[6])))
+    again = sum(len(seen) - 1 for seen in places.values())
+    return {"L2x": again} if again else {}
