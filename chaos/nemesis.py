@@ -10,6 +10,9 @@ holds: of two downs on one proxy the last to end switches it on, of two kills th
 starts the process. A signal to a process that such a fault has taken away is recorded as
 an error of that fault, but is no problem of the run.
 
+Between begin and end a fault may have steps, at their times or when a process has ended;
+each is recorded as one more ``engine_effect``.
+
 Due times are those of the plan, also when a step comes late: a fault that begins late
 does not last longer. The lateness is recorded as ``skew_ns``.
 """
@@ -23,7 +26,21 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, assert_never
 
 from chaos.faults import FAULTS
-from chaos.faults.base import Action, AddToxic, Fault, RemoveToxic, Script, SetEnabled, Signal, Start, Toxic
+from chaos.faults.base import (
+    Action,
+    AddToxic,
+    Fault,
+    Hook,
+    LimitFiles,
+    OnProcess,
+    RemoveToxic,
+    Script,
+    SetEnabled,
+    Signal,
+    Start,
+    Step,
+    Toxic,
+)
 from chaos.journal import Phase
 from chaos.plan import Plan, PlannedFault
 from chaos.process import NotRunning
@@ -50,6 +67,8 @@ class Processes(Protocol):
     def signal(self, name: str, signum: int, *, fault_id: str = "") -> int: ...
     def restart(self, name: str, *, fault_id: str = "") -> HasPid: ...
     def running(self, name: str) -> bool: ...
+    def limit_files(self, name: str, most_bytes: int | None) -> int: ...
+    def hook(self, name: str, hook: str, *, ms: int) -> int: ...
 
 
 class FaultJournal(Protocol):
@@ -75,7 +94,8 @@ class _Live:
 
     fault: PlannedFault
     script: Script
-    left: list[Action]  # of script.revert: what is still to be done
+    left: list[Action]  # what is to be done at its end: of script.revert, and of steps
+    steps: list[tuple[int, Step]]  # still to be done, and when at the latest, ns
     whole: bool = True  # every action of ``apply`` was confirmed
     stuck: bool = False  # its lease has ended, and a revert failed: for ``heal`` to try again
 
@@ -142,7 +162,9 @@ class Nemesis:
         A fault that ends with the exit of a process may end before: keep stepping.
         """
         times = [self._start_ns(fault) for fault, _ in self._pending[:1]]
-        times += [self._end_ns(live.fault) for live in self._live if not live.stuck]
+        for live in self._live:
+            if not live.stuck:
+                times += [self._end_ns(live.fault), *(at for at, _ in live.steps)]
         return min(times, default=None)
 
     @property
@@ -156,16 +178,29 @@ class Nemesis:
 
     def step(self, now_ns: int) -> None:
         """Begin and end what is due by now, in order of time; at one time, ends come first."""
+        self._follow_exits()
+        while (due := self.next_due_ns) is not None and due <= now_ns:
+            live_ones = [live for live in self._live if not live.stuck]
+            ending = [live for live in live_ones if self._end_ns(live.fault) == due]
+            stepping = [live for live in live_ones if any(at == due for at, _ in live.steps)]
+            if ending:
+                self._end(ending[0], due)
+            elif stepping:
+                self._take(stepping[0], next(item for item in stepping[0].steps if item[0] == due), now_ns)
+            else:
+                self._begin(*self._pending.pop(0))
+
+    def _follow_exits(self) -> None:
+        """Do what waits for the end of a process that has ended."""
         for live in list(self._live):
             exits = live.script.ends_with
             if exits is not None and not live.stuck and not self._processes.running(exits):
                 self._end(live, self._end_ns(live.fault))
-        while (due := self.next_due_ns) is not None and due <= now_ns:
-            ending = [live for live in self._live if not live.stuck and self._end_ns(live.fault) == due]
-            if ending:
-                self._end(ending[0], due)
-            else:
-                self._begin(*self._pending.pop(0))
+                continue
+            for item in list(live.steps):
+                gone = item[1].when_gone
+                if gone is not None and not live.stuck and not self._processes.running(gone):
+                    self._take(live, item, item[0])
 
     def heal(self, now_ns: int) -> list[str]:
         """Revert all that is in force, the last applied first, and begin nothing more.
@@ -188,22 +223,60 @@ class Nemesis:
         return self._t0_ns + fault.end_ns
 
     def _begin(self, fault: PlannedFault, script: Script) -> None:
-        live = _Live(fault, script, list(script.revert))
+        begin_ns, end_ns = self._start_ns(fault), self._end_ns(fault)
+        steps = [(begin_ns + round(step.after_s * 1e9), step) for step in script.steps]
+        live = _Live(fault, script, list(script.revert), [item for item in steps if _fits(*item, end_ns)])
         self._live.append(live)  # before its first action: an interrupt must find it here
-        self._record(fault, "start", self._start_ns(fault))
+        self._record(fault, "start", begin_ns)
         outcome, excused = _Outcome(), True
         for action in script.apply:
             try:
-                outcome.effect.append(self._carry_out(action, fault.id))
+                outcome.effect.append(self._do(action, live))
             except Exception as error:  # whatever it is, the other actions and the revert must follow
                 outcome.errors.append(_text(error))
                 excused = excused and isinstance(error, NotRunning) and self._taken_away(action, live)
         live.whole = not outcome.errors
-        self._record(fault, "engine_effect", self._start_ns(fault), outcome)
+        self._record(fault, "engine_effect", begin_ns, outcome)
         if not excused:
             self.problems.append(f"fault {fault.id!r} was not applied: {outcome.error}")
 
+    def _take(self, live: _Live, item: tuple[int, Step], now_ns: int) -> None:
+        """One step of a fault in force."""
+        due_ns, step = item
+        live.steps.remove(item)
+        if step.every_s is not None:
+            every_ns = round(step.every_s * 1e9)
+            again_ns = due_ns + every_ns * (1 + max(0, now_ns - due_ns) // every_ns)
+            if _fits(again_ns, step, self._end_ns(live.fault)):
+                live.steps.append((again_ns, step))
+        live.left += [action for action in step.undo if action not in live.left]
+        outcome = _Outcome()
+        for action in step.do:
+            try:
+                outcome.effect.append(self._do(action, live))
+            except NotRunning as error:
+                if not isinstance(action, OnProcess):
+                    raise
+                outcome.effect.append({"process": action.process, "gone": str(error)})
+            except Exception as error:
+                outcome.errors.append(_text(error))
+        self._record(live.fault, "engine_effect", due_ns, outcome)
+        if outcome.errors:
+            self.problems.append(f"fault {live.fault.id!r}: a step of it failed: {outcome.error}")
+        if not live.steps and not live.left:
+            self._end(live, self._end_ns(live.fault))
+
+    def _do(self, action: Action, live: _Live) -> dict[str, Any]:
+        """An action before the end; one that is due at the end too is then done with."""
+        if action not in live.left:
+            return self._carry_out(action, live.fault.id)
+        holder = self._holder(action, live)
+        effect = {"left_to": holder} if holder else self._carry_out(action, live.fault.id)
+        live.left.remove(action)
+        return effect
+
     def _end(self, live: _Live, planned_t: int) -> None:
+        live.steps.clear()
         self._record(live.fault, "stop", planned_t)
         outcome = _Outcome()
         for action in list(live.left):
@@ -228,15 +301,15 @@ class Nemesis:
         return next((live.fault.id for live in others if action in live.left), None)
 
     def _taken_away(self, action: Action, live: _Live) -> bool:
-        """Whether a fault in force holds down the process that a signal was meant for."""
-        return isinstance(action, Signal) and self._holder(Start(action.process), live) is not None
+        """Whether a fault in force holds down the process that an action was meant for."""
+        return isinstance(action, OnProcess) and self._holder(Start(action.process), live) is not None
 
     def _undo(self, action: Action, live: _Live) -> dict[str, Any]:
         """Carry out an action of a revert, where to find nothing left to undo may be right."""
         try:
             effect = self._carry_out(action, live.fault.id)
         except NotRunning as error:
-            if not isinstance(action, Signal):
+            if not isinstance(action, Signal | LimitFiles | Hook):
                 raise
             return {"process": action.process, "gone": str(error)}  # killed while it stood still
         if effect.get("removed") is False and live.whole and not live.stuck:
@@ -261,6 +334,12 @@ class Nemesis:
             case Start(process):
                 pid = self._processes.restart(process, fault_id=fault_id).pid
                 return {"process": process, "pid": pid, "started": True}
+            case LimitFiles(process, most_bytes):
+                pid = self._processes.limit_files(process, most_bytes)
+                return {"process": process, "pid": pid, "file_bytes": most_bytes}
+            case Hook(process, name, ms):
+                pid = self._processes.hook(process, name, ms=ms)
+                return {"process": process, "pid": pid, "hook": name, "ms": ms}
             case _:
                 assert_never(action)
 
@@ -287,6 +366,11 @@ class Nemesis:
             )
         except OSError as error:
             self.problems.append(f"fault {fault.id!r}: its {phase} is not recorded: {error}")
+
+
+def _fits(at_ns: int, step: Step, end_ns: int) -> bool:
+    """Whether a step can be done before its fault ends."""
+    return at_ns + round(step.lasts_s * 1e9) < end_ns
 
 
 def _text(error: Exception) -> str:

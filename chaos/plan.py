@@ -11,6 +11,7 @@ Times in a plan are nanoseconds after t0, the start of the load.
 from __future__ import annotations
 
 import difflib
+import fnmatch
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,10 +24,12 @@ from pydantic_core import ErrorDetails
 from chaos.engines import AUTO, ENGINES
 from chaos.engines.base import Engine
 from chaos.faults import FAULTS
-from chaos.faults.base import Fault, Script, Where
+from chaos.faults.base import Fault, Script, Where, WorkerFault
 
 SCHEMA_VERSION: Final = 1
 PROXIES: Final = ("a", "b")  # of a run; client c dials PROXIES[c % 2]
+PROCESSES: Final = ("chatd-1",)
+WORKER: Final = "worker-1"  # the first of the load; how many there are is known only when a run starts
 ALL: Final = "all"
 _STRICT = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -59,10 +62,11 @@ class Common(BaseModel):
 
     id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,39}$")  # goes into names of toxics and URLs
     kind: str
-    target: str  # a proxy, "all" proxies, or a process
+    target: str  # a proxy, "all" proxies, or a process; of processes also a pattern, "chatd-*"
     at_s: float = Field(ge=0)  # from t0
     duration_s: float = Field(gt=0)  # the lease: the fault is reverted when it ends
     jitter_s: float = Field(0.0, ge=0)  # the start is put off by a draw from [0, jitter_s)
+    probability: float = Field(1.0, gt=0, le=1)  # that the fault is in the plan at all
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,15 +124,25 @@ class Plan:
     proxies: tuple[str, ...]
     phases: tuple[PlannedPhase, ...]
     faults: tuple[PlannedFault, ...]
+    processes: tuple[str, ...] = PROCESSES
+    left_out: tuple[str, ...] = ()  # ids of those that a draw of their probability left out
 
     def script(self, fault: PlannedFault, *, table: Mapping[str, type[Fault]] = FAULTS) -> Script:
         """What the nemesis does for a fault of this plan."""
-        targets = self.proxies if fault.target == ALL else (fault.target,)
+        targets = self.proxies if fault.target == ALL else aimed(fault.target, self.processes)
         return table[fault.kind].model_validate(fault.params).script(fault.id, targets)
 
     def needs(self, *, table: Mapping[str, type[Fault]] = FAULTS) -> frozenset[str]:
         """Abilities that the engine must have."""
         return frozenset().union(*(table[fault.kind].needs() for fault in self.faults))
+
+    def hooked(self, *, table: Mapping[str, type[Fault]] = FAULTS) -> bool:
+        """Whether some fault needs test hooks of its target."""
+        return any(table[fault.kind].hooks for fault in self.faults)
+
+    def workers(self, *, table: Mapping[str, type[Fault]] = FAULTS) -> dict[str, str]:
+        """Load workers that are hit: id of the fault by name of the worker."""
+        return {fault.target: fault.id for fault in self.faults if issubclass(table[fault.kind], WorkerFault)}
 
     def to_bytes(self) -> bytes:
         """plan.json: equal plans give equal bytes."""
@@ -136,6 +150,8 @@ class Plan:
             "schema_version": SCHEMA_VERSION,
             "seed": self.seed,
             "proxies": self.proxies,
+            "processes": self.processes,
+            "left_out": self.left_out,
             "phases": [
                 {"name": phase.name, "start_ns": phase.start_ns, "end_ns": phase.end_ns}
                 for phase in self.phases
@@ -187,7 +203,7 @@ def parse_faults(
     *,
     run_s: float,
     proxies: Sequence[str] = PROXIES,
-    processes: Sequence[str] = ("chatd-1",),
+    processes: Sequence[str] = PROCESSES,
     table: Mapping[str, type[Fault]] = FAULTS,
     engines: Mapping[str, type[Engine]] = ENGINES,
 ) -> FaultSpecs:
@@ -218,9 +234,9 @@ def parse_faults(
             ids.append(fault_id)
         common, params = _read_fault(raw, where, table, problems)
         if common and (model := table.get(common.kind)):
-            problems += _misfits(
-                common, model.where, where, run_s=run_s, proxies=proxies, processes=processes
-            )
+            problems += _misfits(common, model, where, run_s=run_s, proxies=proxies, processes=processes)
+            if params is not None and (rule := params.misfit(common.duration_s)):
+                problems.append(f"{where}: duration_s is {common.duration_s:g}: {rule}")
         if common is None or params is None:
             continue
         specs.append(spec := FaultSpec(common, params))
@@ -246,8 +262,9 @@ def make_plan(
     clients: int,
     phases: Iterable[Phase],
     proxies: Sequence[str] = PROXIES,
+    processes: Sequence[str] = PROCESSES,
 ) -> Plan:
-    """Fix every fault: times, and the clients that it can hit.
+    """Fix every fault: whether it happens, times, and the clients that it can hit.
 
     Args:
         clients: client ordinals are 1..clients; client c dials ``proxies[c % len(proxies)]``.
@@ -257,9 +274,13 @@ def make_plan(
     for phase in phases:
         start_ns, end_ns = end_ns, end_ns + _ns(phase.duration_s)
         planned_phases.append(PlannedPhase(phase.name, start_ns, end_ns))
-    planned = [_planned(spec, seed, clients, tuple(proxies)) for spec in specs.faults]
+    drawn = [spec for spec in specs.faults if _happens(seed, spec.common)]
+    planned = [_planned(spec, seed, clients, tuple(proxies)) for spec in drawn]
     planned.sort(key=lambda fault: (fault.at_ns, fault.id))
-    return Plan(seed, tuple(proxies), tuple(planned_phases), tuple(planned))
+    left_out = sorted(spec.common.id for spec in specs.faults if spec not in drawn)
+    return Plan(
+        seed, tuple(proxies), tuple(planned_phases), tuple(planned), tuple(processes), tuple(left_out)
+    )
 
 
 def _planned(spec: FaultSpec, seed: int, clients: int, proxies: tuple[str, ...]) -> PlannedFault:
@@ -278,10 +299,24 @@ def _planned(spec: FaultSpec, seed: int, clients: int, proxies: tuple[str, ...])
     )
 
 
+def aimed(target: str, processes: Sequence[str]) -> tuple[str, ...]:
+    """The processes that a target means: those that its pattern matches, or the one of that name."""
+    return tuple(fnmatch.filter(processes, target)) if "*" in target else (target,)
+
+
 def draw_ns(seed: int, fault_id: str, *, below_ns: int) -> int:
     """A number in [0, below_ns), 0 for 0: uniform over ids, and fixed for one seed and id."""
-    digest = hashlib.blake2b(f"{seed}/{fault_id}/start".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") * below_ns >> 64
+    return draw(seed, fault_id, "start") * below_ns >> 64
+
+
+def draw(seed: int, fault_id: str, what: str) -> int:
+    """64 uniform bits, fixed for one seed, id and purpose."""
+    digest = hashlib.blake2b(f"{seed}/{fault_id}/{what}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big")
+
+
+def _happens(seed: int, common: Common) -> bool:
+    return draw(seed, common.id, "happens") < common.probability * 2**64
 
 
 def _ns(seconds: float) -> int:
@@ -330,7 +365,7 @@ def _read_params(
 
 def _misfits(
     common: Common,
-    acts_on: Where,
+    model: type[Fault],
     where: str,
     *,
     run_s: float,
@@ -339,12 +374,8 @@ def _misfits(
 ) -> list[str]:
     """What is wrong with a fault in this run, though well formed."""
     problems = []
-    allowed = [*proxies, ALL] if acts_on is Where.PROXY else list(processes)
-    if common.target not in allowed:
-        problems.append(
-            f"{where}: target is {common.target!r}: {common.kind} acts on a {acts_on}, "
-            + (f"one of {', '.join(allowed)}" if allowed else "and this run has none of its own")
-        )
+    if problem := _mistaken(common, model, proxies, processes):
+        problems.append(f"{where}: target is {common.target!r}: {problem}")
     latest_s = common.at_s + common.jitter_s + common.duration_s
     if common.at_s >= run_s:
         problems.append(f"{where}: at_s is {common.at_s:g}: the load ends at {run_s:g} s; start it earlier")
@@ -354,6 +385,25 @@ def _misfits(
             f"and the load ends at {run_s:g} s; shorten it, or lengthen a phase"
         )
     return problems
+
+
+def _mistaken(
+    common: Common, model: type[Fault], proxies: Sequence[str], processes: Sequence[str]
+) -> str | None:
+    """Why a kind cannot be aimed at this target; None: it can."""
+    acts = f"{common.kind} acts on a {model.where}, "
+    if model.where is Where.WORKER:
+        number = common.target.removeprefix("worker-")
+        known = number != common.target and number.isdecimal() and number[0] != "0"
+        return None if known else acts + "worker-1, worker-2 ... of those that --workers starts"
+    allowed = [*proxies, ALL] if model.where is Where.PROXY else list(processes)
+    if common.target not in allowed:
+        found = aimed(common.target, processes) if model.where is Where.PROCESS else ()
+        if found == (common.target,) or not found:
+            return acts + (f"one of {', '.join(allowed)}" if allowed else "and this run has none of its own")
+        if len(found) > 1 and not model.several:
+            return f"{common.kind} acts on one process, and that is {len(found)}"
+    return None
 
 
 def _sentence(where: str, error: ErrorDetails, model: type[BaseModel], of: str) -> str:

@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import http.client
 import os
+import resource
 import select
 import signal
 import subprocess
@@ -27,6 +29,8 @@ from typing import IO, Literal, Protocol
 
 Role = Literal["target", "harness"]
 
+HOOK_S = 2.0  # for a process to answer on its port of test hooks
+HOOK_HEADER = "Chatd-Test-Hook"  # a page of another site cannot send it unasked
 REAP_S = 10.0  # SIGKILL cannot be refused, but the kernel may need time to free a large process
 
 
@@ -49,6 +53,7 @@ class ProcessSpec:
     env: Mapping[str, str] = field(default_factory=dict)  # on top of ours
     stdin: bool = False  # True: a pipe
     stdout: bool = False
+    hooks: str = ""  # HOST:PORT where it answers GET /hooks/NAME?ms=N, if anywhere
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,10 +205,48 @@ class Supervisor:
         Raises:
             NotRunning: it has ended, or was never started.
         """
-        process = self._get(name)
-        if self._reap(process) is not None:
-            raise NotRunning(f"process {name!r} is not running")
+        process = self._running(name)
         self._ask(process, signum, fault_id)
+        return process.pid
+
+    def limit_files(self, name: str, most_bytes: int | None) -> int:
+        """Let no file of a process grow beyond this, or as before with None; the pid that was limited.
+
+        Writes beyond it fail with EFBIG where the process ignores SIGXFSZ, as Python does; setrlimit(2).
+
+        Raises:
+            NotRunning: it has ended, or was never started.
+            OSError: the kernel refuses.
+        """
+        process = self._running(name)
+        _, hard = resource.prlimit(process.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(
+            process.pid, resource.RLIMIT_FSIZE, (hard if most_bytes is None else most_bytes, hard)
+        )
+        return process.pid
+
+    def hook(self, name: str, hook: str, *, ms: int) -> int:
+        """Ask for a test hook of a process; the pid that was asked.
+
+        Raises:
+            NotRunning: it has ended, was never started, or hangs up.
+            ProcessError: it has no such hook, or does not answer in time.
+        """
+        process = self._running(name)
+        if not process.spec.hooks:
+            raise ProcessError(f"process {name!r} has no test hooks")
+        connection = http.client.HTTPConnection(process.spec.hooks, timeout=HOOK_S)
+        try:
+            connection.request("GET", f"/hooks/{hook}?ms={ms}", headers={HOOK_HEADER: "1"})
+            status = connection.getresponse().status
+        except (ConnectionError, http.client.HTTPException) as error:
+            raise NotRunning(f"process {name!r} does not take a hook: {error}") from error
+        except OSError as error:
+            raise ProcessError(f"process {name!r} does not answer its hook {hook!r}: {error}") from error
+        finally:
+            connection.close()
+        if status != http.client.OK:
+            raise ProcessError(f"process {name!r} refuses its hook {hook!r} with {status}")
         return process.pid
 
     def expect_exit(self, name: str) -> None:
@@ -264,6 +307,12 @@ class Supervisor:
         if (process := self._processes.get(name)) is None:
             known = ", ".join(self._processes) or "none"
             raise NotRunning(f"process {name!r} was never started: there are {known}")
+        return process
+
+    def _running(self, name: str) -> Process:
+        process = self._get(name)
+        if self._reap(process) is not None:
+            raise NotRunning(f"process {name!r} is not running")
         return process
 
     def _ask(self, process: Process, signum: int, fault_id: str) -> None:

@@ -149,7 +149,8 @@ class Roster:
         for _, data in self._recent:
             delivery.merge(data["delivery"])
             lag.merge(data["lag"])
-        sums = {field: sum(report[field] for report in self.reports.values()) for field in _SUMMED}
+        there = [report for index, report in self.reports.items() if index not in self.lost]
+        sums = {field: sum(report[field] for report in there) for field in _SUMMED}
         return {
             **sums,
             "p50_ms": delivery.quantile_ms(0.5),
@@ -283,7 +284,7 @@ class Master:
                 if worker is None or worker.state == STATE_MISSING:
                     self._lose(index, "it has not been heard for 3 s")
             # Sums over some of the workers only would say that less is left to do than there is.
-            if self._started and len(roster.reports) == roster.workers:
+            if self._started and len(roster.reports.keys() | roster.lost) == roster.workers:
                 self._say("stats", t_ns=time.monotonic_ns(), **roster.stats(time.monotonic()))
 
     def _say(self, event: str, **fields: Any) -> None:

@@ -12,24 +12,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 
-from reports.history import Kind
+from reports.history import Flag, Kind
 from reports.latency import samples
 from reports.periods import NS, FaultWindow, fault_windows, seconds, start_ns
 
 if TYPE_CHECKING:
     from reports.history import History
 
-SLOWING: Final = frozenset({"latency", "bandwidth", "slicer"})  # kinds that mean to end no connection
+SLOWING: Final = frozenset(
+    {"latency", "bandwidth", "slicer", "loop_block", "disk_full"}
+)  # kinds that mean to end no connection
 GRACE_NS: Final = 2 * NS  # after a revert: undoing `timeout` closes, and a peer notices an end late
 MIN_SHIFT_MS: Final = 1.0  # a smaller shift of a median is the host's noise, not an effect
 MIN_SHIFT_SHARE: Final = 0.2  # and so is one below this share of the median before
 MIN_TAIL_SHIFT_MS: Final = 5.0  # of p90, which shifts alone when only some connections are hit
 MIN_STALL_SHARE: Final = 0.5  # of its window in which a stopped process must have been silent
+COMMITTED_NS: Final = NS // 4  # acks of what was written before a disk was full are on their way so long
 _BASELINE_NS: Final = (2 * NS, 30 * NS)  # shortest and longest stretch before a fault to compare with
 _MIN_SAMPLES: Final = 5  # a median of fewer says nothing
 
@@ -241,8 +245,12 @@ def _slicer(scene: Scene) -> Measured:
 # ── stop and kill processes ───────────────────────────────────────────────────────────────
 
 
-def _stall(scene: Scene) -> Measured:
-    """Longest silence of the server towards the affected clients that begins inside the window."""
+def _stall(scene: Scene, *, before_ns: int = 10 * NS) -> Measured:
+    """Longest silence of the server towards the affected clients that begins inside the window.
+
+    Args:
+        before_ns: how long before it there must have been none as long.
+    """
     heard = (
         scene.history.scan()
         .filter(
@@ -251,7 +259,7 @@ def _stall(scene: Scene) -> Measured:
             & scene.affected()
         )
         .select(pl.col("t").alias("t"))
-        .filter(pl.col("t").is_between(scene.begin_ns - 10 * NS, scene.end_ns + 10 * NS))
+        .filter(pl.col("t").is_between(scene.begin_ns - before_ns, scene.end_ns + 10 * NS))
         .collect()["t"]
         .sort()
     )
@@ -273,7 +281,7 @@ def _stall(scene: Scene) -> Measured:
 
 
 def _process(scene: Scene, *, killed: bool) -> Measured:
-    own = [line for line in scene.history.faults if line.get("id") == scene.window.id]
+    own = _own(scene)
     exits = [line for line in own if line.get("kind") == "exit"]
     starts = [line for line in own if line.get("kind") == "start"]
     right = [line for line in exits if not killed or line.get("signal") == "SIGKILL"]
@@ -290,6 +298,111 @@ def _process(scene: Scene, *, killed: bool) -> Measured:
     left = any("left_to" in step for line in own for step in line.get("effect") or ())
     if not again and not left:  # of two overlapping kills, the last to end starts the process
         return Measured(figures, "its process was never started again")
+    return Measured(figures)
+
+
+def _left(scene: Scene) -> Measured:
+    """A process that was told to leave: how it went, and that it came back."""
+    found = _process(scene, killed=False)
+    exits = [line for line in _own(scene) if line.get("kind") == "exit"]
+    if not exits:
+        return found
+    drain = {"drain_s": round((int(exits[0]["t"]) - scene.begin_ns) / NS, 3)}
+    forced = {"forced": sum(line.get("signal") == "SIGKILL" or bool(line.get("error")) for line in exits)}
+    return Measured(found.figures | drain | forced, found.why_not)
+
+
+def _own(scene: Scene) -> list[dict[str, Any]]:
+    return [line for line in scene.history.faults if line.get("id") == scene.window.id]
+
+
+def _rolled(scene: Scene) -> Measured:
+    """Every process that the target means ended, and each was started after that."""
+    found = _left(scene)
+    if found.why_not:
+        return found
+    targets = {str(line.get("process")) for line in scene.history.faults if line.get("role") == "target"}
+    last = {line["process"]: int(line["t"]) for line in _own(scene) if line.get("kind") == "exit"}
+    again = {line["process"]: int(line["t"]) for line in _own(scene) if line.get("kind") == "start"}
+    missed = [p for p in sorted(targets) if fnmatch(p, scene.window.target) and p not in last]
+    if missed:
+        return Measured(found.figures, f"the turn of {', '.join(missed)} never came")
+    away = [process for process, t in last.items() if again.get(process, 0) < t]
+    return Measured(found.figures, f"{', '.join(away)} was never started again" if away else "")
+
+
+def _crashes(scene: Scene) -> Measured:
+    found = _process(scene, killed=True)
+    if not found.why_not and found.figures["exits"] < 2:
+        return Measured(found.figures, "its process ended only once")
+    return found
+
+
+def _blocks(scene: Scene) -> Measured:
+    """A silence of the server about as long as a block was asked to be."""
+    asked_ms = [
+        int(step["ms"])
+        for line in _own(scene)
+        if line.get("phase") == "engine_effect"
+        for step in line.get("effect") or ()
+        if step.get("hook") == "block"
+    ]
+    if not asked_ms:
+        return Measured({}, "its process was never asked to block")
+    found = _stall(scene, before_ns=2 * NS)
+    figures = {"blocks": len(asked_ms), "block_ms": max(asked_ms)} | found.figures
+    if "stall_s" not in figures:
+        return Measured(figures, found.why_not)
+    stall_s, before_s = figures["stall_s"], figures["longest_silence_before_s"] or 0.0
+    if stall_s * 1000 < MIN_STALL_SHARE * max(asked_ms):
+        return Measured(figures, f"deliveries went on: the longest silence was {stall_s:.3f} s")
+    if stall_s <= before_s:
+        return Measured(figures, "the silence inside it is no longer than the silences before it")
+    return Measured(figures)
+
+
+def _no_room(scene: Scene) -> Measured:
+    """No publish was acked for the first time, though some were sent."""
+    kinds = [int(Kind.SEND), int(Kind.ACK), int(Kind.NACK)]
+    rows = (
+        scene.history.scan()
+        .filter(pl.col("kind").is_in(kinds) & (pl.col("client") != 0))
+        .filter(pl.col("t").is_between(scene.begin_ns + COMMITTED_NS, scene.end_ns))
+        .select("kind", repeated=(pl.col("flags") & int(Flag.DUPLICATE)) != 0)
+        .collect()
+    )
+    counts = {kind: rows.filter((pl.col("kind") == int(kind)) & ~pl.col("repeated")).height for kind in
+              (Kind.SEND, Kind.ACK, Kind.NACK)}  # fmt: skip
+    figures = {"sent": counts[Kind.SEND], "nacks": counts[Kind.NACK], "acks": counts[Kind.ACK]}
+    if counts[Kind.ACK]:
+        return Measured(figures, f"{counts[Kind.ACK]} publishes were acked while no write could succeed")
+    return Measured(figures, "" if counts[Kind.SEND] else "nothing was sent while it lasted")
+
+
+def _dead_load(scene: Scene) -> Measured:
+    exits = [line for line in _own(scene) if line.get("kind") == "exit" and line.get("role") == "harness"]
+    killed = sum(line.get("signal") == "SIGKILL" for line in exits)
+    return Measured({"exits": len(exits)}, "" if killed else "no load worker ended with SIGKILL for it")
+
+
+def _frozen_load(scene: Scene) -> Measured:
+    """Longest silence in the records of the worker's own clients."""
+    workers = [w for w in scene.history.run.get("workers") or [] if w]
+    number = scene.window.target.removeprefix("worker-")
+    if not number.isdecimal() or not workers:
+        return Measured({}, "the run does not say which clients are its worker's")
+    own = pl.col("client") % len(workers) == int(number) % len(workers)
+    told = (
+        scene.history.scan()
+        .filter(own & (pl.col("client") != 0) & pl.col("t").is_between(scene.begin_ns, scene.end_ns))
+        .select("t")
+        .collect()["t"]
+        .sort()
+    )
+    longest = max(b - a for a, b in pairwise([scene.begin_ns, *told, scene.end_ns])) / NS
+    figures = {"stall_s": round(longest, 3)}
+    if longest < MIN_STALL_SHARE * (scene.end_ns - scene.begin_ns) / NS:
+        return Measured(figures, f"its clients went on: their longest silence was {longest:.3f} s")
     return Measured(figures)
 
 
@@ -314,4 +427,11 @@ EFFECTS: Final[dict[str, Callable[[Scene], Measured]]] = {
     "kill": lambda scene: _process(scene, killed=True),
     "restart": lambda scene: _process(scene, killed=False),
     "pause": _stall,
+    "term": _left,
+    "rolling": _rolled,
+    "crash_loop": _crashes,
+    "loop_block": _blocks,
+    "disk_full": _no_room,
+    "client_kill": _dead_load,
+    "client_pause": _frozen_load,
 }

@@ -31,6 +31,8 @@ class Load:
         self._events: queue.Queue[dict[str, Any]] = queue.Queue()
         self.stats: dict[str, Any] = {}
         self.ui_url: str | None = None
+        self.hit: frozenset[int] = frozenset()  # workers that a fault of the plan may take away
+        self.gone: set[int] = set()  # those of them that are gone
         argv = [sys.executable, "-m", "loadgen.master", "--spec", str(run_path / "config/load.json")]
         argv += ["--workers", str(workers), *(["--ui"] if ui else [])]
         master = supervisor.start(
@@ -88,6 +90,9 @@ class Load:
             wait_s = 0.0
             if event["event"] == "stats":
                 self.stats = event
+            elif event["event"] == "worker_lost" and event["index"] in self.hit:
+                self.gone.add(event["index"])
+                continue
             yield event
 
     def expect(self, name: str, timeout_s: float) -> Mapping[str, Any]:

@@ -91,6 +91,8 @@ def run_once(scenario: Scenario, options: Options, console: Console, *, probes: 
         if lines := gate_misfits(gates, scenario.workload, scenario.faults):
             raise ScenarioError([f"{options.gates_file}: {line}" for line in lines])
     plan = make_fault_plan(scenario)
+    if lines := worker_misfits(plan, options.workers):
+        raise ScenarioError(lines)
     allow_many_sockets()
     say: Callable[[str], None] = (lambda _: None) if options.quiet else partial(console.print, soft_wrap=True)
     say(f"{scenario.name} (seed {scenario.seed})\n{scenario.why}\n")
@@ -161,18 +163,30 @@ def make_fault_plan(scenario: Scenario) -> Plan:
     )
 
 
+def worker_misfits(plan: Plan, workers: int) -> list[str]:
+    """Faults that aim at a load worker which the run does not have, a line each."""
+    return [
+        f"fault {fault!r}: target is {name!r}: this run has {workers} load workers, see --workers"
+        for name, fault in plan.workers().items()
+        if int(name.removeprefix("worker-")) > workers
+    ]
+
+
 def fault_table(plan: Plan) -> str:
     """The plan as text, one line a fault."""
+    left_out = [f"{fault_id}: left out by its probability" for fault_id in plan.left_out]
     if not plan.faults:
-        return "No faults."
+        return "\n".join(["No faults.", *left_out])
     rows = [f"{'fault':<18}{'kind':<12}{'target':<10}{'from':>8}{'until':>9}  clients"]
     for fault in plan.faults:
         start_s, end_s = fault.at_ns / 1e9, (fault.at_ns + fault.duration_ns) / 1e9
         clients = f"{len(fault.ordinals):,}" if fault.ordinals else "all"
+        if fault.target in plan.workers():
+            clients = "its own"
         rows.append(
             f"{fault.id:<18}{fault.kind:<12}{fault.target:<10}{start_s:>6.1f} s{end_s:>7.1f} s  {clients}"
         )
-    return "\n".join(rows)
+    return "\n".join([*rows, *left_out])
 
 
 def allow_many_sockets() -> None:

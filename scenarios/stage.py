@@ -69,7 +69,8 @@ class Stage:
     def start_target(self) -> None:
         """Start chatd, or take the one that the scenario names, and learn its contract."""
         server = self._scenario.server
-        self._target_url = server.url or start_chatd(server, self._supervisor, self._rundir)
+        hooks = self._plan.hooked()
+        self._target_url = server.url or start_chatd(server, self._supervisor, self._rundir, hooks=hooks)
         parts = urlsplit(self._target_url)
         host, port = str(parts.hostname), parts.port or 80
         self._upstream = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -132,6 +133,7 @@ class Stage:
         self._rundir.update(workers=list(range(1, workers + 1)), interactive=ui)
         self._rundir.manifest["load"]["workers"] = workers
         self._load = Load(self._supervisor, self._rundir.path, workers=workers, ui=ui)
+        self._load.hit = frozenset(int(name.removeprefix("worker-")) for name in self._plan.workers())
         self._stack.callback(self._stop_load)
         try:
             self._load.connect_workers(START_S * 2)
@@ -176,7 +178,8 @@ class Stage:
 
         def settled() -> bool:
             stats = self._load.stats
-            clients = stats.get("clients", 0) if interactive else self._scenario.workload.clients
+            all_there = not interactive and not self._load.gone
+            clients = self._scenario.workload.clients if all_there else stats.get("clients", 0)
             left = stats.get("scheduled_left", 1) + stats.get("unacked", 1)
             return bool(stats.get("t_ns", 0) > healed_ns and stats.get("live", 0) == clients and left == 0)
 
@@ -262,6 +265,9 @@ class Stage:
                     raise StageFailed(
                         f"{gone.process} ended by itself ({gone.signal or gone.code}); see logs/"
                     )
+                if gone.fault_id and gone.role == "harness":
+                    why = f"fault {gone.fault_id!r} ended {gone.process}: its clients' records end there"
+                    self._rundir.problem(why, void=True)
             self._progress.figures(
                 self._load.stats,
                 phase=self._phase,

@@ -22,9 +22,11 @@ class StageFailed(Exception):
     """The harness could not do its part; the run is void. The message says which part and why."""
 
 
-def start_chatd(server: Server, supervisor: Supervisor, rundir: RunDirectory) -> str:
+def start_chatd(server: Server, supervisor: Supervisor, rundir: RunDirectory, *, hooks: bool = False) -> str:
     """Start chatd with the scenario's configuration and wait until it is ready; its ws:// address.
 
+    Args:
+        hooks: some fault of the plan needs its test hooks.
     Raises:
         StageFailed: it ended at once, or was not ready in time; with the end of its log.
     """
@@ -32,10 +34,13 @@ def start_chatd(server: Server, supervisor: Supervisor, rundir: RunDirectory) ->
     port = server.port or free_port(host)
     config = server.model_dump(mode="json", exclude={"url", "command"}, exclude_unset=bool(server.command))
     config |= {"port": port, "node": NODE, "data": str(rundir.path / "data" / TARGET)}
+    if hooks:
+        config |= {"test_hooks": True, "admin_port": server.admin_port or free_port("127.0.0.1")}
     path = rundir.write_json(f"config/{TARGET}.json", config)
     log = rundir.path / f"logs/{TARGET}.log"
     argv = (*(server.command or (sys.executable, "-m", "chatd")), "--config", str(path))
-    process = supervisor.start(ProcessSpec(name=TARGET, argv=argv, log=log, role="target"))
+    address = f"127.0.0.1:{config['admin_port']}" if hooks else ""
+    process = supervisor.start(ProcessSpec(name=TARGET, argv=argv, log=log, role="target", hooks=address))
     deadline_s = time.monotonic() + START_S
     while not answers(host, port, "/readyz"):
         if not supervisor.running(TARGET):

@@ -6,15 +6,22 @@ from typing import Final
 
 from chaos.faults.bandwidth import Bandwidth
 from chaos.faults.base import Fault
+from chaos.faults.client_kill import ClientKill
+from chaos.faults.client_pause import ClientPause
+from chaos.faults.crash_loop import CrashLoop
+from chaos.faults.disk_full import DiskFull
 from chaos.faults.down import Down
 from chaos.faults.kill import Kill
 from chaos.faults.latency import Latency
 from chaos.faults.limit_data import LimitData
+from chaos.faults.loop_block import LoopBlock
 from chaos.faults.pause import Pause
 from chaos.faults.reset_peer import ResetPeer
 from chaos.faults.restart import Restart
+from chaos.faults.rolling import Rolling
 from chaos.faults.slicer import Slicer
 from chaos.faults.slow_close import SlowClose
+from chaos.faults.term import Term
 from chaos.faults.timeout import Timeout
 
 FAULTS: Final[dict[str, type[Fault]]] = {
@@ -29,4 +36,11 @@ FAULTS: Final[dict[str, type[Fault]]] = {
     "kill": Kill,
     "restart": Restart,
     "pause": Pause,
+    "term": Term,
+    "rolling": Rolling,
+    "crash_loop": CrashLoop,
+    "loop_block": LoopBlock,
+    "disk_full": DiskFull,
+    "client_kill": ClientKill,
+    "client_pause": ClientPause,
 }

@@ -10,6 +10,7 @@ So a kind is tested by comparing values, and the nemesis never asks which kind i
 
 The two halves of a script are matched by equality across faults: while two faults that
 overlap both end with ``SetEnabled("a", True)``, the first to end leaves it to the last.
+Between the two halves a script may have steps, at their times or when a process has ended.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from pydantic import BaseModel, ConfigDict, Field
 ENABLED = "enabled"  # ability of an engine: switch a proxy off and on
 
 Milliseconds = Annotated[int, Field(ge=0, le=86_400_000)]  # at most a day: Toxiproxy counts in int64 ns
+
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 
 def toxic_ability(toxic_type: str) -> str:
@@ -76,23 +79,62 @@ class Start:
     process: str
 
 
-Action = AddToxic | RemoveToxic | SetEnabled | Signal | Start
+@dataclass(frozen=True, slots=True)
+class LimitFiles:
+    """The largest size, in bytes, to which the process may write a file; None: as before."""
+
+    process: str
+    most_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """Ask for a test hook of the process (``ProcessSpec.hooks``)."""
+
+    process: str
+    name: str
+    ms: int
+
+
+OnProcess = Signal | Start | LimitFiles | Hook
+Action = AddToxic | RemoveToxic | SetEnabled | OnProcess
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What a fault does later, while it is in force.
+
+    Finding its process gone already is no error of a step. An action that is also due at the
+    fault's end is then done with, and not done again at the end.
+    """
+
+    after_s: float  # of the fault's begin, at the latest
+    do: tuple[Action, ...]
+    undo: tuple[Action, ...] = ()  # from now on due at the fault's end
+    when_gone: str | None = None  # a process: do it as soon as that has ended
+    every_s: float | None = None  # and again and again; a time that was missed is skipped
+    lasts_s: float = 0.0  # not begun when less than this is left of the lease
 
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """What a fault does when it begins, and what undoes it when its lease ends."""
+    """What a fault does when it begins, and what undoes it when its lease ends.
+
+    With steps, a fault is over before its lease when all are done and nothing is left to undo.
+    """
 
     apply: tuple[Action, ...]
     revert: tuple[Action, ...]
     ends_with: str | None = None  # a process: its exit ends the fault before the lease does
+    steps: tuple[Step, ...] = ()
 
 
 class Where(StrEnum):
     """What a kind can be aimed at."""
 
     PROXY = "proxy"  # target: one proxy's name, or "all"
-    PROCESS = "process"  # target: the name of a target process
+    PROCESS = "process"  # target: the name of a target process, or a pattern of names: "chatd-*"
+    WORKER = "load worker"  # target: the name of a process that sends load, "worker-1"
 
 
 class Shows(StrEnum):
@@ -109,6 +151,12 @@ class Shows(StrEnum):
     DEATH = "the process is gone, then back as another"
     FREEZE = "the process answers nothing, then goes on"
     RESTART = "the process ends by itself, then is back as another"
+    LEAVE = "the process ends by itself, stays away, then is back as another"
+    CRASHES = "the process is gone and back as another, again and again"
+    BLOCK = "the process answers nothing for moments"
+    NO_WRITES = "the process cannot write to its files, then can again"
+    DEAD_LOAD = "nothing: a part of the load is gone"
+    FROZEN_LOAD = "nothing: a part of the load stands still, then is late"
 
 
 class Fault(BaseModel, ABC):
@@ -118,6 +166,12 @@ class Fault(BaseModel, ABC):
 
     where: ClassVar[Where]
     shows: ClassVar[Shows]
+    several: ClassVar[bool] = True  # a pattern may aim it at more than one process
+    hooks: ClassVar[bool] = False  # it needs the target's test hooks
+
+    def misfit(self, duration_s: float) -> str | None:
+        """What is wrong with a lease of this length, as a rule: "must be at least 2, every_s"; or None."""
+        return None
 
     @classmethod
     def example(cls) -> dict[str, Any]:
@@ -135,7 +189,7 @@ class Fault(BaseModel, ABC):
 
         Args:
             fault_id: unique in the run; whatever the fault adds to an engine carries it in its name.
-            targets: proxies or processes, at least one.
+            targets: proxies or processes, at least one; more than one process only if ``several``.
         """
 
 
@@ -180,3 +234,9 @@ class ProcessFault(Fault):
     @classmethod
     def needs(cls) -> frozenset[str]:
         return frozenset()
+
+
+class WorkerFault(ProcessFault):
+    """A kind that hits the load itself, to see that the run says so. Not drawn by swarm plans."""
+
+    where = Where.WORKER

@@ -1,4 +1,4 @@
-"""A process is restarted in order."""
+"""A process is restarted in order. (Several, one after the other: ``rolling``.)"""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ class Restart(ProcessFault):
     """
 
     shows = Shows.RESTART
+    several = False
 
     def script(self, fault_id: str, targets: tuple[str, ...]) -> Script:
-        (process,) = targets  # a process fault has one target
+        (process,) = targets
         return Script(
             apply=(Signal(process, signal.SIGTERM),),
             revert=(Start(process),),

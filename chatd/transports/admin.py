@@ -1,9 +1,13 @@
-"""The admin port: GET /metrics, /nodes, /healthz and /readyz, on loopback whatever the public port is on."""
+"""The admin port: GET /metrics, /nodes, /healthz and /readyz, on loopback whatever the public port is on.
+
+With ``test_hooks`` also /hooks (chatd/hooks.py).
+"""
 
 from __future__ import annotations
 
 from picows import WSUpgradeRequest, WSUpgradeResponseWithListener
 
+from .. import hooks
 from ..config import Config
 from .base import Gateway, Listening, Page
 from .door import Guest, open_door
@@ -19,7 +23,9 @@ async def listen_admin(config: Config, gateway: Gateway) -> Listening | None:
         return None
 
     def route(request: WSUpgradeRequest, guest: Guest) -> WSUpgradeResponseWithListener:
-        path = request.path.partition(b"?")[0].decode("latin-1")
+        path, _, query = request.path.decode("latin-1").partition("?")
+        if config.test_hooks and request.headers.get(hooks.HEADER) and (page := hooks.answer(path, query)):
+            return http_answer(page)
         return http_answer(gateway.page(path, admin=True) or NOWHERE)
 
     server = await open_door(route, HOST, config.admin_port, 1024)

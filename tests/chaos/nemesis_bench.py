@@ -63,6 +63,8 @@ class FakeProcesses:
         self.alive = True
         self.paused = False
         self.drains = True
+        self.file_bytes: int | None = None
+        self.fail_hook: Exception | None = None
         self.calls: list[str] = []
         self.fail_restart: Exception | None = None
 
@@ -78,8 +80,23 @@ class FakeProcesses:
         self.calls.append(f"start {fault_id}")
         if self.fail_restart:
             raise self.fail_restart
-        self.pid, self.alive, self.paused = self.pid + 1, True, False
+        self.pid, self.alive, self.paused, self.file_bytes = self.pid + 1, True, False, None
         return FakeProcess(self.pid)
+
+    def limit_files(self, name: str, most_bytes: int | None) -> int:
+        self.calls.append(f"limit {most_bytes}")
+        if not self.alive:
+            raise NotRunning(f"process {name!r} is not running")
+        self.file_bytes = most_bytes
+        return self.pid
+
+    def hook(self, name: str, hook: str, *, ms: int) -> int:
+        self.calls.append(f"{hook} {ms}")
+        if not self.alive:
+            raise NotRunning(f"process {name!r} is not running")
+        if self.fail_hook:
+            raise self.fail_hook
+        return self.pid
 
     def running(self, name: str) -> bool:
         return self.alive
@@ -115,8 +132,8 @@ def down(fault_id: str, at_s: float, duration_s: float, target: str = "a") -> di
     return {"id": fault_id, "kind": "down", "target": target, "at_s": at_s, "duration_s": duration_s}
 
 
-def process(kind: str, fault_id: str, at_s: float, duration_s: float) -> dict[str, Any]:
-    return {"id": fault_id, "kind": kind, "target": "chatd-1", "at_s": at_s, "duration_s": duration_s}
+def process(kind: str, fault_id: str, at_s: float, duration_s: float, **keys: Any) -> dict[str, Any]:
+    return {"id": fault_id, "kind": kind, "target": "chatd-1", "at_s": at_s, "duration_s": duration_s, **keys}
 
 
 def plan_of(*faults: dict[str, Any]) -> Plan:

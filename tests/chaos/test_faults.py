@@ -10,16 +10,35 @@ from pydantic import ValidationError
 from chaos.engines.base import TOXIPROXY_ABILITIES
 from chaos.faults import FAULTS
 from chaos.faults.bandwidth import Bandwidth
-from chaos.faults.base import AddToxic, RemoveToxic, Script, SetEnabled, Signal, Start, Toxic, Where
+from chaos.faults.base import (
+    AddToxic,
+    Hook,
+    LimitFiles,
+    RemoveToxic,
+    Script,
+    SetEnabled,
+    Signal,
+    Start,
+    Step,
+    Toxic,
+    Where,
+)
+from chaos.faults.client_kill import ClientKill
+from chaos.faults.client_pause import ClientPause
+from chaos.faults.crash_loop import CrashLoop
+from chaos.faults.disk_full import DiskFull
 from chaos.faults.down import Down
 from chaos.faults.kill import Kill
 from chaos.faults.latency import Latency
 from chaos.faults.limit_data import LimitData
+from chaos.faults.loop_block import LoopBlock
 from chaos.faults.pause import Pause
 from chaos.faults.reset_peer import ResetPeer
 from chaos.faults.restart import Restart
+from chaos.faults.rolling import Rolling
 from chaos.faults.slicer import Slicer
 from chaos.faults.slow_close import SlowClose
+from chaos.faults.term import Term
 from chaos.faults.timeout import Timeout
 from chaos.plan import Common
 
@@ -74,10 +93,59 @@ def test_both_directions_on_all_proxies_are_four_toxics_with_names_unique_on_eac
         pytest.param(
             Pause(), Script((Signal("t", signal.SIGSTOP),), (Signal("t", signal.SIGCONT),)), id="pause"
         ),
+        pytest.param(
+            ClientPause(),
+            Script((Signal("t", signal.SIGSTOP),), (Signal("t", signal.SIGCONT),)),
+            id="client_pause",
+        ),
+        pytest.param(ClientKill(), Script((Signal("t", signal.SIGKILL),), ()), id="client_kill"),
+        pytest.param(
+            Term(deadline_s=3),
+            Script(
+                (Signal("t", signal.SIGTERM),),
+                (Start("t"),),
+                steps=(Step(3.0, (Signal("t", signal.SIGKILL),)),),
+            ),
+            id="term",
+        ),
+        pytest.param(
+            CrashLoop(every_s=2),
+            Script(
+                (Signal("t", signal.SIGKILL), Start("t")),
+                (Start("t"),),
+                steps=(
+                    Step(2.0, (Signal("t", signal.SIGKILL), Start("t")), undo=(Start("t"),), every_s=2.0),
+                ),
+            ),
+            id="crash_loop",
+        ),
+        pytest.param(
+            LoopBlock(block_ms=300, every_s=1),
+            Script(
+                (Hook("t", "block", 300),),
+                (Hook("t", "block", 0),),
+                steps=(Step(1.0, (Hook("t", "block", 300),), every_s=1.0, lasts_s=0.3),),
+            ),
+            id="loop_block",
+        ),
+        pytest.param(DiskFull(), Script((LimitFiles("t", 0),), (LimitFiles("t", None),)), id="disk_full"),
     ],
 )
 def test_other_kinds_ask_for_these_actions(fault, script):
     assert fault.script("x", ("t",)) == script
+
+
+def test_rolling_gives_each_process_its_turn():
+    script = Rolling(deadline_s=3, pause_s=1).script("x", ("n1", "n2"))
+    assert script == Script(
+        apply=(Signal("n1", signal.SIGTERM),),
+        revert=(Start("n1"),),
+        steps=(
+            Step(3.0, (Start("n1"),), when_gone="n1"),
+            Step(4.0, (Signal("n2", signal.SIGTERM),), undo=(Start("n2"),)),
+            Step(7.0, (Start("n2"),), when_gone="n2"),
+        ),
+    )
 
 
 REFUSED = [
@@ -102,6 +170,14 @@ REFUSED = [
     ("limit_data", {"bytes": 0}, "bytes", "greater than or equal to 1"),
     ("down", {"direction": "both"}, "direction", "not permitted"),
     ("kill", {"signal": "SIGTERM"}, "signal", "not permitted"),
+    ("term", {"deadline_s": 0}, "deadline_s", "greater than 0"),
+    ("rolling", {"pause_s": -1}, "pause_s", "greater than 0"),
+    ("crash_loop", {"every_s": 0}, "every_s", "greater than 0"),
+    ("loop_block", {"block_ms": 0}, "block_ms", "greater than or equal to 1"),
+    ("loop_block", {"block_ms": 10_001}, "block_ms", "less than or equal to 10000"),
+    ("loop_block", {"block_ms": 1000, "every_s": 1}, "every_s", r"more than block_ms \(1000\)"),
+    ("disk_full", {"free_bytes": 1}, "free_bytes", "not permitted"),
+    ("client_kill", {"after_s": 1}, "after_s", "not permitted"),
 ]
 
 
@@ -112,6 +188,21 @@ def test_a_kind_refuses_what_breaks_its_rules(kind, keys, field, rule):
     with pytest.raises(ValidationError, match=rule) as refused:
         FAULTS[kind].model_validate(keys)
     assert [error["loc"] for error in refused.value.errors()] == [(field,)]
+
+
+@pytest.mark.parametrize(
+    ("fault", "duration_s", "rule"),
+    [
+        pytest.param(Term(deadline_s=3), 2.9, "must be at least 3, deadline_s", id="term"),
+        pytest.param(Rolling(deadline_s=3), 2.9, "must be at least 3, deadline_s", id="rolling"),
+        pytest.param(CrashLoop(every_s=2), 2.0, "must be more than 2, every_s", id="crash_loop"),
+        pytest.param(LoopBlock(block_ms=900), 0.8, "must be at least 0.9, block_ms", id="loop_block"),
+        pytest.param(ClientPause(), 2.1, "must be at most 2", id="client_pause"),
+    ],
+)
+def test_a_kind_refuses_a_lease_in_which_it_cannot_do_what_it_says(fault, duration_s, rule):
+    assert fault.misfit(duration_s).startswith(rule)
+    assert fault.misfit(2.0 if isinstance(fault, ClientPause) else 60.0) is None
 
 
 @pytest.mark.parametrize("kind", FAULTS)
@@ -130,5 +221,5 @@ def test_a_script_undoes_each_of_its_actions_on_every_target(kind):
     targets = ("a", "b") if model.where is Where.PROXY else ("chatd-1",)
     script = model.model_validate(model.example()).script("x", targets)
     assert script.apply
-    assert script.revert
+    assert script.revert or kind == "client_kill"  # a load worker is not started again
     assert model.needs() <= TOXIPROXY_ABILITIES

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.e2e
 
 BUILT = Path(__file__).parents[2] / ".tools" / "bin" / BINARY
 WIRE = [kind for kind, model in FAULTS.items() if model.where is Where.PROXY]
-PROCESS = [kind for kind, model in FAULTS.items() if model.where is Where.PROCESS]
+PROCESS = [kind for kind, model in FAULTS.items() if model.where is not Where.PROXY]
 
 
 def real_toxiproxy() -> str:

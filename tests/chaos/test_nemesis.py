@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from chaos.engines.base import EngineRefused, EngineTimeout
 from chaos.nemesis import Nemesis
-from chaos.plan import Plan
+from chaos.plan import Plan, make_plan, parse_faults
+from chaos.process import ProcessError
 from tests.chaos.nemesis_bench import (
     T0,
     Bench,
@@ -210,6 +211,133 @@ def test_a_restart_while_a_kill_holds_the_process_down_leaves_the_start_to_it():
     assert bench.nemesis.done
 
 
+def test_term_leaves_the_process_away_until_its_lease_ends():
+    bench = Bench(process("term", "t", 10, 9, deadline_s=3))
+    for s in (10, 12, 13, 18):
+        bench.step(s)
+    assert not bench.processes.alive
+    gone = {"process": "chatd-1", "gone": "process 'chatd-1' is not running"}
+    assert bench.journal.last("t", "engine_effect")["effect"] == [gone]
+    bench.step(19)
+    assert bench.processes.calls == ["SIGTERM t", "SIGKILL t", "start t"]
+    assert bench.nemesis.problems == []
+
+
+def test_term_kills_who_still_runs_at_its_deadline():
+    bench = Bench(process("term", "t", 10, 9, deadline_s=3))
+    bench.processes.drains = False
+    bench.step(10)
+    assert bench.nemesis.next_due_ns == T0 + 13 * S
+    bench.step(12.9)
+    assert bench.processes.alive
+    bench.step(13)
+    assert not bench.processes.alive
+    assert bench.journal.last("t", "engine_effect")["pids"] == [100]
+
+
+def test_rolling_starts_a_process_as_soon_as_it_has_ended_and_is_over_when_nothing_is_left():
+    bench = Bench(process("rolling", "r", 10, 30, deadline_s=5))
+    bench.step(10)
+    assert not bench.processes.alive
+    bench.step(10.1)
+    assert bench.processes.calls == ["SIGTERM r", "start r"]
+    assert bench.nemesis.done
+    steps = ["planned", "start", "engine_effect", "engine_effect", "stop", "revert"]
+    assert bench.journal.steps("r") == steps
+
+
+def test_rolling_gives_up_waiting_at_the_deadline_of_a_process():
+    bench = Bench(process("rolling", "r", 10, 30, deadline_s=5))
+    bench.processes.drains = False
+    bench.step(14.9)
+    assert bench.processes.calls == ["SIGTERM r"]
+    bench.step(15)
+    assert bench.processes.calls == ["SIGTERM r", "start r"]
+    assert bench.nemesis.done
+
+
+def test_healing_a_rolling_restart_starts_only_whose_turn_has_come():
+    specs = parse_faults(
+        {}, [process("rolling", "r", 10, 30, deadline_s=5) | {"target": "chatd-*"}], run_s=100,
+        processes=("chatd-1", "chatd-2"),
+    )  # fmt: skip
+    plan = make_plan(specs, seed=1, clients=4, phases=(), processes=("chatd-1", "chatd-2"))
+    processes = FakeProcesses()
+    nemesis = Nemesis(plan, t0_ns=T0, engine=None, supervisor=processes, journal=FakeJournal())
+    nemesis.step(T0 + 10 * S)
+    nemesis.heal(T0 + 11 * S)
+    assert processes.calls == ["SIGTERM r", "start r"]
+    assert nemesis.done
+
+
+def test_a_crash_loop_kills_and_starts_again_and_again():
+    bench = Bench(process("crash_loop", "c", 10, 5, every_s=2))
+    for s in (10, 12, 14, 15):
+        bench.step(s)
+        assert bench.processes.alive
+    assert bench.processes.calls == ["SIGKILL c", "start c"] * 3  # and not once more at its end
+    assert bench.nemesis.done
+
+
+def test_a_step_that_was_missed_is_not_made_up_for():
+    bench = Bench(process("crash_loop", "c", 10, 50, every_s=2))
+    bench.step(10)
+    bench.step(31)
+    assert bench.processes.calls == ["SIGKILL c", "start c"] * 2
+    assert bench.nemesis.next_due_ns == T0 + 32 * S
+
+
+def test_a_crash_loop_leaves_the_start_to_a_kill_that_holds_the_process_down():
+    bench = Bench(process("kill", "k", 10, 5), process("crash_loop", "c", 11, 10, every_s=2))
+    for s in (10, 11, 13):
+        bench.step(s)
+    assert not bench.processes.alive
+    bench.step(15)
+    assert bench.processes.alive
+    assert bench.nemesis.problems == []
+
+
+def test_a_loop_is_blocked_as_often_as_the_lease_has_room_for_a_whole_block():
+    bench = Bench(process("loop_block", "b", 10, 3.2, block_ms=500, every_s=1))
+    for s in (10, 11, 12, 13, 13.2):
+        bench.step(s)
+    assert bench.processes.calls == ["block 500", "block 500", "block 500", "block 0"]
+
+
+def test_a_step_that_fails_is_a_problem_and_stops_no_revert():
+    bench = Bench(process("loop_block", "b", 10, 3, block_ms=500, every_s=1))
+    bench.step(10)
+    bench.processes.fail_hook = ProcessError("it does not answer")
+    bench.step(11)
+    assert bench.nemesis.problems == ["fault 'b': a step of it failed: ProcessError: it does not answer"]
+    bench.processes.fail_hook = None
+    bench.step(13)
+    assert bench.nemesis.done
+
+
+def test_a_full_disk_has_room_again_when_its_lease_ends_or_the_process_is_another():
+    bench = Bench(process("disk_full", "d", 10, 5), process("kill", "k", 12, 6))
+    bench.step(10)
+    assert bench.processes.file_bytes == 0
+    for s in (12, 15):
+        bench.step(s)
+    gone = {"process": "chatd-1", "gone": "process 'chatd-1' is not running"}
+    assert bench.journal.last("d", "revert")["effect"] == [gone]
+    bench.step(18)
+    assert bench.processes.file_bytes is None
+    assert bench.nemesis.problems == []
+
+
+def test_an_exception_of_any_kind_in_a_fault_leaves_the_other_faults_and_its_own_revert():
+    bench = Bench(latency("x", 1, 10), down("d", 2, 10), latency("y", 3, 10, target="b"))
+    bench.engine.fail = {"a off": RuntimeError("a bug of ours")}
+    for s in (1, 2, 3, 13):
+        bench.step(s)
+    assert bench.nemesis.problems == ["fault 'd' was not applied: RuntimeError: a bug of ours"]
+    assert bench.engine.calls[-3:] == ["remove a x_downstream", "a on", "remove b y_downstream"]
+    assert bench.nemesis.done
+
+
 def test_heal_reverts_what_is_in_force_the_last_applied_first_and_begins_nothing_more():
     bench = Bench(
         latency("x", 1, 50), down("d", 2, 50, target="b"), process("kill", "k", 3, 50), latency("y", 60, 5)
@@ -357,6 +485,10 @@ MAKERS: list[Callable[[str, float, float], dict[str, Any]]] = [
     lambda i, at, s: process("kill", i, at, s),
     lambda i, at, s: process("pause", i, at, s),
     lambda i, at, s: process("restart", i, at, s),
+    lambda i, at, s: process("term", i, at, s, deadline_s=0.5),
+    lambda i, at, s: process("rolling", i, at, s, deadline_s=0.5),
+    lambda i, at, s: process("crash_loop", i, at, s, every_s=0.7),
+    lambda i, at, s: process("disk_full", i, at, s),
 ]
 
 
@@ -373,8 +505,9 @@ def test_whatever_overlaps_and_whenever_it_is_healed_all_is_as_found(chosen, ste
     assert bench.engine.as_found()
     assert bench.processes.alive
     assert not bench.processes.paused
+    assert bench.processes.file_bytes is None
     assert bench.nemesis.done
     assert bench.nemesis.problems == []
     for n in range(len(chosen)):
-        steps_of = bench.journal.steps(f"f{n}")
+        steps_of = list(dict.fromkeys(bench.journal.steps(f"f{n}")))
         assert steps_of in (["planned"], ["planned", "start", "engine_effect", "stop", "revert"])

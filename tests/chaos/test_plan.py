@@ -120,6 +120,57 @@ def test_a_process_fault_in_a_run_without_processes_of_its_own_is_refused():
     ]
 
 
+def test_a_pattern_aims_at_every_process_that_it_matches():
+    roll = {"id": "r", "kind": "rolling", "target": "chatd-*", "at_s": 1, "duration_s": 30}
+    two = ("chatd-1", "chatd-2")
+    specs = parse_faults({}, [roll], run_s=60, processes=two)
+    plan = make_plan(specs, seed=1, clients=2, phases=PHASES, processes=two)
+    script = Plan.from_bytes(plan.to_bytes()).script(plan.faults[0])
+    assert [step.when_gone for step in script.steps] == ["chatd-1", None, "chatd-2"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "sentence"),
+    [
+        pytest.param(
+            KILL | {"target": "chat-*"},
+            "target is 'chat-*': kill acts on a process, one of chatd-1, chatd-2",
+            id="a pattern that matches nothing",
+        ),
+        pytest.param(
+            KILL | {"kind": "restart", "target": "chatd-*"},
+            "target is 'chatd-*': restart acts on one process, and that is 2",
+            id="a kind that takes one process",
+        ),
+        pytest.param(
+            KILL | {"kind": "client_kill"},
+            "target is 'chatd-1': client_kill acts on a load worker, "
+            "worker-1, worker-2 ... of those that --workers starts",
+            id="a load fault on a target",
+        ),
+        pytest.param(
+            KILL | {"kind": "crash_loop", "every_s": 2},
+            "duration_s is 2: must be more than 2, every_s, or it is one crash and no loop",
+            id="a lease too short",
+        ),
+        pytest.param(
+            KILL | {"probability": 0},
+            "probability is 0: must be greater than 0",
+            id="a fault that never happens",
+        ),
+    ],
+)
+def test_what_a_fault_cannot_be_aimed_at_is_refused(fault, sentence):
+    assert problems_of(fault, processes=("chatd-1", "chatd-2")) == [f"fault 1 ('k1'): {sentence}"]
+
+
+def test_a_fault_of_some_probability_is_in_the_plans_of_that_share_of_seeds_and_named_in_the_others():
+    plans = [plan_of(SLOW | {"probability": 0.3}, KILL, seed=seed) for seed in range(500)]
+    there = [plan for plan in plans if len(plan.faults) == 2]
+    assert 110 < len(there) < 190  # 4 standard deviations
+    assert all(plan.left_out == (() if len(plan.faults) == 2 else ("slow",)) for plan in plans)
+
+
 def test_the_jitter_of_a_start_counts_towards_the_end_of_the_run():
     assert problems_of(SLOW | {"at_s": 38, "jitter_s": 3}) == [
         "fault 1 ('slow'): duration_s is 20: the fault can last until 61 s and the load ends at 60 s; "
@@ -179,22 +230,36 @@ def test_an_engine_with_the_ability_takes_the_fault():
     assert specs.section.engine_name == "skewing"
 
 
+OWN = {"crash_loop": {"every_s": 3.0}}
+OTHERWISE = {Where.PROCESS: "chatd-*", Where.WORKER: "worker-2"}
+LEASES = {  # those of the kinds' examples that have a rule, s
+    "term": (10, 20),
+    "rolling": (10, 20),
+    "crash_loop": (3.1, 20),
+    "loop_block": (0.7, 20),
+    "client_pause": (0.001, 2),
+}
+
+
 @st.composite
 def fault_tables(draw: st.DrawFn) -> list[dict[str, Any]]:
     """Valid [[fault]] lists of any kinds."""
     tables = []
     for number in range(draw(st.integers(0, 8))):
         kind = draw(st.sampled_from(sorted(FAULTS)))
-        on_proxy = FAULTS[kind].where is Where.PROXY
+        where = FAULTS[kind].where
+        on_proxy = where is Where.PROXY
         tables.append(
             {
                 "id": f"f{number}",
                 "kind": kind,
-                "target": draw(st.sampled_from(["a", "b", "all"])) if on_proxy else "chatd-1",
+                "target": draw(st.sampled_from(["a", "b", "all"])) if on_proxy else OTHERWISE[where],
                 "at_s": draw(st.floats(0, 20)),
-                "duration_s": draw(st.floats(0.001, 20)),
+                "duration_s": draw(st.floats(*LEASES.get(kind, (0.001, 20)))),
+                "probability": draw(st.sampled_from([0.5, 1.0])),
                 "jitter_s": draw(st.floats(0, 20)),
                 **FAULTS[kind].example(),
+                **OWN.get(kind, {}),
             }
         )
     return tables
@@ -241,8 +306,9 @@ def test_the_bytes_of_a_plan_are_pinned():
         b'"target":"chatd-1"},'
         b'{"at_ns":10000000000,"duration_ns":20000000000,"id":"slow","kind":"latency","ordinals":[1,3],'
         b'"params":{"direction":"downstream","jitter_ms":0,"latency_ms":200,"toxicity":1.0},"target":"b"}],'
+        b'"left_out":[],'
         b'"phases":[{"end_ns":5000000000,"name":"warm","start_ns":0},'
-        b'{"end_ns":60000000000,"name":"chaos","start_ns":5000000000}],'
+        b'{"end_ns":60000000000,"name":"chaos","start_ns":5000000000}],"processes":["chatd-1"],'
         b'"proxies":["a","b"],"schema_version":1,"seed":7}\n'
     )
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -13,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from chaos import process as process_module
 from chaos.process import (
     Exit,
     NotRunning,
@@ -354,3 +357,69 @@ def test_a_silent_process_is_given_up_in_time(start):
     with pytest.raises(ProcessError, match=r"says nothing for 0\.01 s"):
         read_line(process, timeout_s=0.01)
     assert log_tail(process) == ""
+
+
+FILE = (
+    SAY
+    + """
+while sys.stdin.read(1):
+    try:
+        print(open(sys.argv[1], "ab", buffering=0).write(b"x"), flush=True)
+    except OSError as error:
+        print(error.errno, flush=True)
+"""
+)
+
+
+def test_a_process_whose_files_may_not_grow_can_write_again_afterwards(supervisor, tmp_path):
+    spec = ProcessSpec(
+        name="chatd-1", argv=(sys.executable, "-c", FILE, str(tmp_path / "data")), log=tmp_path / "log",
+        role="target", stdin=True, stdout=True,
+    )  # fmt: skip
+    process = supervisor.start(spec)
+    assert read_line(process, timeout_s=WAIT_S) == b"ready"
+
+    def write() -> bytes:
+        process.stdin.write(b"w")
+        return read_line(process, timeout_s=WAIT_S)
+
+    assert write() == b"1"
+    assert supervisor.limit_files("chatd-1", 0) == process.pid
+    assert write() == str(errno.EFBIG).encode()
+    supervisor.limit_files("chatd-1", None)
+    assert write() == b"1"
+
+
+def hooked(supervisor: Supervisor, tmp_path: Path, hooks: str) -> None:
+    argv = (sys.executable, "-c", STAY)
+    supervisor.start(ProcessSpec(name="chatd-1", argv=argv, log=tmp_path / "log", role="target", hooks=hooks))
+
+
+@pytest.mark.parametrize("action", ["limit", "hook"])
+def test_nothing_can_be_asked_of_a_process_that_is_gone(supervisor, start, action):
+    start(SAY + "sys.exit(0)")
+    supervisor.wait("chatd-1", timeout_s=WAIT_S)
+    with pytest.raises(NotRunning, match="'chatd-1' is not running"):
+        supervisor.limit_files("chatd-1", 0) if action == "limit" else supervisor.hook("chatd-1", "x", ms=1)
+
+
+def test_a_process_without_hooks_says_so(supervisor, tmp_path):
+    hooked(supervisor, tmp_path, "")
+    with pytest.raises(ProcessError, match="has no test hooks"):
+        supervisor.hook("chatd-1", "block", ms=1)
+
+
+def test_a_process_that_does_not_listen_for_hooks_counts_as_gone(supervisor, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    hooked(supervisor, tmp_path, f"127.0.0.1:{port}")
+    with pytest.raises(NotRunning, match="does not take a hook"):
+        supervisor.hook("chatd-1", "block", ms=1)
+
+
+def test_a_hook_that_is_not_answered_ends_in_time(supervisor, tmp_path, monkeypatch):
+    monkeypatch.setattr(process_module, "HOOK_S", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        hooked(supervisor, tmp_path, f"127.0.0.1:{silent.getsockname()[1]}")
+        with pytest.raises(ProcessError, match="does not answer its hook 'block'"):
+            supervisor.hook("chatd-1", "block", ms=1)

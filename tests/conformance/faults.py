@@ -38,35 +38,70 @@ WAIT_S = 5.0  # for what must come
 QUIET_S = 0.3  # in which what must not come does not
 CLOSE = b"\x04"  # the echo server answers this by closing
 
+WRITE = b"\x05"  # it answers this with w when a byte could be written to its file, and with f when not
+WORKER = "import signal\nwhile True: signal.pause()\n"
+
 ECHO = """
-import os, signal, socket, sys, threading
+import os, signal, socket, sys, threading, time
 signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+running = threading.Lock()
+
+def written():
+    try:
+        with open(sys.argv[3], "ab", buffering=0) as file:
+            return b"w" if file.write(b"x") else b"f"
+    except OSError:
+        return b"f"
 
 def serve(connection):
     with connection:
         while (data := connection.recv(65536)) and not data.endswith(b"\\x04"):
-            connection.sendall(data)
+            with running:
+                connection.sendall(written() if data == b"\\x05" else data)
 
+def hooks(listener):
+    while True:
+        connection = listener.accept()[0]
+        request = connection.recv(65536)
+        ms = int(request.split(b"ms=")[1].split()[0])
+        assert b"Chatd-Test-Hook" in request and request.startswith(b"GET /hooks/block?")
+        with running:
+            connection.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: 0\\r\\n\\r\\n")
+            connection.close()
+            time.sleep(ms / 1000)
+
+hooked = socket.create_server(("127.0.0.1", int(sys.argv[2])))
+threading.Thread(target=hooks, args=(hooked,), daemon=True).start()
 with socket.create_server(("127.0.0.1", int(sys.argv[1]))) as listener:
     while True:
         threading.Thread(target=serve, args=listener.accept()[:1], daemon=True).start()
 """
 
 
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+    return port
+
+
 class Bench:
-    """An echo server as process chatd-1, and proxies a and b to it on one engine."""
+    """An echo server as process chatd-1, proxies a and b to it on one engine, and an idle load worker."""
 
     def __init__(self, engine: Engine, supervisor: Supervisor, journal: Journal, directory: Path) -> None:
         self.engine, self.supervisor, self.journal = engine, supervisor, journal
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+        self.port, hooks = free_port(), free_port()
         supervisor.start(
             ProcessSpec(
                 name="chatd-1",
-                argv=(sys.executable, "-c", ECHO, str(self.port)),
+                argv=(sys.executable, "-c", ECHO, str(self.port), str(hooks), str(directory / "data")),
                 log=directory / "chatd-1.log",
                 role="target",
+                hooks=f"127.0.0.1:{hooks}",
             )
+        )
+        worker = (sys.executable, "-c", WORKER)
+        supervisor.start(
+            ProcessSpec(name="worker-1", argv=worker, log=directory / "worker-1.log", role="harness")
         )
         engine.start(supervisor, log_dir=directory, run_id=directory.name)
         upstream = f"127.0.0.1:{self.port}"
@@ -121,6 +156,16 @@ def round_trip_s(connection: socket.socket, size: int = 1) -> float:
         assert data, f"the connection ended with {left} of {size} bytes to come"
         left -= len(data)
     return time.monotonic() - start
+
+
+def ask(connection: socket.socket, what: bytes) -> bytes:
+    connection.sendall(what)
+    return connection.recv(65536)
+
+
+def state(pid: int) -> str:
+    """State of a process as the kernel has it: T is stopped; proc(5)."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 def nothing_comes(connection: socket.socket) -> bool:
@@ -260,6 +305,70 @@ def restart(bench: Bench) -> Iterator[None]:
     assert bench.supervisor.pids()["chatd-1"] != exit_.pid
 
 
+@contextmanager
+def leave(bench: Bench) -> Iterator[None]:
+    with restart(bench):
+        assert "chatd-1" not in bench.supervisor.pids()
+        yield
+
+
+@contextmanager
+def crashes(bench: Bench) -> Iterator[None]:
+    def ends() -> list[str | None]:
+        lines = [json.loads(line) for line in bench.journal.path.read_text().splitlines()]
+        return [line["signal"] for line in lines if line["kind"] == "exit" and line["process"] == "chatd-1"]
+
+    before = ends()
+    assert before[-1] == "SIGKILL"
+    bench.await_answer("direct")  # it is back, though the fault is in force
+    yield
+    assert ends() == [*before, "SIGKILL"]
+    bench.await_answer("direct")
+
+
+@contextmanager
+def block(bench: Bench) -> Iterator[None]:
+    with bench.dial("direct") as connection:
+        connection.sendall(b"x")
+        assert nothing_comes(connection)
+        assert connection.recv(1) == b"x"  # by itself, while the fault is in force
+    yield
+    assert bench.echo_s("direct") < QUIET_S
+
+
+@contextmanager
+def no_writes(bench: Bench) -> Iterator[None]:
+    with bench.dial("direct") as connection:
+        assert ask(connection, WRITE) == b"f"
+        assert ask(connection, b"x") == b"x"
+        yield
+        assert ask(connection, WRITE) == b"w"
+
+
+@contextmanager
+def dead_load(bench: Bench) -> Iterator[None]:
+    exit_ = bench.supervisor.wait("worker-1", timeout_s=WAIT_S)
+    assert exit_ is not None
+    assert (exit_.signal, exit_.planned) == ("SIGKILL", True)
+    yield
+    assert not bench.supervisor.running("worker-1")  # nobody takes its place
+    bench.supervisor.restart("worker-1")
+
+
+@contextmanager
+def frozen_load(bench: Bench) -> Iterator[None]:
+    def await_stopped(stopped: bool) -> None:  # a signal to a process that only just began takes a moment
+        deadline = time.monotonic() + WAIT_S
+        while (state(pid) == "T") is not stopped:
+            assert time.monotonic() < deadline, state(pid)
+
+    pid = bench.supervisor.pids()["worker-1"]
+    await_stopped(True)
+    yield
+    await_stopped(False)
+    assert bench.supervisor.pids()["worker-1"] == pid
+
+
 PROBES: dict[Shows, Callable[[Bench], AbstractContextManager[None]]] = {
     Shows.DELAY: delay,
     Shows.RATE: rate,
@@ -272,7 +381,14 @@ PROBES: dict[Shows, Callable[[Bench], AbstractContextManager[None]]] = {
     Shows.DEATH: death,
     Shows.FREEZE: freeze,
     Shows.RESTART: restart,
+    Shows.LEAVE: leave,
+    Shows.CRASHES: crashes,
+    Shows.BLOCK: block,
+    Shows.NO_WRITES: no_writes,
+    Shows.DEAD_LOAD: dead_load,
+    Shows.FROZEN_LOAD: frozen_load,
 }
+AIMED = {Where.PROXY: "a", Where.PROCESS: "chatd-1", Where.WORKER: "worker-1"}
 
 
 def check_fault(kind: str, bench: Bench, *, table: Mapping[str, type[Fault]] = FAULTS) -> None:
@@ -280,7 +396,7 @@ def check_fault(kind: str, bench: Bench, *, table: Mapping[str, type[Fault]] = F
     model = table[kind]
     on_wire = model.where is Where.PROXY
     fault_id = f"the-{kind}"
-    common = Common(id=fault_id, kind=kind, target="a" if on_wire else "chatd-1", at_s=1.0, duration_s=60.0)
+    common = Common(id=fault_id, kind=kind, target=AIMED[model.where], at_s=1.0, duration_s=60.0)
     specs = FaultSpecs(FaultsSection(), (FaultSpec(common, model.model_validate(model.example())),))
     plan = make_plan(specs, seed=1, clients=2, phases=())
     t0_ns = time.monotonic_ns()
@@ -310,6 +426,10 @@ def check_fault(kind: str, bench: Bench, *, table: Mapping[str, type[Fault]] = F
     assert bench.as_found()
     assert nemesis.problems == []
     lines = [json.loads(line) for line in bench.journal.path.read_text().splitlines()]
-    steps = [(line["phase"], line["error"]) for line in lines if line["id"] == fault_id and "target" in line]
-    phases = ("planned", "start", "engine_effect", "stop", "revert")
-    assert steps[-5:] == [(phase, None) for phase in phases]
+    own = [line for line in lines if line["id"] == fault_id and "target" in line]
+    last = own[max(n for n, line in enumerate(own) if line["phase"] == "planned") :]
+    assert [line["error"] for line in last] == [None] * len(last)
+    phases = [line["phase"] for line in last]
+    effects = phases.count("engine_effect")  # one more for each step
+    assert effects >= 1
+    assert phases == ["planned", "start", *["engine_effect"] * effects, "stop", "revert"]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from reports.effects import EFFECTS, FaultEffect, effects
-from reports.history import Kind
+from reports.history import Flag, Kind
 from reports.recovery import Recovery, recoveries
 from reports.sessions import closes, stays
 from tests.reports.synthetic import Cut, Slow, Synthetic, exit_line, fault_lines, in_memory, small, start_line
@@ -166,6 +166,95 @@ def test_a_pause_in_a_run_that_was_silent_anyway_proves_nothing() -> None:
         made.add(Kind.RECV, t, client=1, channel=1, publisher=2, pub_seq=1, serial=1, epoch=1)
     made.faults = fault_lines("f", "pause", 4, 5, target="chatd-1")
     assert "no longer than the silences before it" in effect(made).why_not
+
+
+def test_a_process_that_left_is_measured_by_its_drain() -> None:
+    found = killed(exit_line("f", 4.3, signal=None, code=0), start_line("f", 5.4), kind="term")
+    assert found.had_effect
+    assert (found.effects["drain_s"], found.effects["forced"]) == (0.299, 0)  # applied at 4.001
+    assert killed(exit_line("f", 4.3), start_line("f", 5.4), kind="term").effects["forced"] == 1
+    assert not killed(exit_line("f", 4.3, signal=None, code=0), kind="term").had_effect
+
+
+def rolled(*lines: dict[str, Any]) -> FaultEffect:
+    nodes = [start_line("", 0.1) | {"process": name} for name in ("chatd-1", "chatd-2", "other")]
+    made = small(cuts=[Cut(4, 5.5)])
+    made.faults = [*nodes, *fault_lines("f", "rolling", 4, 5.5, target="chatd-*"), *lines]
+    return effect(made)
+
+
+def test_a_rolling_restart_is_every_node_gone_and_back() -> None:
+    one = [exit_line("f", 4.1), start_line("f", 4.2)]
+    two = [line | {"process": "chatd-2"} for line in (exit_line("f", 4.8), start_line("f", 4.9))]
+    assert rolled(*one, *two).had_effect
+    assert rolled(*one).why_not == "the turn of chatd-2 never came"
+    assert rolled(*one, two[0]).why_not == "chatd-2 was never started again"
+
+
+def test_a_crash_loop_is_more_than_one_crash() -> None:
+    crash = [exit_line("f", 4.1), start_line("f", 4.2)]
+    assert killed(*crash, exit_line("f", 5.1), start_line("f", 5.2), kind="crash_loop").had_effect
+    assert killed(*crash, kind="crash_loop").why_not == "its process ended only once"
+
+
+def blocked(made: Synthetic, *, asked: bool = True) -> FaultEffect:
+    lines = fault_lines("f", "loop_block", 4, 6, target="chatd-1")
+    step = {"process": "chatd-1", "hook": "block", "ms": 800}
+    told = lines[1] | {"phase": "engine_effect", "effect": [step] if asked else []}
+    made.faults = [lines[0], lines[1], told, *lines[2:]]
+    return effect(made)
+
+
+def test_a_blocked_loop_shows_in_a_silence_as_long_as_the_block() -> None:
+    found = blocked(small(cuts=[Cut(4, 4.7)]))
+    assert found.had_effect
+    assert (found.effects["blocks"], found.effects["block_ms"]) == (1, 800)
+    assert "deliveries went on" in blocked(small()).why_not
+    assert blocked(small(), asked=False).why_not == "its process was never asked to block"
+
+
+def full(*, sent: int, acks: int, repeated: bool = False) -> FaultEffect:
+    made = Synthetic(bare=True, clients=2, channels=1, faults=fault_lines("f", "disk_full", 4, 6))
+    what = {"client": 1, "channel": 1, "publisher": 1}
+    made.add(Kind.ACK, 4.1, pub_seq=1, serial=1, epoch=1, **what)  # committed before
+    for number in range(2, 2 + sent):
+        made.add(Kind.SEND, 5.0, pub_seq=number, **what)
+    for number in range(2, 2 + acks):
+        made.add(
+            Kind.ACK, 5.2, pub_seq=number, serial=number, epoch=1,
+            flags=Flag.DUPLICATE if repeated else 0, **what,
+        )  # fmt: skip
+    return effect(made)
+
+
+def test_a_full_disk_is_publishes_without_acks() -> None:
+    assert full(sent=2, acks=0).had_effect
+    assert full(sent=2, acks=1, repeated=True).had_effect  # what is known already needs no room
+    assert full(sent=2, acks=1).why_not == "1 publishes were acked while no write could succeed"
+    assert full(sent=0, acks=0).why_not == "nothing was sent while it lasted"
+
+
+def test_a_load_worker_that_is_killed_shows_in_its_exit() -> None:
+    made = small(faults=fault_lines("f", "client_kill", 4, 6, target="worker-1"))
+    assert effect(made).why_not == "no load worker ended with SIGKILL for it"
+    made.faults.append(exit_line("f", 4.1, process="worker-1", role="harness"))
+    assert effect(made).had_effect
+
+
+@pytest.mark.parametrize(
+    ("workers", "target", "parity", "seen"),
+    [
+        pytest.param([1, 2], "worker-1", 1, True, id="its clients were silent"),
+        pytest.param([1, 2], "worker-2", 1, False, id="another worker's were"),
+        pytest.param([1], "worker-1", None, True, id="the only worker"),
+    ],
+)
+def test_a_load_worker_that_stands_still_shows_in_the_silence_of_its_clients(
+    workers: list[int], target: str, parity: int | None, seen: bool
+) -> None:
+    made = small(cuts=[Cut(4, 6, parity)], run={"workers": workers})
+    made.faults = fault_lines("f", "client_pause", 4, 5.8, target=target)
+    assert effect(made).had_effect is seen
 
 
 @pytest.mark.parametrize("kind", [*EFFECTS, "a kind of tomorrow"])
