@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chaos.engines import ENGINES
@@ -265,9 +265,11 @@ def fault_tables(draw: st.DrawFn) -> list[dict[str, Any]]:
     return tables
 
 
+on_a_busy_machine = settings(deadline=None, suppress_health_check=(HealthCheck.too_slow,))
 seeds = st.integers(-(2**63), 2**63)
 
 
+@on_a_busy_machine
 @given(fault_tables(), seeds, st.randoms(use_true_random=False))
 def test_same_faults_and_seed_give_the_same_bytes_in_any_order(tables, seed, rnd: random.Random):
     def shuffled(items: Any) -> list[Any]:
@@ -277,12 +279,14 @@ def test_same_faults_and_seed_give_the_same_bytes_in_any_order(tables, seed, rnd
     assert plan_of(*tables, seed=seed).to_bytes() == plan_of(*again, seed=seed).to_bytes()
 
 
+@on_a_busy_machine
 @given(fault_tables(), seeds)
 def test_a_plan_survives_its_bytes(tables, seed):
     plan = plan_of(*tables, seed=seed)
     assert Plan.from_bytes(plan.to_bytes()) == plan
 
 
+@on_a_busy_machine
 @given(fault_tables(), seeds)
 def test_no_fault_lasts_beyond_the_run_or_begins_outside_its_jitter(tables, seed):
     asked = {table["id"]: table for table in tables}
