@@ -53,6 +53,7 @@ class Wire(Protocol):
     def abilities(self) -> frozenset[str]: ...
     def add_toxic(self, proxy: str, toxic: Toxic) -> Mapping[str, Any]: ...
     def remove_toxic(self, proxy: str, name: str) -> bool: ...
+    def counts(self, proxy: str, name: str) -> Mapping[str, int]: ...
     def set_enabled(self, proxy: str, enabled: bool) -> None: ...
 
 
@@ -323,8 +324,10 @@ class Nemesis:
         match action:
             case AddToxic(proxy, toxic):
                 return {"proxy": proxy, "toxic": dict(self._wire.add_toxic(proxy, toxic))}
-            case RemoveToxic(proxy, name):
-                return {"proxy": proxy, "toxic": name, "removed": self._wire.remove_toxic(proxy, name)}
+            case RemoveToxic(proxy, name, counted):
+                counts = {"counts": self._counts(proxy, name)} if counted else {}
+                removed = self._wire.remove_toxic(proxy, name)
+                return {"proxy": proxy, "toxic": name, "removed": removed} | counts
             case SetEnabled(proxy, enabled):
                 self._wire.set_enabled(proxy, enabled)
                 return {"proxy": proxy, "enabled": enabled}
@@ -342,6 +345,13 @@ class Nemesis:
                 return {"process": process, "pid": pid, "hook": name, "ms": ms}
             case _:
                 assert_never(action)
+
+    def _counts(self, proxy: str, name: str) -> dict[str, int] | None:
+        """What a toxic has counted; None when it cannot be told, which is no reason to leave it there."""
+        try:
+            return dict(self._wire.counts(proxy, name))
+        except Exception:
+            return None
 
     @property
     def _wire(self) -> Wire:

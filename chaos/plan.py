@@ -25,6 +25,7 @@ from chaos.engines import AUTO, ENGINES
 from chaos.engines.base import Engine
 from chaos.faults import FAULTS
 from chaos.faults.base import Fault, Script, Where, WorkerFault
+from chaos.proxy.frame_view import FrameView
 
 SCHEMA_VERSION: Final = 1
 PROXIES: Final = ("a", "b")  # of a run; client c dials PROXIES[c % 2]
@@ -49,6 +50,7 @@ class FaultsSection(BaseModel):
 
     engine: str = "auto"
     toxiproxy: str = ""  # URL of a running server, or path of a binary; "" = on PATH
+    self_test: bool = False  # faults that break a promise of the server in its name may run
 
     @property
     def engine_name(self) -> str:
@@ -206,12 +208,14 @@ def parse_faults(
     processes: Sequence[str] = PROCESSES,
     table: Mapping[str, type[Fault]] = FAULTS,
     engines: Mapping[str, type[Engine]] = ENGINES,
+    view: FrameView | None = None,
 ) -> FaultSpecs:
     """Read [faults] and the list of [[fault]].
 
     Args:
         run_s: length of the load, seconds; every fault, jitter included, must end within it.
         processes: names of the target processes of the run.
+        view: how the server's messages are read; None: they cannot be.
     Raises:
         FaultsError: with every problem of both.
     """
@@ -240,6 +244,12 @@ def parse_faults(
         if common is None or params is None:
             continue
         specs.append(spec := FaultSpec(common, params))
+        if why := params.view_problem(view):
+            problems.append(f"{where}: {why}")
+        if means is not None and not means.self_test and (why := params.breaks_promise()):
+            problems.append(
+                f"{where}: kind is {common.kind!r}: {why}; set faults.self_test to test the checker"
+            )
         if engine is not None and (lacking := sorted(type(spec.params).needs() - engine.claims)):
             able = [name for name, other in engines.items() if type(spec.params).needs() <= other.claims]
             remedy = f"set faults.engine to {' or '.join(able)}" if able else "no engine can"

@@ -23,9 +23,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 import chatd.config
 from chaos.plan import FaultsError, FaultSpecs, parse_faults
+from chaos.proxy.frame_view import FrameView, load_view
+from loadgen.drivers import DRIVERS
 from loadgen.workload import Workload, is_loopback
 from reports.gates import Gate, GatesError, Regression, parse_gates, parse_regressions
 
+DRIVER = "chatd"  # of every run
 BUNDLED = Path(__file__).parent
 Profile = Literal["at-most-once", "at-least-once", "effectively-once"]
 
@@ -215,10 +218,17 @@ def _faults(
             tables,
             run_s=workload.duration_s if workload else math.inf,
             processes=() if server and server.url else ("chatd-1",),
+            view=_view(),
         )
     except FaultsError as wrong:
         lines += wrong.problems
         return None
+
+
+def _view() -> FrameView | None:
+    """How faults on messages read those of the server; None when its driver does not say."""
+    name = DRIVERS[DRIVER].frame_view
+    return load_view(name) if name else None
 
 
 def _gates(

@@ -21,6 +21,7 @@ from chaos.journal import Journal
 from chaos.nemesis import Nemesis
 from chaos.plan import PROXIES, Plan
 from chaos.process import Supervisor
+from loadgen.drivers import DRIVERS
 from loadgen.workload import LoadSpec
 from reports.history import Mark
 
@@ -28,7 +29,7 @@ from .control import Control, ControlFailed
 from .describe import described, write_inputs
 from .live import Progress
 from .load import Load, LoadFailed
-from .model import Scenario
+from .model import DRIVER, Scenario
 from .rundir import RunDirectory
 from .sampler import Sampler
 from .target import StageFailed, start_chatd
@@ -80,7 +81,7 @@ class Stage:
         self._control = Control(
             self._rundir.path / "events",
             url=self._target_url,
-            driver="chatd",
+            driver=DRIVER,
             nonce=self._nonce,
             channels=self._channels,
             body_bytes=self._scenario.workload.body_bytes,
@@ -106,6 +107,7 @@ class Stage:
                     log_dir=self._rundir.path / "logs",
                     run_id=self._rundir.run_id[-6:],
                     seed=self._scenario.seed,
+                    frame_view=DRIVERS[DRIVER].frame_view,
                 )
                 listening = engine.create(PROXIES, upstream=self._upstream)
             except EngineError as failed:

@@ -21,6 +21,7 @@ from chaos.faults.base import ENABLED, Toxic, toxic_ability
 from chaos.process import Supervisor
 
 TOXIPROXY_TOXICS = ("latency", "bandwidth", "slow_close", "timeout", "reset_peer", "slicer", "limit_data")
+FRAMES = toxic_ability("frame")
 TOXIPROXY_ABILITIES = frozenset({ENABLED, *map(toxic_ability, TOXIPROXY_TOXICS)})
 
 
@@ -82,12 +83,15 @@ class Engine(Protocol):
     @property
     def version(self) -> str: ...
 
-    def start(self, supervisor: Supervisor, *, log_dir: Path, run_id: str, seed: int = 0) -> None:
+    def start(
+        self, supervisor: Supervisor, *, log_dir: Path, run_id: str, seed: int = 0, frame_view: str = ""
+    ) -> None:
         """Start the engine, or find the one that runs already.
 
         Args:
             run_id: makes the names of this run's proxies unique.
             seed: of random draws while the run lasts; a real Toxiproxy cannot take one.
+            frame_view: "module:attribute" of what reads the server's messages, for faults on them.
         Raises:
             EngineError: it cannot be started or found, or does not answer.
         """
@@ -102,6 +106,10 @@ class Engine(Protocol):
 
     def remove_toxic(self, proxy: str, name: str) -> bool:
         """Remove a toxic; False when it was not there."""
+        ...
+
+    def counts(self, proxy: str, name: str) -> dict[str, int]:
+        """What a toxic has counted so far; empty where the engine or the toxic counts nothing."""
         ...
 
     def set_enabled(self, proxy: str, enabled: bool) -> None: ...

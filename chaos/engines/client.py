@@ -90,6 +90,10 @@ class Client:
     def toxics(self, proxy: str) -> list[Toxic]:
         return [_toxic(toxic) for toxic in self._call("get", f"/proxies/{quote(proxy)}/toxics")]
 
+    def counts(self, proxy: str, name: str) -> dict[str, int]:
+        answer = self._call("get", f"/proxies/{quote(proxy)}/toxics/{quote(name)}")
+        return dict(answer.get("counts") or {})
+
     def add_toxic(self, proxy: str, toxic: Toxic) -> Toxic:
         body = {
             "name": toxic.name,
@@ -170,8 +174,12 @@ class ApiEngine(ABC):
         self._prefix = ""
         self._mine: dict[str, str] = {}  # the run's name of a proxy -> the server's
         self.abilities = self.claims
+        self.frame_view = ""
 
-    def start(self, supervisor: Supervisor, *, log_dir: Path, run_id: str, seed: int = 0) -> None:
+    def start(
+        self, supervisor: Supervisor, *, log_dir: Path, run_id: str, seed: int = 0, frame_view: str = ""
+    ) -> None:
+        self.frame_view = frame_view
         try:
             self._client = self._reach(supervisor, log_dir, seed)
         except ProcessError as error:
@@ -219,6 +227,9 @@ class ApiEngine(ABC):
         except NotFound:
             return False
         return True
+
+    def counts(self, proxy: str, name: str) -> dict[str, int]:
+        return self.client.counts(self._name(proxy), name)
 
     def set_enabled(self, proxy: str, enabled: bool) -> None:
         state = self.client.set_enabled(self._name(proxy), enabled)

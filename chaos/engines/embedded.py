@@ -6,7 +6,7 @@ import json
 import sys
 from pathlib import Path
 
-from chaos.engines.base import TOXIPROXY_ABILITIES, EngineUnavailable
+from chaos.engines.base import FRAMES, TOXIPROXY_ABILITIES, EngineUnavailable
 from chaos.engines.client import ApiEngine, Client
 from chaos.process import ProcessSpec, Supervisor, read_line
 
@@ -15,7 +15,7 @@ START_S = 15.0  # a cold interpreter on a loaded machine
 
 class EmbeddedEngine(ApiEngine):
     name = "embedded"
-    claims = TOXIPROXY_ABILITIES
+    claims = TOXIPROXY_ABILITIES | {FRAMES}
 
     @staticmethod
     def problems(toxiproxy: str) -> list[str]:
@@ -25,9 +25,12 @@ class EmbeddedEngine(ApiEngine):
         return []
 
     def _reach(self, supervisor: Supervisor, log_dir: Path, seed: int) -> Client:
+        argv = [sys.executable, "-m", "chaos.proxy", "--port", "0", "--seed", str(seed)]
+        if self.frame_view:
+            argv += ["--frame-view", self.frame_view]
         spec = ProcessSpec(
             name="proxy",
-            argv=(sys.executable, "-m", "chaos.proxy", "--port", "0", "--seed", str(seed)),
+            argv=tuple(argv),
             log=log_dir / "proxy.log",
             role="harness",
             stdout=True,

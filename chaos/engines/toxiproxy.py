@@ -64,7 +64,9 @@ class ToxiproxyEngine(ApiEngine):
             client = _launch(self._toxiproxy or BINARY, supervisor, log_dir)
         return client
 
-    def start(self, supervisor: Supervisor, *, log_dir: Path, run_id: str, seed: int = 0) -> None:
+    def start(
+        self, supervisor: Supervisor, *, log_dir: Path, run_id: str, seed: int = 0, frame_view: str = ""
+    ) -> None:
         super().start(supervisor, log_dir=log_dir, run_id=run_id, seed=seed)
         self.abilities = _abilities(self.client, self._prefix + "trial")
 

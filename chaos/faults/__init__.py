@@ -11,6 +11,20 @@ from chaos.faults.client_pause import ClientPause
 from chaos.faults.crash_loop import CrashLoop
 from chaos.faults.disk_full import DiskFull
 from chaos.faults.down import Down
+from chaos.faults.frame_bad_mask import FrameBadMask
+from chaos.faults.frame_bad_utf8 import FrameBadUtf8
+from chaos.faults.frame_close import FrameClose
+from chaos.faults.frame_corrupt import FrameCorrupt
+from chaos.faults.frame_delay import FrameDelay
+from chaos.faults.frame_drop import FrameDrop
+from chaos.faults.frame_duplicate import FrameDuplicate
+from chaos.faults.frame_fragment import FrameFragment
+from chaos.faults.frame_inject import FrameInject
+from chaos.faults.frame_move import FrameMove
+from chaos.faults.frame_oversize import FrameOversize
+from chaos.faults.frame_rewrite import FrameRewrite
+from chaos.faults.frame_suppress_ping import FrameSuppressPing
+from chaos.faults.frame_swap import FrameSwap
 from chaos.faults.kill import Kill
 from chaos.faults.latency import Latency
 from chaos.faults.limit_data import LimitData
@@ -43,4 +57,18 @@ FAULTS: Final[dict[str, type[Fault]]] = {
     "disk_full": DiskFull,
     "client_kill": ClientKill,
     "client_pause": ClientPause,
+    "frame_delay": FrameDelay,
+    "frame_close": FrameClose,
+    "frame_suppress_ping": FrameSuppressPing,
+    "frame_fragment": FrameFragment,
+    "frame_oversize": FrameOversize,
+    "frame_bad_mask": FrameBadMask,
+    "frame_bad_utf8": FrameBadUtf8,
+    "frame_drop": FrameDrop,
+    "frame_duplicate": FrameDuplicate,
+    "frame_swap": FrameSwap,
+    "frame_corrupt": FrameCorrupt,
+    "frame_rewrite": FrameRewrite,
+    "frame_move": FrameMove,
+    "frame_inject": FrameInject,
 }

@@ -23,6 +23,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from chaos.proxy.frame_view import FrameView
+
 ENABLED = "enabled"  # ability of an engine: switch a proxy off and on
 
 Milliseconds = Annotated[int, Field(ge=0, le=86_400_000)]  # at most a day: Toxiproxy counts in int64 ns
@@ -56,6 +58,7 @@ class AddToxic:
 class RemoveToxic:
     proxy: str
     name: str
+    counted: bool = False  # the effect that is recorded holds what the toxic has counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +160,17 @@ class Shows(StrEnum):
     NO_WRITES = "the process cannot write to its files, then can again"
     DEAD_LOAD = "nothing: a part of the load is gone"
     FROZEN_LOAD = "nothing: a part of the load stands still, then is late"
+    HELD = "a message and all behind it come late"
+    FAREWELL = "the connection ends with a close code"
+    NO_PING = "pings and pongs do not arrive"
+    FRAGMENTS = "a message comes in several frames"
+    HUGE = "a message is longer than it was sent"
+    ILLEGAL = "a frame breaks the WebSocket protocol"
+    MISSING = "a message does not arrive"
+    TWICE = "a message arrives twice"
+    SWAPPED = "two messages change places"
+    CHANGED = "a message is not what was sent"
+    FOREIGN = "a message arrives that nobody sent"
 
 
 class Fault(BaseModel, ABC):
@@ -182,6 +196,18 @@ class Fault(BaseModel, ABC):
     @abstractmethod
     def needs(cls) -> frozenset[str]:
         """Abilities that an engine must have for this kind."""
+
+    def breaks_promise(self) -> str:
+        """Why an honest server would be accused: such a fault runs only where the checker is tested."""
+        return ""
+
+    def view_problem(self, view: FrameView | None) -> str:
+        """Why this fault cannot be done with this reading of the server's messages; "" when it can.
+
+        Args:
+            view: None when the server's messages cannot be read.
+        """
+        return ""
 
     @abstractmethod
     def script(self, fault_id: str, targets: tuple[str, ...]) -> Script:
@@ -211,7 +237,7 @@ class ToxicFault(Fault):
         return frozenset({toxic_ability(cls.toxic)})
 
     @abstractmethod
-    def attributes(self) -> dict[str, int]:
+    def attributes(self) -> dict[str, Any]:
         """The toxic's attributes, in Toxiproxy's names and units."""
 
     def script(self, fault_id: str, targets: tuple[str, ...]) -> Script:

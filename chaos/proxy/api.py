@@ -188,12 +188,14 @@ def show(proxy: Proxy) -> dict[str, Any]:
 def show_toxic(toxic: ActiveToxic) -> dict[str, Any]:
     """A toxic as the API shows it; Go writes a whole float as an integer."""
     share = toxic.toxicity
+    counts = {"counts": dict(toxic.counts)} if toxic.counts else {}
     return {
         "attributes": toxic.attributes(),
         "name": toxic.name,
         "type": toxic.type,
         "stream": toxic.stream,
         "toxicity": int(share) if share.is_integer() else share,
+        **counts,
     }
 
 

@@ -110,8 +110,8 @@ def with_attributes(toxic: Toxic, value: object) -> Toxic:
     faults = []
     for name in new:
         item = given.get(name, new[name])
-        if isinstance(item, bool) or not isinstance(item, int) or not 0 <= item <= INT64_MAX:
-            faults.append(f"{name} is {_shown(item)}: must be a whole number, 0 or more")
+        if rule := _broken_type(item, type(new[name])):
+            faults.append(f"{name} is {_shown(item)}: {rule}")
         new[name] = item
     if not faults:
         changed = type(toxic)(**new)
@@ -120,6 +120,17 @@ def with_attributes(toxic: Toxic, value: object) -> Toxic:
             return changed
         faults.append(rule)
     raise bad_body("; ".join(f"attributes.{fault}" for fault in faults))
+
+
+def _broken_type(item: object, wanted: type) -> str | None:
+    """The rule of an attribute's type that a value breaks."""
+    if wanted is str:
+        return None if isinstance(item, str) else "must be a string"
+    whole = wanted is int
+    right = not isinstance(item, bool) and isinstance(item, int if whole else int | float)
+    if right and 0 <= item <= INT64_MAX:  # type: ignore[operator]
+        return None
+    return f"must be a {'whole number' if whole else 'number'}, 0 or more"
 
 
 def _shown(value: object) -> str:

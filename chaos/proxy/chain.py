@@ -6,14 +6,27 @@ Bytes are never lost, repeated or reordered by a change of the row: a stage that
 goes gives what it holds to its successor, in order, before anything newer.
 """
 
-from collections import deque
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from itertools import chain
 from typing import Any
 
 from chaos.proxy.draws import Draws
-from chaos.proxy.toxics.base import NEVER, Ending, EndsOnRemoval, HoldsEnd, Item, Release, Toxic
+from chaos.proxy.frame_view import FrameView
+from chaos.proxy.toxics.base import (
+    NEVER,
+    Ending,
+    EndsOnRemoval,
+    HoldsEnd,
+    Item,
+    Keeps,
+    Place,
+    Placed,
+    Release,
+    Toxic,
+)
 
 CHUNK_COST = 64  # bytes a held chunk counts beyond its own, so that many tiny ones are bounded too
 
@@ -27,6 +40,7 @@ class ActiveToxic:
     stream: str  # as it was given; Toxiproxy keeps its case
     toxicity: float  # share of connections that it works on
     toxic: Toxic  # its attributes; each stage has a copy
+    counts: Counter[str] = field(default_factory=Counter)  # what it tells of its work, over all connections
 
     @property
     def direction(self) -> str:
@@ -42,12 +56,12 @@ class ActiveToxic:
         fault = self.name.removesuffix("_upstream").removesuffix("_downstream")
         return self.toxicity >= 1 or Draws(seed, fault, connection).uniform(0, 1) < self.toxicity
 
-    def attributes(self) -> dict[str, int]:
+    def attributes(self) -> dict[str, Any]:
         """As in the API."""
         return attributes(self.toxic)
 
 
-def attributes(toxic: Toxic) -> dict[str, int]:
+def attributes(toxic: Toxic) -> dict[str, Any]:
     """The attributes of a toxic, without its state."""
     dataclass_toxic: Any = toxic  # a Protocol cannot ask for a dataclass
     return {field.name: getattr(toxic, field.name) for field in fields(dataclass_toxic) if field.init}
@@ -60,7 +74,7 @@ class Stage:
         "_came", "_deadline", "_draws", "_inbox", "_releases", "_started", "active", "head", "held", "toxic",
     )  # fmt: skip
 
-    def __init__(self, active: ActiveToxic, now: float, draws: Draws) -> None:
+    def __init__(self, active: ActiveToxic, now: float, draws: Draws, place: Place) -> None:
         self.active = active
         dataclass_toxic: Any = active.toxic
         self.toxic: Toxic = replace(dataclass_toxic)  # same attributes, fresh state
@@ -71,6 +85,8 @@ class Stage:
         self._inbox: deque[Release] = deque()
         self._releases = self._pieces()
         self._started = now
+        if isinstance(self.toxic, Placed):
+            self.toxic.begin(place)
         self._deadline = self._ask_deadline()
 
     def put(self, t: float, item: Item) -> None:
@@ -104,7 +120,7 @@ class Stage:
         for name, value in self.active.attributes().items():
             setattr(self.toxic, name, value)
         self._deadline = self._ask_deadline()
-        if self.head is not None:
+        if self.head is not None and not isinstance(self.toxic, Keeps):
             self._releases = chain(self._flow(self._came, self.head[1]), self._releases)
             self.head = None
 
@@ -112,7 +128,7 @@ class Stage:
         """Everything held, at once and in order; then the end, if the removal is one."""
         data = bytearray()
         held = [self.head] if self.head else []
-        for _, item in (*held, *self._releases):
+        for _, item in (*held, *self._releases, *self._left(now)):
             if isinstance(item, bytes):
                 data += item
                 continue
@@ -122,8 +138,8 @@ class Stage:
             yield now, item
         if data:
             yield now, bytes(data)
-        if isinstance(self.toxic, EndsOnRemoval):
-            yield now, self.toxic.removed()
+        if isinstance(self.toxic, EndsOnRemoval) and (end := self.toxic.removed()):
+            yield now, end
 
     def _pieces(self) -> Iterator[Release]:
         """The pieces of each item in turn; an item counts as held until its last piece left."""
@@ -135,7 +151,13 @@ class Stage:
     def _flow(self, t: float, item: Item) -> Iterator[Release]:
         if isinstance(item, bytes):
             return self.toxic.flow(item, t, self._draws)
-        return iter(((self.toxic.end(t) if isinstance(self.toxic, HoldsEnd) else t, item),))
+        end = self.toxic.end(t) if isinstance(self.toxic, HoldsEnd) else t
+        return chain(self._left(t), ((end, item),))
+
+    def _left(self, t: float) -> Iterator[Release]:
+        """What the toxic itself keeps."""
+        if isinstance(self.toxic, Keeps) and (left := self.toxic.left()):
+            yield t, left
 
     def _ask_deadline(self) -> Release | None:
         return self.toxic.deadline(self._started) if isinstance(self.toxic, Ending) else None
@@ -146,13 +168,25 @@ class Chain:
 
     Args:
         seed, connection, direction: what the stages' draws depend on.
+        view, whose, emit: for the toxics that ask (``toxics.base.Place``).
     """
 
-    __slots__ = ("_purpose", "_seed", "stages")
+    __slots__ = ("_emit", "_purpose", "_seed", "_view", "_whose", "stages")
 
-    def __init__(self, seed: int, connection: int, direction: str) -> None:
+    def __init__(
+        self,
+        seed: int,
+        connection: int,
+        direction: str,
+        *,
+        view: FrameView | None = None,
+        whose: Callable[[], tuple[object, ...]] | None = None,
+        emit: Callable[..., None] = lambda **_: None,
+    ) -> None:
         self._seed = seed
         self._purpose = (connection, direction)
+        self._view, self._emit = view, emit
+        self._whose = whose or (lambda: (connection,))
         self.stages: list[Stage] = []
 
     @property
@@ -195,8 +229,19 @@ class Chain:
         for place, active in enumerate(wanted):
             if place == len(self.stages) or self.stages[place].active is not active:
                 draws = Draws(self._seed, active.name, *self._purpose)
-                self.stages.insert(place, Stage(active, now, draws))
+                self.stages.insert(place, Stage(active, now, draws, self._place(active)))
         return left
+
+    def _place(self, active: ActiveToxic) -> Place:
+        return Place(
+            name=active.name,
+            seed=self._seed,
+            direction=self._purpose[1],
+            whose=self._whose,
+            view=self._view,
+            counts=active.counts,
+            emit=partial(self._emit, toxic=active.name),
+        )
 
     def update(self, active: ActiveToxic) -> None:
         """Let the stage of ``active``, if there is one, take over changed attributes."""

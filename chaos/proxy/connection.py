@@ -12,6 +12,7 @@ import re
 import socket
 import struct
 from collections.abc import Callable
+from functools import partial
 from math import ceil
 from time import monotonic
 from typing import TYPE_CHECKING, cast
@@ -48,7 +49,14 @@ class Side(asyncio.Protocol):
 
     def __init__(self, connection: "Connection", direction: str) -> None:
         self.connection = connection
-        self.chain = Chain(connection.proxy.seed, connection.number, direction)
+        self.chain = Chain(
+            connection.proxy.seed,
+            connection.number,
+            direction,
+            view=connection.proxy.view,
+            whose=connection.whose,
+            emit=partial(connection.proxy.tell, connection, direction=direction),
+        )
         self.sink: Callable[[bytes], None] = self._drop  # where the bytes of this socket go
         self.received = 0  # bytes read
         self.withheld = 0  # of these, not written to the other socket: held, or dropped
@@ -255,8 +263,8 @@ class Connection:
     """
 
     __slots__ = (
-        "_dial", "_early", "client", "closing", "id", "number", "open", "opened_at", "ordinal", "proxy",
-        "seen", "upstream",
+        "_dial", "_early", "client", "closing", "id", "nth", "number", "open", "opened_at", "ordinal",
+        "proxy", "seen", "upstream",
     )  # fmt: skip
 
     def __init__(self, proxy: "Proxy", *, id: int, number: int) -> None:
@@ -264,6 +272,7 @@ class Connection:
         self.id = id
         self.number = number
         self.ordinal: int | None = None  # the client's, from "/ws?c="
+        self.nth = 0  # of the client's connections, from 1
         self.opened_at = monotonic()
         self.open = False  # the upstream has answered
         self.closing = False
@@ -343,10 +352,16 @@ class Connection:
             self.abort()
             self.proxy.on_close(self)
 
+    def whose(self) -> tuple[object, ...]:
+        """What draws for its messages depend on: not the order of accepting, where the client can be told."""
+        return (self.number,) if self.ordinal is None else ("client", self.ordinal, self.nth)
+
     def see_first(self, data: bytes) -> None:
         """Look for the client's ordinal in the first bytes it sends, then step aside."""
         if found := ORDINAL.match(data):
             self.ordinal = int(found[1])
+            self.proxy.came[self.ordinal] += 1
+            self.nth = self.proxy.came[self.ordinal]
         self.seen = True
         self.client.route()
         self.client.sink(data)

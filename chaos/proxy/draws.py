@@ -21,8 +21,12 @@ class Draws:
         self._key = repr((seed, *purpose)).encode()
         self._index = 0
 
+    def at(self, index: int) -> float:
+        """The draw of that index in [0, 1), whatever was drawn before."""
+        digest = blake2b(b"%d %s" % (index, self._key), digest_size=8).digest()
+        return int.from_bytes(digest, "little") / 2**64
+
     def uniform(self, low: float, high: float) -> float:
         """The next draw, evenly spread over ``[low, high)``."""
-        digest = blake2b(b"%d %s" % (self._index, self._key), digest_size=8).digest()
         self._index += 1
-        return low + (high - low) * (int.from_bytes(digest, "little") / 2**64)
+        return low + (high - low) * self.at(self._index - 1)

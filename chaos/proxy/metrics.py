@@ -25,6 +25,10 @@ def samples(proxies: Iterable[Proxy]) -> Iterator[tuple[str, str, dict[str, str]
             labels = {"direction": direction, **where}
             yield "toxiproxy_proxy_received_bytes_total", "counter", labels, received
             yield "toxiproxy_proxy_sent_bytes_total", "counter", labels, sent
+        for toxic in proxy.shown_toxics():
+            for what, count in toxic.counts.items():
+                labels = {"proxy": proxy.name, "toxic": toxic.name, "what": what}
+                yield "chatproof_proxy_toxic_total", "counter", labels, count
         yield "chatproof_proxy_connections", "gauge", {"proxy": proxy.name}, len(proxy.connections)
         yield "chatproof_proxy_accepted_total", "counter", {"proxy": proxy.name}, proxy.accepted
         yield "chatproof_proxy_dial_failures_total", "counter", {"proxy": proxy.name}, proxy.dial_failures

@@ -1,6 +1,7 @@
 """One proxy: an address to listen on, an upstream to dial, toxics, and live connections."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import count
 from time import monotonic
@@ -10,6 +11,7 @@ from chaos.proxy.address import BACKLOG, Address, AddressError, Policy, bind, li
 from chaos.proxy.chain import ActiveToxic
 from chaos.proxy.connection import Connection, Side
 from chaos.proxy.events import Events
+from chaos.proxy.frame_view import FrameView
 
 CONNECTION_IDS = count(1)
 
@@ -21,6 +23,7 @@ class Proxy:
         listen: as in the API; becomes the bound address when it is started.
         upstream: ``HOST:PORT``.
         seed: what draws of toxics depend on, with their names and the connection's number.
+        view: how the server's frames are read, for the toxics that ask.
 
     Raises:
         BadUpstream: ``upstream`` is not ``HOST:PORT``.
@@ -28,7 +31,15 @@ class Proxy:
     """
 
     def __init__(
-        self, name: str, listen: str, upstream: str, *, policy: Policy, seed: int, events: Events
+        self,
+        name: str,
+        listen: str,
+        upstream: str,
+        *,
+        policy: Policy,
+        seed: int,
+        events: Events,
+        view: FrameView | None = None,
     ) -> None:
         self.name = name
         self.listen = listen
@@ -37,6 +48,8 @@ class Proxy:
         self.enabled = False
         self.toxics: list[ActiveToxic] = []  # in chain order
         self.seed = seed
+        self.view = view
+        self.came: Counter[int] = Counter()  # connections so far, by the client's ordinal
         self.connections: set[Connection] = set()
         self.accepted = 0
         self.dial_failures = 0
@@ -142,6 +155,10 @@ class Proxy:
     def on_open(self, connection: Connection) -> None:
         """The upstream has answered."""
         self._events.emit(event="open", **self._about(connection))
+
+    def tell(self, connection: Connection, **event: Any) -> None:
+        """Something happened on a connection: an event for whoever listens."""
+        self._events.emit(ordinal=connection.ordinal, **event, **self._about(connection))
 
     def on_dial_failure(self, connection: Connection, error: OSError) -> None:
         """The upstream has not answered; the client is closed."""

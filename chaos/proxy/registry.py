@@ -14,7 +14,9 @@ from chaos.proxy.address import AddressError, Policy
 from chaos.proxy.body import ApiError, as_object, bad_body, flag, new_toxic, text, toxicity, with_attributes
 from chaos.proxy.chain import ActiveToxic
 from chaos.proxy.events import Events
+from chaos.proxy.frame_view import FrameView
 from chaos.proxy.proxy import Proxy
+from chaos.proxy.toxics.base import Toxic, WantsView
 
 MAX_PROXIES = 1000
 MAX_TOXICS = 100  # per proxy
@@ -31,11 +33,12 @@ class NewProxy:
 class Registry:
     """The proxies, and the requests that change them, one at a time."""
 
-    def __init__(self, *, seed: int, policy: Policy) -> None:
+    def __init__(self, *, seed: int, policy: Policy, view: FrameView | None = None) -> None:
         self.proxies: dict[str, Proxy] = {}
         self.events = Events()
         self._seed = seed
         self._policy = policy
+        self._view = view
         self._one_at_a_time = asyncio.Lock()
 
     def get(self, name: str) -> Proxy:
@@ -119,7 +122,7 @@ class Registry:
     def add_toxic(self, proxy_name: str, body: object) -> ActiveToxic:
         """Raises ApiError: 400, 404, 409."""
         proxy = self.get(proxy_name)
-        toxic = new_toxic(body)
+        toxic = self._toxic(body)
         if proxy.toxic(toxic.name):
             raise ApiError("toxic already exists", 409)
         if len(proxy.toxics) >= MAX_TOXICS:
@@ -132,7 +135,9 @@ class Registry:
         toxic = self.toxic(proxy_name, name)
         fields = as_object(body, "the body")
         share = toxicity(fields, toxic.toxicity)
-        toxic.toxic = with_attributes(toxic.toxic, fields.get("attributes"))
+        changed = with_attributes(toxic.toxic, fields.get("attributes"))
+        self._check_view(changed)
+        toxic.toxic = changed
         toxic.toxicity = share
         self.get(proxy_name).update_toxic(toxic)
         return toxic
@@ -156,15 +161,36 @@ class Registry:
             if not value:
                 raise ApiError(f"missing required field: {field}{where}", 400)
         with _answered():
-            proxy = Proxy(name, listen, upstream, policy=self._policy, seed=self._seed, events=self.events)
+            proxy = Proxy(
+                name,
+                listen,
+                upstream,
+                policy=self._policy,
+                seed=self._seed,
+                events=self.events,
+                view=self._view,
+            )
         toxics = fields.get("toxics", [])
         if not isinstance(toxics, list) or len(toxics) > MAX_TOXICS:
             raise bad_body(f"toxics{where}: must be an array of at most {MAX_TOXICS}")
-        for toxic in map(new_toxic, toxics):
+        for toxic in map(self._toxic, toxics):
             if proxy.toxic(toxic.name):
                 raise ApiError("toxic already exists", 409)
             proxy.toxics.append(toxic)
         return NewProxy(proxy, enabled)
+
+    def _toxic(self, body: object) -> ActiveToxic:
+        toxic = new_toxic(body)
+        self._check_view(toxic.toxic)
+        return toxic
+
+    def _check_view(self, toxic: Toxic) -> None:
+        if self._view is None and isinstance(toxic, WantsView) and (name := toxic.wants_view()):
+            value = getattr(toxic, name)
+            raise bad_body(
+                f"attributes.{name} is {value!r}: needs the server's frames read; "
+                "start the proxy with --frame-view MODULE:ATTRIBUTE"
+            )
 
     async def _add(self, new: NewProxy) -> None:
         if len(self.proxies) >= MAX_PROXIES and new.proxy.name not in self.proxies:

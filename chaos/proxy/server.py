@@ -11,6 +11,7 @@ from aiohttp import web
 
 from chaos.proxy.address import Address, Policy, bind
 from chaos.proxy.api import Api
+from chaos.proxy.frame_view import FrameView
 from chaos.proxy.registry import Registry
 
 
@@ -23,6 +24,7 @@ class Settings:
     seed: int = 0
     allow_listen: tuple[str, ...] = ()
     allow_target: tuple[str, ...] = ()
+    view: FrameView | None = None
 
 
 async def serve(settings: Settings) -> None:
@@ -39,7 +41,7 @@ async def serve(settings: Settings) -> None:
     policy = Policy(settings.allow_listen, settings.allow_target)
     address = Address(settings.host, settings.port)
     policy.check_listen(address)
-    registry = Registry(seed=settings.seed, policy=policy)
+    registry = Registry(seed=settings.seed, policy=policy, view=settings.view)
     api = Api(registry, version=version("chatproof"), hosts=settings.allow_listen)
     runner = web.AppRunner(api.application(), access_log=None, shutdown_timeout=1.0)
     await runner.setup()

@@ -121,6 +121,9 @@ class Driver(Protocol):
     name: ClassVar[str]
     capabilities: ClassVar[frozenset[Capability]]
     subprotocol: ClassVar[str | None]  # Sec-WebSocket-Protocol to ask for
+    frame_view: ClassVar[
+        str
+    ]  # "module:attribute" of a FrameView (README.md), for faults on messages; "": none
     pure_deliveries: ClassVar[bool]  # a frame that is a delivery is that delivery alone, on any connection
 
     @staticmethod

@@ -58,6 +58,7 @@ class ChatdDriver:
     name: ClassVar[str] = "chatd"
     capabilities: ClassVar[frozenset[Capability]] = frozenset(Capability)
     subprotocol: ClassVar[str | None] = wire.SUBPROTOCOL
+    frame_view: ClassVar[str] = "loadgen.drivers.chatd_view:FRAME_VIEW"
     pure_deliveries: ClassVar[bool] = True
 
     def __init__(self) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from chaos.proxy.toxics.bandwidth import Bandwidth
 from chaos.proxy.toxics.base import Toxic
+from chaos.proxy.toxics.frame import Frame
 from chaos.proxy.toxics.latency import Latency
 from chaos.proxy.toxics.limit_data import LimitData
 from chaos.proxy.toxics.noop import Noop
@@ -14,6 +15,7 @@ from chaos.proxy.toxics.timeout import Timeout
 
 TOXICS: Mapping[str, type[Toxic]] = {
     "bandwidth": Bandwidth,
+    "frame": Frame,
     "latency": Latency,
     "limit_data": LimitData,
     "noop": Noop,

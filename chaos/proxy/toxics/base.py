@@ -1,20 +1,23 @@
 """What a toxic is: data in at a time, pieces out at times. No sockets, no clock.
 
 A toxic is a dataclass. Its constructor's fields are its attributes, as they stand
-in the API (whole numbers, 0 or more, 0 by default); fields with ``init=False`` are
-its state on one direction of one connection, which gets a copy of its own.
+in the API (of the type of their default: whole numbers or numbers, 0 or more, or strings); fields with
+``init=False`` are its state on one direction of one connection, which gets a copy of its own.
 
-The one thing it must have is ``flow``. What else it may have is a small interface
-each: ``Ending`` (a deadline), ``HoldsEnd``, ``EndsOnRemoval``, ``Ruled``.
+The one thing it must have is ``flow``. What else it may have is a small interface each: ``Ending``
+(a deadline), ``HoldsEnd``, ``EndsOnRemoval``, ``Ruled``, ``Placed``, ``Keeps``, ``WantsView``.
 
     source ─► chain.Stage(Latency) ─► chain.Stage(Slicer) ─► destination
 """
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol, runtime_checkable
 
 from chaos.proxy.draws import Draws
+from chaos.proxy.frame_view import FrameView
 
 NEVER = float("inf")
 MS = 1e-3  # seconds
@@ -32,6 +35,24 @@ class End(Enum):
 Chunk = bytes
 Item = Chunk | End
 Release = tuple[float, Item]  # (monotonic seconds, what leaves then)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a toxic works: one direction of one connection, and what it may ask and tell there.
+
+    ``whose``: the client's ordinal and which of its connections this is, once its first bytes have come; the
+    connection's number where a client has no ordinal. ``counts``: the toxic's figures, over all connections.
+    ``emit``: tells listeners of an event.
+    """
+
+    name: str  # of the toxic
+    seed: int
+    direction: str
+    whose: Callable[[], tuple[object, ...]]
+    view: FrameView | None
+    counts: Counter[str]
+    emit: Callable[..., None]
 
 
 class Toxic(Protocol):
@@ -74,8 +95,35 @@ class HoldsEnd(Protocol):
 class EndsOnRemoval(Protocol):
     """A toxic whose removal ends the connection, since it has lost bytes."""
 
-    def removed(self) -> End:
-        """How the connection ends."""
+    def removed(self) -> End | None:
+        """How the connection ends; None: it goes on."""
+        ...
+
+
+@runtime_checkable
+class Placed(Protocol):
+    """A toxic that must know where it works."""
+
+    def begin(self, place: Place) -> None:
+        """Called once, before anything else."""
+        ...
+
+
+@runtime_checkable
+class Keeps(Protocol):
+    """A toxic that keeps bytes beyond the chunk that brought them; the time of a piece is fixed when made."""
+
+    def left(self) -> bytes:
+        """All that it keeps, which it then keeps no longer: it goes, or the stream ends."""
+        ...
+
+
+@runtime_checkable
+class WantsView(Protocol):
+    """A toxic that may need the server's frames read."""
+
+    def wants_view(self) -> str | None:
+        """The attribute that cannot be without a frame view."""
         ...
 
 
