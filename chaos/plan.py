@@ -244,12 +244,7 @@ def parse_faults(
         if common is None or params is None:
             continue
         specs.append(spec := FaultSpec(common, params))
-        if why := params.view_problem(view):
-            problems.append(f"{where}: {why}")
-        if means is not None and not means.self_test and (why := params.breaks_promise()):
-            problems.append(
-                f"{where}: kind is {common.kind!r}: {why}; set faults.self_test to test the checker"
-            )
+        problems += _unfit_messages(spec, where, means, view)
         if engine is not None and (lacking := sorted(type(spec.params).needs() - engine.claims)):
             able = [name for name, other in engines.items() if type(spec.params).needs() <= other.claims]
             remedy = f"set faults.engine to {' or '.join(able)}" if able else "no engine can"
@@ -414,6 +409,17 @@ def _mistaken(
         if len(found) > 1 and not model.several:
             return f"{common.kind} acts on one process, and that is {len(found)}"
     return None
+
+
+def _unfit_messages(
+    spec: FaultSpec, where: str, means: FaultsSection | None, view: FrameView | None
+) -> list[str]:
+    """What is wrong with a fault on messages in this scenario."""
+    problems = [f"{where}: {why}"] if (why := spec.params.view_problem(view)) else []
+    if means is not None and not means.self_test and (why := spec.params.breaks_promise()):
+        kind = f"kind is {spec.common.kind!r}"
+        problems.append(f"{where}: {kind}: {why}; set faults.self_test to true to test the checker with it")
+    return problems
 
 
 def _sentence(where: str, error: ErrorDetails, model: type[BaseModel], of: str) -> str:

@@ -7,7 +7,7 @@ import signal
 import pytest
 from pydantic import ValidationError
 
-from chaos.engines.base import TOXIPROXY_ABILITIES
+from chaos.engines.embedded import EmbeddedEngine
 from chaos.faults import FAULTS
 from chaos.faults.bandwidth import Bandwidth
 from chaos.faults.base import (
@@ -222,4 +222,4 @@ def test_a_script_undoes_each_of_its_actions_on_every_target(kind):
     script = model.model_validate(model.example()).script("x", targets)
     assert script.apply
     assert script.revert or kind == "client_kill"  # a load worker is not started again
-    assert model.needs() <= TOXIPROXY_ABILITIES
+    assert model.needs() <= EmbeddedEngine.claims

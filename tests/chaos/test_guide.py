@@ -6,6 +6,7 @@ import importlib.util
 import re
 import sys
 import tomllib
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,9 @@ import pytest
 from chaos.engines.embedded import EmbeddedEngine
 from chaos.faults import FAULTS
 from chaos.faults.base import AddToxic, Fault, ToxicFault
+from chaos.faults.frame import FrameFault
 from chaos.plan import FaultsError, Plan, make_plan, parse_faults
+from chaos.proxy.frame_view import load_view
 from tests.conformance.faults import check_fault, open_bench
 
 README = (Path(__file__).parents[2] / "chaos" / "README.md").read_text()
@@ -68,9 +71,15 @@ def test_a_fault_of_the_guide_passes_the_suite(table, tmp_path):
         check_fault("mobile", bench, table=table)
 
 
+def shared_keys(model: type[Fault]) -> Collection[str]:
+    """Keys that the text around the tables explains."""
+    return (FrameFault if issubclass(model, FrameFault) else ToxicFault).model_fields
+
+
 def test_the_table_of_kinds_is_that_of_the_code():
-    section = README.split("## Kinds")[1].split("\n\n")[1]
-    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in section.splitlines()[2:]]
+    tables = re.findall(r"^\| kind .*?\n\n", README.split("## Overlaps")[0], flags=re.M | re.S)
+    lines = [row for table in tables for row in table.strip().splitlines()[2:]]
+    rows = [[cell.strip() for cell in row.split("|")[1:5]] for row in lines]
     documented = {
         kind.strip("`"): (where, shows, re.findall(r"`(\w+)`", keys)) for kind, where, shows, keys in rows
     }
@@ -78,13 +87,14 @@ def test_the_table_of_kinds_is_that_of_the_code():
         kind: (
             model.where,
             model.shows,
-            [key for key in model.model_fields if key not in ToxicFault.model_fields],
+            [key for key in model.model_fields if key not in shared_keys(model)],
         )
         for kind, model in FAULTS.items()
     }
 
 
-def test_the_example_of_a_scenario_is_valid():
-    example = tomllib.loads(re.findall(r"```toml\n(.*?)```", README, flags=re.S)[0])
-    specs = parse_faults(example["faults"], example["fault"], run_s=60)
-    assert [spec.common.id for spec in specs.faults] == ["slow-half"]
+def test_the_examples_of_scenarios_are_valid():
+    view = load_view("loadgen.drivers.chatd_view:FRAME_VIEW")
+    examples = [tomllib.loads(text) for text in re.findall(r"```toml\n(.*?)```", README, flags=re.S)]
+    specs = [parse_faults(each["faults"], each["fault"], run_s=60, view=view) for each in examples]
+    assert [spec.common.id for each in specs for spec in each.faults] == ["slow-half", "wrong-acks"]

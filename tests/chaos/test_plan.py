@@ -17,6 +17,7 @@ from chaos.faults import FAULTS
 from chaos.faults.base import Where
 from chaos.faults.latency import Latency
 from chaos.plan import FaultsError, Plan, draw_ns, make_plan, parse_faults
+from chaos.proxy.frame_view import load_view
 
 S = 1_000_000_000
 SLOW = {"id": "slow", "kind": "latency", "target": "b", "at_s": 10, "duration_s": 20, "latency_ms": 200}
@@ -29,11 +30,12 @@ class Phase:
     duration_s: float
 
 
+VIEW = load_view("loadgen.drivers.chatd_view:FRAME_VIEW")
 PHASES = (Phase("warm", 5), Phase("chaos", 55.0))
 
 
 def plan_of(*faults: dict[str, Any], seed: int = 1, clients: int = 5, **keys: Any) -> Plan:
-    specs = parse_faults({}, faults, run_s=60, **keys)
+    specs = parse_faults({"self_test": True}, faults, run_s=60, **{"view": VIEW, **keys})
     return make_plan(specs, seed=seed, clients=clients, phases=PHASES)
 
 
@@ -87,7 +89,7 @@ def test_all_problems_are_told_at_once_each_with_field_value_rule_and_remedy():
         section={"engin": "auto"},
     ) == [
         "faults: engin is 'auto': no such key of [faults]; did you mean engine? "
-        "its own keys are engine, toxiproxy",
+        "its own keys are engine, toxiproxy, self_test",
         "fault 1 ('x'): target is 'c': latency acts on a proxy, one of a, b, all",
         "fault 2 ('x'): at_s is -1: must be greater than or equal to 0",
         "fault 2 ('x'): duration_s is 0: must be greater than 0",

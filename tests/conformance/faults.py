@@ -32,6 +32,7 @@ from chaos.journal import Journal
 from chaos.nemesis import Nemesis
 from chaos.plan import Common, FaultSpec, FaultSpecs, FaultsSection, make_plan
 from chaos.process import ProcessSpec, Supervisor
+from tests.conformance.frame_probes import FRAME_PROBES, VIEW
 
 S = 1_000_000_000
 WAIT_S = 5.0  # for what must come
@@ -103,7 +104,7 @@ class Bench:
         supervisor.start(
             ProcessSpec(name="worker-1", argv=worker, log=directory / "worker-1.log", role="harness")
         )
-        engine.start(supervisor, log_dir=directory, run_id=directory.name)
+        engine.start(supervisor, log_dir=directory, run_id=directory.name, frame_view=VIEW)
         upstream = f"127.0.0.1:{self.port}"
         listens = engine.create(("a", "b"), upstream=upstream)
         self.ports = {name: int(listen.rpartition(":")[2]) for name, listen in listens.items()}
@@ -387,6 +388,7 @@ PROBES: dict[Shows, Callable[[Bench], AbstractContextManager[None]]] = {
     Shows.NO_WRITES: no_writes,
     Shows.DEAD_LOAD: dead_load,
     Shows.FROZEN_LOAD: frozen_load,
+    **FRAME_PROBES,
 }
 AIMED = {Where.PROXY: "a", Where.PROCESS: "chatd-1", Where.WORKER: "worker-1"}
 

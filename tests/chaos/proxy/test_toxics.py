@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chaos.engines.base import TOXIPROXY_TOXICS
 from chaos.proxy.chain import attributes
 from chaos.proxy.draws import Draws
 from chaos.proxy.toxics import TOXICS
@@ -116,7 +117,9 @@ def test_only_slow_close_and_reset_peer_hold_the_end():
 
 
 def test_only_the_toxic_that_loses_bytes_ends_the_connection_when_it_goes():
-    assert [name for name, kind in TOXICS.items() if isinstance(kind(), EndsOnRemoval)] == ["timeout"]
+    ending = [name for name, kind in TOXICS.items() if isinstance(kind(), EndsOnRemoval)]
+    assert ending == ["frame", "timeout"]
+    assert TOXICS["frame"]().removed() is None  # only after a close frame of its own
 
 
 @pytest.mark.parametrize(
@@ -136,7 +139,8 @@ def test_slicer_rules(toxic, rule):
 
 
 def test_table_names_every_toxic_of_toxiproxy_with_its_attributes():
-    assert {name: list(attributes(kind())) for name, kind in TOXICS.items()} == {
+    toxiproxys = {*TOXIPROXY_TOXICS, "noop"}
+    assert {name: list(attributes(kind())) for name, kind in TOXICS.items() if name in toxiproxys} == {
         "bandwidth": ["rate"],
         "latency": ["latency", "jitter"],
         "limit_data": ["bytes"],
