@@ -35,7 +35,7 @@ class FrameFault(ToxicFault):
     after: int = Field(0, ge=0, description="let so many matching messages pass first")
     every: int = Field(1, ge=1, description="then take each n-th of those that match")
     times: int = Field(0, ge=0, description="at most so many on a connection; 0: no limit")
-    probability: float = Field(1.0, gt=0, le=1, description="of each that is taken, more than 0, at most 1")
+    share: float = Field(1.0, gt=0, le=1, description="of those that are taken, more than 0, at most 1")
 
     def own(self) -> dict[str, Any]:
         """The action's own attributes."""
@@ -65,8 +65,8 @@ class FrameFault(ToxicFault):
         return f"{keys[0]} is {getattr(self, keys[0])!r}" if keys else ""
 
     def attributes(self) -> dict[str, Any]:
-        match = ("opcode", "type", "channel", "after", "every", "times", "probability")
-        return {"action": self.action, **{key: getattr(self, key) for key in match}, **self.own()}
+        match = {key: getattr(self, key) for key in ("opcode", "type", "channel", "after", "every", "times")}
+        return {"action": self.action, **match, "probability": self.share, **self.own()}
 
     def script(self, fault_id: str, targets: tuple[str, ...]) -> Script:
         plain = super().script(fault_id, targets)
