@@ -8,7 +8,7 @@ READY    := $(VENV)/.ready
 TOXIPROXY_VERSION := v2.12.0
 GO_ENV   := GOBIN=$(CURDIR)/.tools/bin
 
-.PHONY: run test check fmt setup toxiproxy browser bench-chatd bench-proxy bench-peers centrifuge clean help
+.PHONY: run test check fmt setup mutants toxiproxy browser bench-chatd bench-proxy bench-peers centrifuge clean help
 
 run: $(READY) ## load chatd, break the wire and the process, prove what arrived (SCENARIO=…, ARGS=…)
 	@$(BIN)/chatproof run $(SCENARIO) $(ARGS)
@@ -49,6 +49,9 @@ browser: $(READY) ## install what the tests of the chat page need: Chromium (Deb
 	@command -v chromium >/dev/null || { SUDO=$$([ "$$(id -u)" = 0 ] || echo sudo); \
 	  $$SUDO apt-get update -qq && $$SUDO apt-get install -y -qq --no-install-recommends chromium; }
 	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[browser]'
+
+mutants: $(READY) ## break chatd in every known way and see that it is found out (ARGS="skip-serial no-ack", --jobs 2)
+	@$(BIN)/python -m tests.mutants $(ARGS)
 
 bench-chatd: $(READY) ## what chatd costs, beside other servers (ARGS="--quick --only fanout")
 	@$(BIN)/python -m benchmarks.chatd $(ARGS)

@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from .workload import ABSENCES, Workload
+from .workload import ABSENCES, PAUSES, Absence, Workload
 
 SECOND_NS: Final = 1_000_000_000
 ABSENCE: Final = np.dtype([("begin_ns", "<i8"), ("end_ns", "<i8"), ("client", "<u4")])
@@ -25,11 +25,20 @@ Crowd = tuple[int, int, tuple[int, ...]]  # begin_ns, end_ns, clients that are a
 
 def absences(workload: Workload, seed: int) -> Absences:
     """Every absence of every client, an ``ABSENCE`` array in order of begin and client."""
+    return _drawn(workload, workload.absence, seed, ABSENCES)
+
+
+def pauses(workload: Workload, seed: int) -> Absences:
+    """The same of every [[workload.pause]]: from unsubscribing to subscribing again."""
+    return _drawn(workload, workload.pause, seed, PAUSES)
+
+
+def _drawn(workload: Workload, table: Iterable[Absence], seed: int, key: int) -> Absences:
     spans: dict[int, list[tuple[int, int]]] = {}
-    for index, planned in enumerate(workload.absence):
+    for index, planned in enumerate(table):
         begin_ns = round(planned.at_s * SECOND_NS)
         end_ns = begin_ns + round(planned.duration_s * SECOND_NS)
-        rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(ABSENCES, index)))
+        rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(key, index)))
         count = planned.count(workload.clients)
         for drawn in rng.choice(workload.clients, count, replace=False).tolist():
             spans.setdefault(drawn + 1, []).append((begin_ns, end_ns))

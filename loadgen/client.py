@@ -91,11 +91,11 @@ class Client:
         self._put(Kind.CLOSE, now_ns, 0, self.ordinal, 0, 0, 0, code, 0, flags)
         self.link, self.ready, self.leaving = None, False, False
         for lane in self.lanes.values():
-            lane.subscribed = lane.live = False
+            lane.subscribed = lane.live = lane.left = lane.returning = False
         self._publisher.disconnected(self.lanes.values())
         if flags:
             return 0.0
-        if not may_return(code):
+        if not may_return(code) or not self._shared.returns:
             self.ended = True
             return None
         return self._wait_s(code, now_ns)
@@ -106,6 +106,23 @@ class Client:
             self.leaving = True
             self._publisher.leaving()
             self.link.close()
+
+    def unsubscribe(self) -> None:
+        """Leave all channels; the connection stays."""
+        for lane in self.lanes.values():
+            known = lane.subscribed and not lane.left and not lane.returning
+            if known and self.link is not None and not self.leaving:
+                lane.left = True
+                lane.asked_ns = self._shared.now_ns()
+                self.link.send(self._codec.unsubscribe(lane.name))
+
+    def subscribe_again(self) -> None:
+        """Come back to the channels that it has left, to each where it was."""
+        if (link := self.link) is not None:
+            for lane in self.lanes.values():
+                if lane.left:
+                    lane.left, lane.returning = False, lane.subscribed
+                    self._subscribe_again(lane, link)
 
     @property
     def all_live(self) -> bool:
@@ -234,10 +251,13 @@ class Client:
         if lane is None:
             self.bad(BadReason.UNEXPECTED)
             return
-        lane.subscribed = lane.live = False
+        returning = lane.returning
+        lane.subscribed = lane.live = lane.returning = False
         self._put(
             Kind.UNSUB, self.heard_ns, lane.asked_ns, self.ordinal, lane.channel, 0, 0, 0, lane.epoch, 0
         )
+        if returning and self.link is not None:
+            self._subscribe_again(lane, self.link)
 
     def gap(self, channel: str, hole: Hole) -> None:
         lane = self.lanes.get(channel)
@@ -308,7 +328,7 @@ class Client:
         self._put(Kind.BAD, self.heard_ns, 0, self.ordinal, 0, 0, 0, reason, 0, 0)
 
     def _subscribe_again(self, lane: Lane, link: Link) -> None:
-        """A subscription that was refused for now was never open, so asking again repairs nothing."""
+        """Ask for a subscription that is not open, so that nothing is repaired by it."""
         if self.link is link and self.ready and not self.leaving and not lane.subscribed:
             link.send(self._codec.subscribe(self._ask(lane, self._shared.now_ns())))
 

@@ -16,7 +16,9 @@ from pathlib import Path
 from time import monotonic_ns
 from typing import Final, NamedTuple
 
-from .absences import absences
+import numpy as np
+
+from .absences import Absences, absences, pauses
 from .client import Client
 from .connection import Wires, dial
 from .drivers import DRIVERS
@@ -25,7 +27,7 @@ from .figures import Figures
 from .pacer import Pacer
 from .publisher import Shared
 from .recorder import Recorder
-from .schedule import count_publishes, owned, publishes, sessions, stripe
+from .schedule import SESSION, count_publishes, owned, publishes, sessions, stripe
 from .workload import Backoff, LoadSpec, client_channels, target_fault
 
 TICK_S: Final = 0.1  # how late a deadline may be noticed
@@ -76,6 +78,7 @@ class Engine:
             now_ns=monotonic_ns,
             later=self._loop.call_later,
             rng=random.Random(f"{spec.seed}:{index}"),
+            returns=workload.reconnect != "never",
         )
         channels = client_channels(workload, spec.seed)
         ordinals = owned(workload, index, workers)
@@ -93,6 +96,8 @@ class Engine:
             publish=self._publish,
             now_ns=monotonic_ns,
         )
+        paused = pauses(workload, spec.seed)
+        self._pauses = self._pause_pacer(paused[paused["client"] % workers == index % workers])
         self.figures = Figures(self.recorder)
         self._wires = Wires(self._shared, ended=self._ended, crashed=crashed)
         self._crashed = crashed
@@ -104,6 +109,18 @@ class Engine:
         self._stopping = False
         self._all_closed = asyncio.Event()
 
+    def _pause_pacer(self, paused: Absences) -> Pacer:
+        """What makes clients unsubscribe, and subscribe again, when it is time."""
+        return Pacer(
+            sessions=np.empty(0, SESSION),
+            blocks=iter(()),
+            absences=paused,
+            arrive=lambda ordinal: self._clients[ordinal].subscribe_again(),
+            leave=lambda ordinal: self._clients[ordinal].unsubscribe(),
+            publish=self._publish,
+            now_ns=monotonic_ns,
+        )
+
     # The course of a run ------------------------------------------------------------------------------
 
     def start(self, t0_ns: int, *, interactive: bool = False) -> None:
@@ -114,6 +131,7 @@ class Engine:
         """
         self._interactive = interactive
         self._pacer.start(t0_ns)
+        self._pauses.start(t0_ns)
         self._at("pace", 0.0, self._pace)
         self._at("tick", TICK_S, self._tick)
         self._probe(monotonic_ns())
@@ -175,13 +193,13 @@ class Engine:
 
     def _pace(self) -> None:
         try:
-            due_ns = self._pacer.run(monotonic_ns())
+            dues_ns = self._pauses.run(monotonic_ns()), self._pacer.run(monotonic_ns())
         except Exception as error:
             self._crashed(error)
             return
-        if due_ns is not None:
+        if coming_ns := [due_ns for due_ns in dues_ns if due_ns is not None]:
             # libuv counts in milliseconds: rounded up, or it would wake early and spin.
-            wait_ms = max(0, -((monotonic_ns() - due_ns) // 1_000_000))
+            wait_ms = max(0, -((monotonic_ns() - min(coming_ns)) // 1_000_000))
             self._at("pace", wait_ms / 1000, self._pace)
 
     def _arrive_on_schedule(self, ordinal: int) -> None:

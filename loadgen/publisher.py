@@ -53,6 +53,7 @@ class Shared:
 
     Args:
         backoff_s: base and cap of reconnects; None: whatever the server asks for.
+        returns: whether a client that loses its connection dials again.
         now_ns: CLOCK_MONOTONIC.
         later: calls a function after some seconds.
     """
@@ -69,10 +70,11 @@ class Shared:
         now_ns: Callable[[], int],
         later: Callable[[float, Callable[[], None]], Timer],
         rng: random.Random,
+        returns: bool = True,
     ) -> None:
         self.recorder, self.driver, self.nonce, self.body_bytes = recorder, driver, nonce, body_bytes
         self.ack_timeout_ns = int(ack_timeout_s * 1e9)
-        self.backoff_s = backoff_s
+        self.backoff_s, self.returns = backoff_s, returns
         self.now_ns, self.later, self.rng = now_ns, later, rng
         # All waits are equally long, so a queue keeps them in order.
         self.deadlines: deque[tuple[int, Publisher, Pending, int]] = deque()
@@ -107,8 +109,8 @@ class Lane:
     """A client's side of one channel: its position as a subscriber, its queue as a publisher."""
 
     __slots__ = (
-        "asked", "asked_ns", "channel", "epoch", "epoch_name", "floor", "held", "live", "name", "outbox",
-        "retry_s", "serial", "subscribed", "timer",
+        "asked", "asked_ns", "channel", "epoch", "epoch_name", "floor", "held", "left", "live", "name",
+        "outbox", "retry_s", "returning", "serial", "subscribed", "timer",
     )  # fmt: skip
 
     def __init__(self, channel: int) -> None:
@@ -120,6 +122,8 @@ class Lane:
         self.asked: Position | None = None  # None: "new"
         self.asked_ns = 0
         self.subscribed = self.live = False
+        self.left = False  # on this connection: unsubscribe was sent
+        self.returning = False  # to be subscribed to again as soon as that is answered
         self.outbox: Outbox[Pending] = Outbox()
         self.held = False  # a refusal is being waited out: nothing new is sent
         self.retry_s = RETRY_S

@@ -30,6 +30,7 @@ ASSIGNMENT: Final = 0  # spawn keys of SeedSequence: one stream of random number
 SESSIONS: Final = 1
 PUBLISHES: Final = 2
 ABSENCES: Final = 3
+PAUSES: Final = 4
 
 _Seconds = Annotated[float, Field(ge=0, le=7 * 86_400, allow_inf_nan=False)]
 
@@ -119,11 +120,15 @@ class Workload(_Section):
     """Padding; a body is 66 bytes longer."""
     connect_over_s: _Seconds = 1.0
     """Sessions arrive over this time, as a Poisson process does."""
-    reconnect: Literal["server-hint"] | Backoff = "server-hint"
+    reconnect: Literal["server-hint", "never"] | Backoff = "server-hint"
+    """``never``: a connection that is lost stays lost, so that V2 can be seen."""
     ack_timeout_s: float = Field(default=5.0, gt=0, allow_inf_nan=False)
     """A publish without an answer for this long is sent again with the same message id."""
     phase: tuple[Phase, ...]
     absence: tuple[Absence, ...] = ()
+    pause: tuple[Absence, ...] = ()
+    """As ``absence``, but the connection stays: they unsubscribe from their channels, subscribe to them again
+    from where they were, and publish meanwhile as ever."""
 
     @field_validator("phase")
     @classmethod
@@ -132,7 +137,7 @@ class Workload(_Section):
             raise ValueError("a workload has at least one [[workload.phase]]")
         return phases
 
-    @field_validator("absence")
+    @field_validator("absence", "pause")
     @classmethod
     def _in_time(cls, absences: tuple[Absence, ...], info: ValidationInfo) -> tuple[Absence, ...]:
         faults = [

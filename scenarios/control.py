@@ -26,6 +26,7 @@ from loadgen.workload import channel_name, client_name, message_id
 from reports.history import CONN_ERRNO, CONN_OK, NO_CHANNEL, BadReason, Flag, Kind, Mark
 
 CLIENT = 0
+READER = "c0-reader"  # reads as somebody else: with echo off nobody is told his own sentinels
 WINDOW = 32  # requests in flight at once
 RETRY_S = 0.2
 ANSWER_S = 5.0  # silence for this long: dial again
@@ -208,7 +209,7 @@ class Control:
                 connection.pump(lambda: all(channel in session.live_at for channel in window))  # noqa: B023
                 done.update(window)
 
-        self._persist(attempt, deadline_s, "channels could not be read back")
+        self._persist(attempt, deadline_s, "channels could not be read back", name=READER)
 
     def close(self) -> None:
         """End the log and write its count; safe to call twice."""
@@ -232,12 +233,19 @@ class Control:
         )  # fmt: skip
         connection.send(frame)
 
-    def _persist(self, attempt: Callable[[_Connection], None], deadline_s: float, failure: str) -> None:
+    def _persist(
+        self,
+        attempt: Callable[[_Connection], None],
+        deadline_s: float,
+        failure: str,
+        *,
+        name: str = client_name(CLIENT),
+    ) -> None:
         """Run an attempt on a fresh connection until one gets through."""
         why = "no time was left"
         while time.monotonic() < deadline_s:
             try:
-                with _Connection(self, deadline_s) as connection:
+                with _Connection(self, deadline_s, name) as connection:
                     attempt(connection)
                 return
             except (ConnectionClosed, TimeoutError, OSError) as lost:
@@ -249,15 +257,15 @@ class Control:
 class _Connection:
     """One direct connection of client 0, connected; a context manager."""
 
-    def __init__(self, control: Control, deadline_s: float) -> None:
-        self._control, self._deadline_s = control, deadline_s
+    def __init__(self, control: Control, deadline_s: float, name: str = client_name(CLIENT)) -> None:
+        self._control, self._deadline_s, self._name = control, deadline_s, name
         self.driver: Driver = control._driver_type()
         self.session = _Session(control._recorder, control._by_name, control._nonce)
 
     def __enter__(self) -> _Connection:
         self._socket = self._dial()
         try:
-            self.send(self.driver.connect(client_name(CLIENT), []))
+            self.send(self.driver.connect(self._name, []))
             self.pump(lambda: self.session.welcome is not None)
         except BaseException:
             self._socket.close()

@@ -35,7 +35,7 @@ class Sampler:
         self._thread.start()
 
     def stop(self, folder: Path) -> None:
-        """End sampling and write one Parquet file per table that has rows. Safe to call twice."""
+        """Take a last sample and write a Parquet file per table that has rows. Safe to call twice."""
         self._stop.set()
         self._thread.join(timeout=5)
         for name, rows in self._rows.items():
@@ -45,7 +45,9 @@ class Sampler:
 
     def _run(self) -> None:
         psutil.cpu_percent()
-        while not self._stop.wait(PERIOD_S):
+        over = False
+        while not over:
+            over = self._stop.wait(PERIOD_S)
             now_ns = time.monotonic_ns()
             self._rows["host"].append(self._host(now_ns))
             self._rows["processes"] += self._processes(now_ns)

@@ -121,25 +121,6 @@ def test_an_honest_server_is_valid_and_the_run_directory_is_whole(tmp_path: Path
     assert not list((latest / "events").glob("*.rec"))
 
 
-@pytest.mark.parametrize(
-    ("mutant", "cls", "allowed"),
-    [
-        # A skipped sentinel is V1 when the forced reconnect brings it.
-        pytest.param("skip-subscriber:0.01", "D1", {"D1", "V1"}, id="a subscriber is skipped"),
-        pytest.param("no-dedupe:1", "L2", {"L2"}, id="a retry is posted twice"),
-    ],
-)
-def test_a_broken_server_is_found_out(
-    tmp_path: Path, short: str, mutant: str, cls: str, allowed: set[str]
-) -> None:
-    status, output, summary = run(short, "--set", f"server.mutant={mutant}", cwd=tmp_path)
-    assert status == 3, output
-    assert summary["verdict"] == "invalid"
-    assert summary["classes"][cls]["count"] > 0
-    assert cls in output
-    assert {name for name, c in summary["classes"].items() if c["count"]} <= allowed
-
-
 def test_an_interrupted_run_leaves_nothing_behind_and_still_reports(tmp_path: Path, short: str) -> None:
     process = chatproof("run", short, cwd=tmp_path)
     manifest = tmp_path / "runs/latest/run.json"

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loadgen.absences import SECOND_NS, absences, crowds, joined
+from loadgen.absences import SECOND_NS, absences, crowds, joined, pauses
 from loadgen.schedule import SETTLE_NS, publishes, sessions, stripe
 from loadgen.workload import Workload, client_channels, predict
 
@@ -164,3 +164,26 @@ def test_the_second_of_a_return_carries_its_replay() -> None:
     found = predict(plan, 6)
     assert found.replayed > 100
     assert found.deliveries_per_s_peak >= found.replayed
+
+
+def test_a_pause_is_drawn_as_an_absence_is_and_takes_nothing_from_the_schedule() -> None:
+    paused = workload(pause=of((2.0, 1.0, 7)))
+    rows = pauses(paused, 3).tolist()
+    assert len(rows) == 7
+    assert {(begin, end) for begin, end, _ in rows} == {(2 * SECOND_NS, 3 * SECOND_NS)}
+    assert [block.tolist() for block in publishes(paused, 3)] == [
+        block.tolist() for block in publishes(workload(), 3)
+    ]
+    assert not len(absences(paused, 3))
+
+
+@pytest.mark.parametrize(
+    ("pause", "fault"),
+    [
+        pytest.param((7.5, 1.0, 7), "the end of the load", id="too late"),
+        pytest.param((2.0, 1.0, 21), "all that there are", id="too many"),
+    ],
+)
+def test_a_pause_must_fit_the_workload(pause: tuple[float, float, int], fault: str) -> None:
+    with pytest.raises(ValueError, match=fault):
+        workload(pause=of(pause))

@@ -247,6 +247,60 @@ def test_a_client_that_is_sent_away_does_not_come_back(desk: Desk) -> None:
     assert desk.client.ended
 
 
+def test_a_client_that_never_reconnects_is_lost_with_its_connection(desk: Desk) -> None:
+    desk.shared.returns = False
+    desk.open()
+    assert desk.client.disconnected(1006, desk.now_ns) is None
+    assert desk.client.ended
+
+
+def test_a_client_that_never_reconnects_may_still_leave_on_purpose_and_return(desk: Desk) -> None:
+    desk.shared.returns = False
+    desk.open()
+    desk.client.leave()
+    assert desk.client.disconnected(1000, desk.now_ns) == 0.0
+    assert not desk.client.ended
+
+
+def test_a_pause_unsubscribes_on_the_open_connection_and_goes_on_from_where_it_was(desk: Desk) -> None:
+    link = desk.open()
+    desk.say(message("room:1", 11))
+    desk.client.unsubscribe()
+    left = link.sent[-2:]
+    assert [(type(frame), frame.channel) for frame in left] == [
+        (wire.Unsubscribe, "room:1"),
+        (wire.Unsubscribe, "room:2"),
+    ]
+    for frame in left:
+        desk.say(wire.Unsubscribed(id=frame.id, channel=frame.channel))
+    desk.client.subscribe_again()
+    assert [(type(frame), frame.from_) for frame in link.sent[-2:]] == [
+        (wire.Subscribe, ("E1", 11)),
+        (wire.Subscribe, ("E1", 10)),
+    ]
+    assert len(desk.records(Kind.UNSUB)) == 2
+
+
+def test_a_pause_that_ends_before_it_was_answered_subscribes_after_the_answer(desk: Desk) -> None:
+    link = desk.open()
+    desk.client.unsubscribe()
+    left = link.sent[-2:]
+    desk.client.subscribe_again()
+    assert link.sent[-2:] == left
+    desk.say(wire.Unsubscribed(id=left[0].id, channel="room:1"))
+    assert (type(link.sent[-1]), link.sent[-1].channel) == (wire.Subscribe, "room:1")
+
+
+def test_a_pause_is_over_with_the_connection(desk: Desk) -> None:
+    desk.open()
+    desk.client.unsubscribe()
+    desk.client.disconnected(1006, desk.now_ns)
+    link = desk.open()
+    before = list(link.sent)
+    desk.client.subscribe_again()
+    assert link.sent == before
+
+
 def test_leaving_is_on_purpose_and_comes_back_at_once(desk: Desk) -> None:
     link = desk.open()
     desk.records()

@@ -1,0 +1,125 @@
+"""Carries one run out, as a user would, and says whether what had to be found was found, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+import tomli_w
+
+from tests.mutants.runs import Run
+
+ROOT = Path(__file__).parents[2]
+LIMIT_S = 150.0
+UNMET = ("missed", "more than it may", "never fired", "fired more than once", "wrong exit", "no summary")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What came of a run. ``wrong``: why it does not prove what it should; "": it does."""
+
+    name: str
+    run: Run
+    counts: Mapping[str, int]
+    fired: int
+    void: bool
+    status: int
+    seconds: float
+    wrong: str
+    deliveries: int = 0
+    gaps: int = 0
+
+    @property
+    def verdict(self) -> str:
+        """In a few words, for the table."""
+        if self.wrong:
+            return self.wrong
+        return (
+            "caught, though the run is void" if self.void else "caught" if self.run.must else "as it should"
+        )
+
+
+def carry_out(name: str, run: Run, folder: Path) -> Outcome:
+    """Run it in ``folder``, which keeps the run directory only where something is wrong."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.toml").write_text(tomli_w.dumps(run.scenario()))
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "160"}
+    command = [sys.executable, "-m", "scenarios", "run", f"{name}.toml", "--quiet"]
+    began = time.monotonic()
+    try:
+        done = subprocess.run(
+            command, cwd=folder, env=env, capture_output=True, text=True, timeout=LIMIT_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return _nothing(name, run, time.monotonic() - began, f"not over after {LIMIT_S:g} s")
+    (folder / "output.txt").write_text(done.stdout + done.stderr)
+    latest = folder / "runs/latest"
+    if not (latest / "analysis/summary.json").exists():
+        return _nothing(
+            name, run, time.monotonic() - began, f"no summary: {done.stdout[-300:]}{done.stderr[-300:]}"
+        )
+    outcome = judge(name, run, latest, status=done.returncode, seconds=time.monotonic() - began)
+    if not outcome.wrong:
+        shutil.rmtree(folder)
+    return outcome
+
+
+def judge(name: str, run: Run, path: Path, *, status: int, seconds: float) -> Outcome:
+    """Look at the run directory at ``path``."""
+    summary = json.loads((path / "analysis/summary.json").read_text())
+    counts = {cls: found["count"] for cls, found in summary["classes"].items() if found["count"]}
+    void, gaps = bool(summary["void"]), summary["coverage"]["gaps"]
+    fired = _fired(path) if run.mutant else 0
+    return Outcome(
+        name=name,
+        run=run,
+        counts=counts,
+        fired=fired,
+        void=void,
+        status=status,
+        seconds=seconds,
+        deliveries=summary["coverage"]["delivered"],
+        gaps=gaps,
+        wrong=why_not(run, counts, fired=fired, gaps=gaps, void=void, status=status),
+    )
+
+
+def why_not(run: Run, counts: Mapping[str, int], *, fired: int, gaps: int, void: bool, status: int) -> str:
+    """Why a run does not prove what it should; "": it does.
+
+    A void run still accuses by what it has seen; what it has not seen proves nothing, so it is no miss.
+    """
+    if run.mutant and not fired:
+        return "never fired"
+    if run.once and fired > 1:
+        return f"fired {fired} times, not once"
+    if missed := run.must - counts.keys():
+        return f"missed {' '.join(sorted(missed))}" + (" (void)" if void else "")
+    if more := counts.keys() - run.allowed:
+        return f"more than it may: {' '.join(sorted(more))}"
+    if run.declares and not gaps:
+        return "no gap was declared"
+    if status != run.exit and not void:
+        return f"exit {status}, not {run.exit}"
+    return ""
+
+
+def _fired(path: Path) -> int:
+    """How often the planted fault happened, in the process of the server in which it did so most."""
+    samples = path / "metrics/chatd.parquet"
+    if not samples.exists():
+        return 0
+    most = pl.read_parquet(samples)["chatd_mutant_fired_total"].max()
+    return int(most) if isinstance(most, int | float) else 0
+
+
+def _nothing(name: str, run: Run, seconds: float, why: str) -> Outcome:
+    return Outcome(name=name, run=run, counts={}, fired=0, void=False, status=-1, seconds=seconds, wrong=why)

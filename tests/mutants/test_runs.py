@@ -1,0 +1,71 @@
+"""The mutants are complete, their runs can be run, and the runner does not believe what proves nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+from chatd.mutants import MUTANTS, parse
+from reports.checks import CHECKS
+from scenarios.model import parse as parse_scenario
+from tests.mutants.judge import why_not
+from tests.mutants.runs import IN_CI, RUNS, Run
+
+BEYOND = {"M34", "M35"}  # of several nodes, in the simulator; of the load client, in RUNS
+CAUGHT = {"fired": 3, "gaps": 0, "void": False, "status": 3}
+
+
+def test_every_mutant_of_the_list_is_there() -> None:
+    numbers = [mutant.number for mutant in MUTANTS.values() if mutant.number]
+    assert sorted({*numbers, *BEYOND}) == [f"M{number:02}" for number in range(1, 36)]
+    assert len(numbers) == len(set(numbers))
+
+
+def test_every_class_is_raised_by_some_mutant() -> None:
+    raised = frozenset().union(*(run.must for run in RUNS.values()))
+    assert raised == CHECKS.keys() - {"V6"}  # an exit that nobody planned: tests/chatd/test_failures.py
+
+
+def test_every_mutant_has_a_run_and_every_once_is_once() -> None:
+    names = [run.mutant.partition(":")[0] for run in RUNS.values()]
+    assert set(names) - {""} == set(MUTANTS)
+    assert sum(run.once for run in RUNS.values()) >= 10
+
+
+@pytest.mark.parametrize(("name", "run"), RUNS.items(), ids=RUNS)
+def test_every_run_is_a_scenario(name: str, run: Run) -> None:
+    scenario = parse_scenario(run.scenario(), name=name)
+    assert scenario.server.mutant == run.mutant
+    if run.mutant:
+        parse(run.mutant)
+
+
+def test_the_runs_of_ci_are_of_different_parts() -> None:
+    assert len(IN_CI) == 8
+    assert len(frozenset().union(*(RUNS[name].must for name in IN_CI))) >= 8
+
+
+@pytest.mark.parametrize(
+    ("counts", "seen", "why"),
+    [
+        pytest.param({"D1": 3}, {}, "", id="found"),
+        pytest.param({"D1": 3, "V1": 1}, {}, "", id="found, and what may come with it"),
+        pytest.param({}, {}, "missed D1", id="missed"),
+        pytest.param({}, {"void": True, "status": 5}, "missed D1 (void)", id="missed by a void run"),
+        pytest.param({"D1": 3}, {"void": True, "status": 5}, "", id="found by a void run"),
+        pytest.param({"D1": 3, "L2": 1}, {}, "more than it may: L2", id="accused of more"),
+        pytest.param({"D1": 3}, {"fired": 0}, "never fired", id="found though nothing happened"),
+        pytest.param({"D1": 3}, {"status": 0}, "exit 0, not 3", id="found and not gated"),
+    ],
+)
+def test_a_run_is_believed_only_if_it_proves_something(counts, seen, why) -> None:
+    assert why_not(Run(mutant="skip-subscriber"), counts, **{**CAUGHT, **seen}) == why
+
+
+def test_once_is_once_and_a_control_must_declare_what_it_loses() -> None:
+    once = Run(mutant="skip-subscriber:once")
+    assert why_not(once, {"D1": 1}, **{**CAUGHT, "fired": 1}) == ""
+    assert why_not(once, {"D1": 1}, **{**CAUGHT, "fired": 2}) == "fired 2 times, not once"
+    control = Run(mutant="no-resume", declares=True, exit=0)
+    assert why_not(control, {}, **{**CAUGHT, "gaps": 4, "status": 0}) == ""
+    assert why_not(control, {}, **{**CAUGHT, "status": 0}) == "no gap was declared"
+    assert why_not(Run(exit=0), {"D1": 1}, **{**CAUGHT, "fired": 0}) == "more than it may: D1"
