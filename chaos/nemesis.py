@@ -141,7 +141,7 @@ class Nemesis:
     ) -> None:
         abilities = engine.abilities if engine is not None else frozenset()
         for fault in plan.faults:
-            if lacking := table[fault.kind].needs() - abilities:
+            if lacking := plan.params(fault, table=table).requires() - abilities:
                 raise ValueError(
                     f"fault {fault.id!r}: the running engine lacks {', '.join(sorted(lacking))}; "
                     "use another engine or a newer version"

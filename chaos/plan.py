@@ -95,7 +95,7 @@ class PlannedFault:
     at_ns: int
     duration_ns: int
     params: Mapping[str, Any]
-    ordinals: tuple[int, ...] | None  # clients that dial the target; None: a process, which all share
+    ordinals: tuple[int, ...] | None  # clients that it can hit; None: a process, which all share
 
     @property
     def end_ns(self) -> int:
@@ -132,11 +132,15 @@ class Plan:
     def script(self, fault: PlannedFault, *, table: Mapping[str, type[Fault]] = FAULTS) -> Script:
         """What the nemesis does for a fault of this plan."""
         targets = self.proxies if fault.target == ALL else aimed(fault.target, self.processes)
-        return table[fault.kind].model_validate(fault.params).script(fault.id, targets)
+        return self.params(fault, table=table).planned(fault.id, targets, fault.ordinals)
+
+    def params(self, fault: PlannedFault, *, table: Mapping[str, type[Fault]] = FAULTS) -> Fault:
+        """A fault of this plan as its kind reads it."""
+        return table[fault.kind].model_validate(fault.params)
 
     def needs(self, *, table: Mapping[str, type[Fault]] = FAULTS) -> frozenset[str]:
         """Abilities that the engine must have."""
-        return frozenset().union(*(table[fault.kind].needs() for fault in self.faults))
+        return frozenset().union(*(self.params(fault, table=table).requires() for fault in self.faults))
 
     def hooked(self, *, table: Mapping[str, type[Fault]] = FAULTS) -> bool:
         """Whether some fault needs test hooks of its target."""
@@ -209,6 +213,7 @@ def parse_faults(
     table: Mapping[str, type[Fault]] = FAULTS,
     engines: Mapping[str, type[Engine]] = ENGINES,
     view: FrameView | None = None,
+    clients: int | None = None,
 ) -> FaultSpecs:
     """Read [faults] and the list of [[fault]].
 
@@ -216,6 +221,7 @@ def parse_faults(
         run_s: length of the load, seconds; every fault, jitter included, must end within it.
         processes: names of the target processes of the run.
         view: how the server's messages are read; None: they cannot be.
+        clients: how many there are; None: not known, so that nobody is asked whether they are there.
     Raises:
         FaultsError: with every problem of both.
     """
@@ -245,13 +251,18 @@ def parse_faults(
             continue
         specs.append(spec := FaultSpec(common, params))
         problems += _unfit_messages(spec, where, means, view)
-        if engine is not None and (lacking := sorted(type(spec.params).needs() - engine.claims)):
-            able = [name for name, other in engines.items() if type(spec.params).needs() <= other.claims]
+        if clients:
+            problems += _unfit_aim(spec, where, clients, proxies)
+        if engine is not None and (lacking := sorted(spec.params.requires() - engine.claims)):
+            able = [name for name, other in engines.items() if spec.params.requires() <= other.claims]
             remedy = f"set faults.engine to {' or '.join(able)}" if able else "no engine can"
             problems.append(
                 f"{where}: kind is {spec.common.kind!r}: engine {engine.name} cannot do it "
                 f"({', '.join(lacking)}); {remedy}"
             )
+        elif engine is not None:
+            reasons = (engine.cannot(ability) for ability in sorted(spec.params.requires()))
+            problems += [f"{where}: kind is {common.kind!r}: {why}" for why in reasons if why]
     for fault_id in dict.fromkeys(ids):
         if (times := ids.count(fault_id)) > 1:
             problems.append(f"fault id {fault_id!r} is used {times} times: must be unique")
@@ -288,11 +299,27 @@ def make_plan(
     )
 
 
+def _unfit_aim(spec: FaultSpec, where: str, clients: int, proxies: Sequence[str]) -> list[str]:
+    """What is wrong with the clients that a fault asks for."""
+    target = spec.common.target
+    if spec.params.where is not Where.PROXY or target not in (*proxies, ALL):
+        return []
+    candidates = dialling(target, clients, proxies)
+    why = spec.params.aim_problem(candidates)
+    return [f"{where}: {why}; {target} has {len(candidates)} of {clients} clients"] if why else []
+
+
+def dialling(target: str, clients: int, proxies: Sequence[str]) -> tuple[int, ...]:
+    """Ordinals of the clients that dial a proxy, or any of them."""
+    return tuple(c for c in range(1, clients + 1) if target in (ALL, proxies[c % len(proxies)]))
+
+
 def _planned(spec: FaultSpec, seed: int, clients: int, proxies: tuple[str, ...]) -> PlannedFault:
     common, target = spec.common, spec.common.target
     ordinals = None
     if spec.params.where is Where.PROXY:
-        ordinals = tuple(c for c in range(1, clients + 1) if target in (ALL, proxies[c % len(proxies)]))
+        candidates = dialling(target, clients, proxies)
+        ordinals = spec.params.choose(candidates, seed=seed, fault_id=common.id)
     return PlannedFault(
         id=common.id,
         kind=common.kind,

@@ -219,6 +219,7 @@ def _faults(
             run_s=workload.duration_s if workload else math.inf,
             processes=() if server and server.url else ("chatd-1",),
             view=_view(),
+            clients=workload.clients if workload else None,
         )
     except FaultsError as wrong:
         lines += wrong.problems

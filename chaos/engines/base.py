@@ -17,12 +17,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-from chaos.faults.base import ENABLED, Toxic, toxic_ability
+from chaos.faults.base import AIMED, ENABLED, SILENT, Toxic, toxic_ability
 from chaos.process import Supervisor
 
 TOXIPROXY_TOXICS = ("latency", "bandwidth", "slow_close", "timeout", "reset_peer", "slicer", "limit_data")
-FRAMES = toxic_ability("frame")
+EMBEDDED_TOXICS = (  # of the embedded proxy alone
+    "frame", "cut", "half_open", "half_close", "blackhole", "door", "full_queue", "flap", "loss",
+    "delay", "stall", "corrupt",
+)  # fmt: skip
 TOXIPROXY_ABILITIES = frozenset({ENABLED, *map(toxic_ability, TOXIPROXY_TOXICS)})
+EMBEDDED_ABILITIES = TOXIPROXY_ABILITIES | {AIMED, SILENT, *map(toxic_ability, EMBEDDED_TOXICS)}
 
 
 class EngineError(Exception):
@@ -73,6 +77,13 @@ class Engine(Protocol):
     @staticmethod
     def problems(toxiproxy: str) -> list[str]:
         """Why this engine cannot be used on this machine; each names field, value, rule and remedy."""
+        ...
+
+    @staticmethod
+    def cannot(ability: str) -> str:
+        """Why an ability that the engine claims is not there on this machine, with the remedy; "" when
+        it is.
+        """
         ...
 
     @property

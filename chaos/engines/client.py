@@ -95,13 +95,17 @@ class Client:
         return dict(answer.get("counts") or {})
 
     def add_toxic(self, proxy: str, toxic: Toxic) -> Toxic:
-        body = {
+        body: dict[str, Any] = {
             "name": toxic.name,
             "type": toxic.type,
             "stream": toxic.stream,
             "toxicity": toxic.toxicity,
             "attributes": dict(toxic.attributes),
         }
+        if toxic.ordinals is not None:
+            body["ordinals"] = list(toxic.ordinals)
+        if toxic.live:
+            body["live"] = True
         return _toxic(self._call("post", f"/proxies/{quote(proxy)}/toxics", json=body))
 
     def update_toxic(
@@ -156,8 +160,15 @@ def _proxy_state(answer: Mapping[str, Any]) -> ProxyState:
 
 
 def _toxic(answer: Mapping[str, Any]) -> Toxic:
+    ordinals = answer.get("ordinals")
     return Toxic(
-        answer["name"], answer["type"], answer["stream"], answer["toxicity"], dict(answer["attributes"] or {})
+        answer["name"],
+        answer["type"],
+        answer["stream"],
+        answer["toxicity"],
+        dict(answer["attributes"] or {}),
+        ordinals=None if ordinals is None else tuple(ordinals),
+        live=bool(answer.get("live")),
     )
 
 
@@ -186,6 +197,10 @@ class ApiEngine(ABC):
             raise EngineUnavailable(f"engine {self.name} does not start: {error}") from error
         self._version = self._client.version()
         self._prefix = f"chatproof-{run_id}-"
+
+    @staticmethod
+    def cannot(ability: str) -> str:
+        return ""
 
     @abstractmethod
     def _reach(self, supervisor: Supervisor, log_dir: Path, seed: int) -> Client:

@@ -6,16 +6,18 @@ import json
 import sys
 from pathlib import Path
 
-from chaos.engines.base import FRAMES, TOXIPROXY_ABILITIES, EngineUnavailable
+from chaos.engines.base import EMBEDDED_ABILITIES, EngineUnavailable
 from chaos.engines.client import ApiEngine, Client
+from chaos.faults.base import SILENT
 from chaos.process import ProcessSpec, Supervisor, read_line
+from chaos.proxy.silence import RULE, can_be_silent
 
 START_S = 15.0  # a cold interpreter on a loaded machine
 
 
 class EmbeddedEngine(ApiEngine):
     name = "embedded"
-    claims = TOXIPROXY_ABILITIES | {FRAMES}
+    claims = EMBEDDED_ABILITIES
 
     @staticmethod
     def problems(toxiproxy: str) -> list[str]:
@@ -23,6 +25,10 @@ class EmbeddedEngine(ApiEngine):
             value = f"faults.toxiproxy is {toxiproxy!r}"
             return [f"{value}: only engine toxiproxy uses it; set faults.engine to toxiproxy"]
         return []
+
+    @staticmethod
+    def cannot(ability: str) -> str:
+        return RULE if ability == SILENT and not can_be_silent() else ""
 
     def _reach(self, supervisor: Supervisor, log_dir: Path, seed: int) -> Client:
         argv = [sys.executable, "-m", "chaos.proxy", "--port", "0", "--seed", str(seed)]

@@ -16,7 +16,7 @@ Between the two halves a script may have steps, at their times or when a process
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Literal
@@ -26,6 +26,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from chaos.proxy.frame_view import FrameView
 
 ENABLED = "enabled"  # ability of an engine: switch a proxy off and on
+
+AIMED = "ordinals"  # ability: aim toxics at clients by their ordinals, and at open connections only
+SILENT = "silent"  # ability: end a connection with neither FIN nor RST
 
 Milliseconds = Annotated[int, Field(ge=0, le=86_400_000)]  # at most a day: Toxiproxy counts in int64 ns
 
@@ -46,6 +49,8 @@ class Toxic:
     stream: str = "downstream"  # or "upstream"
     toxicity: float = 1.0  # share of connections, 0–1
     attributes: Mapping[str, Any] = field(default_factory=dict)  # 0 where absent
+    ordinals: tuple[int, ...] | None = None  # of the clients that it hits; None: all connections
+    live: bool = False  # only connections that are open when it is added
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +176,19 @@ class Shows(StrEnum):
     SWAPPED = "two messages change places"
     CHANGED = "a message is not what was sent"
     FOREIGN = "a message arrives that nobody sent"
+    CUT = "open connections end, new ones stay"
+    HALF_OPEN = "the connection is dead, and one side is not told"
+    HALF_CLOSE = "the connection ends in one direction"
+    TURNED_AWAY = "open connections stay, new ones end at once"
+    FIRST_FAIL = "the first new connections end at once, the next stays"
+    LATE_CONNECT = "new connections come late"
+    NO_CONNECT = "open connections stay, new ones are not answered"
+    FLAPS = "connections end and new ones are refused, again and again"
+    STORM = "connections end, and new ones wait for the end of it"
+    SEVERED = "nothing arrives, and new connections are not answered"
+    BURSTS = "some bytes come late, and those behind them"
+    STALL = "nothing arrives, and the sender is not read"
+    DAMAGED = "bytes are not what was sent"
 
 
 class Fault(BaseModel, ABC):
@@ -196,6 +214,22 @@ class Fault(BaseModel, ABC):
     @abstractmethod
     def needs(cls) -> frozenset[str]:
         """Abilities that an engine must have for this kind."""
+
+    def requires(self) -> frozenset[str]:
+        """Abilities that an engine must have for this fault: at least ``needs``."""
+        return self.needs()
+
+    def choose(self, candidates: Sequence[int], *, seed: int, fault_id: str) -> tuple[int, ...]:
+        """Which of the clients that dial the target it hits, by their ordinals."""
+        return tuple(candidates)
+
+    def aim_problem(self, candidates: Sequence[int]) -> str:
+        """Why it cannot be aimed as it asks, in a run with these clients at its target; "" when it can."""
+        return ""
+
+    def planned(self, fault_id: str, targets: tuple[str, ...], ordinals: tuple[int, ...] | None) -> Script:
+        """Actions for this fault, aimed at the clients that the plan has fixed; None: a process fault."""
+        return self.script(fault_id, targets)
 
     def breaks_promise(self) -> str:
         """Why an honest server would be accused: such a fault runs only where the checker is tested."""

@@ -129,7 +129,9 @@ class Api:
     async def create_toxic(self, request: web.Request) -> web.Response:
         name = request.match_info["proxy"]
         self.registry.get(name)
-        return _json(show_toxic(self.registry.add_toxic(name, await _body(request))))
+        toxic = self.registry.add_toxic(name, await _body(request))
+        await self.registry.settle(name)
+        return _json(show_toxic(toxic))
 
     async def show_toxic(self, request: web.Request) -> web.Response:
         return _json(show_toxic(self.registry.toxic(*_names(request))))
@@ -139,7 +141,9 @@ class Api:
         return _json(show_toxic(self.registry.update_toxic(*_names(request), await _body(request))))
 
     async def delete_toxic(self, request: web.Request) -> web.Response:
-        self.registry.remove_toxic(*_names(request))
+        proxy, toxic = _names(request)
+        self.registry.remove_toxic(proxy, toxic)
+        await self.registry.settle(proxy)
         return web.Response(status=204)
 
     async def reset(self, request: web.Request) -> web.Response:
@@ -195,6 +199,8 @@ def show_toxic(toxic: ActiveToxic) -> dict[str, Any]:
         "type": toxic.type,
         "stream": toxic.stream,
         "toxicity": int(share) if share.is_integer() else share,
+        **({} if toxic.ordinals is None else {"ordinals": sorted(toxic.ordinals)}),
+        **({"live": True} if toxic.live else {}),
         **counts,
     }
 
@@ -208,6 +214,7 @@ def show_connection(connection: Connection, now: float) -> dict[str, Any]:
         "number": connection.number,
         "ordinal": connection.ordinal,
         "open": connection.open and not connection.closing,
+        **({"left": connection.left.peer} if connection.left else {}),
         "age_s": round(now - connection.opened_at, 3),
         "upstream_bytes": connection.client.received,
         "downstream_bytes": connection.upstream.received,

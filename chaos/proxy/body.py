@@ -96,7 +96,17 @@ def new_toxic(value: object) -> ActiveToxic:
     if kind not in TOXICS:
         raise ApiError("invalid toxic type", 400)
     toxic = with_attributes(TOXICS[kind](), fields.get("attributes"))
-    return ActiveToxic(name or f"{kind}_{stream}", kind, stream, share, toxic)
+    aimed, live = _ordinals(fields.get("ordinals")), flag(fields, "live", False)
+    return ActiveToxic(name or f"{kind}_{stream}", kind, stream, share, toxic, ordinals=aimed, live=live)
+
+
+def _ordinals(value: object) -> frozenset[int] | None:
+    """Clients that a toxic is aimed at; None: all."""
+    if value is None:
+        return None
+    if isinstance(value, list) and all(type(item) is int and 0 <= item <= INT64_MAX for item in value):
+        return frozenset(value)
+    raise bad_body(f"ordinals is {_shown(value)}: must be an array of whole numbers, 0 or more")
 
 
 def with_attributes(toxic: Toxic, value: object) -> Toxic:

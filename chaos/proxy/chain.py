@@ -17,17 +17,21 @@ from chaos.proxy.draws import Draws
 from chaos.proxy.frame_view import FrameView
 from chaos.proxy.toxics.base import (
     NEVER,
+    Door,
     Ending,
     EndsOnRemoval,
     HoldsEnd,
     Item,
     Keeps,
+    LastWords,
     Place,
     Placed,
     Release,
+    StopsReading,
     Toxic,
 )
 
+ASK_AGAIN_S = 0.02  # of a toxic that has not said its last words
 CHUNK_COST = 64  # bytes a held chunk counts beyond its own, so that many tiny ones are bounded too
 
 
@@ -40,6 +44,10 @@ class ActiveToxic:
     stream: str  # as it was given; Toxiproxy keeps its case
     toxicity: float  # share of connections that it works on
     toxic: Toxic  # its attributes; each stage has a copy
+    ordinals: frozenset[int] | None = None  # of the clients that it hits; None: all
+    live: bool = False  # it hits only connections that are there when it is added
+    there: frozenset[int] = frozenset()  # their ids
+    since: float = 0.0  # when it was added, monotonic seconds
     counts: Counter[str] = field(default_factory=Counter)  # what it tells of its work, over all connections
 
     @property
@@ -47,14 +55,19 @@ class ActiveToxic:
         """``upstream`` or ``downstream``."""
         return self.stream.lower()
 
-    def hits(self, seed: int, connection: int) -> bool:
-        """Whether it works on the proxy's n-th connection: fixed for the connection's life.
+    @property
+    def by_client(self) -> bool:
+        """Whether whom it hits depends on whose a connection is, which its first bytes tell."""
+        return self.ordinals is not None or isinstance(self.toxic, Door)
+
+    def hits(self, seed: int, *connection: object) -> bool:
+        """Whether its toxicity takes a connection: fixed for the connection's life.
 
         Toxics whose names differ only in ``_upstream`` and ``_downstream`` hit the same
         connections, so a fault on both directions is one fault.
         """
         fault = self.name.removesuffix("_upstream").removesuffix("_downstream")
-        return self.toxicity >= 1 or Draws(seed, fault, connection).uniform(0, 1) < self.toxicity
+        return self.toxicity >= 1 or Draws(seed, fault, *connection).uniform(0, 1) < self.toxicity
 
     def attributes(self) -> dict[str, Any]:
         """As in the API."""
@@ -71,17 +84,19 @@ class Stage:
     """One toxic at work: what it was given and has not let go."""
 
     __slots__ = (
-        "_came", "_deadline", "_draws", "_inbox", "_releases", "_started", "active", "head", "held", "toxic",
+        "_came", "_deadline", "_draws", "_inbox", "_place", "_releases", "_started", "active", "head", "held",
+        "toxic",
     )  # fmt: skip
 
-    def __init__(self, active: ActiveToxic, now: float, draws: Draws, place: Place) -> None:
+    def __init__(self, active: ActiveToxic, now: float, place: Place) -> None:
         self.active = active
         dataclass_toxic: Any = active.toxic
         self.toxic: Toxic = replace(dataclass_toxic)  # same attributes, fresh state
         self.held = 0  # bytes, with CHUNK_COST
         self.head: Release | None = None  # the next to leave
         self._came = now  # when the item came that head is a piece of
-        self._draws = draws
+        self._place = place
+        self._draws: Draws | None = None  # made at the first chunk: by then it is known whose it is
         self._inbox: deque[Release] = deque()
         self._releases = self._pieces()
         self._started = now
@@ -97,8 +112,7 @@ class Stage:
     def take(self, now: float) -> Iterator[Release]:
         """What leaves by ``now``, in order, each with the time it was due."""
         if self._deadline and self._deadline[0] <= now:
-            ending, self._deadline = self._deadline, None
-            yield ending
+            yield from self._end(*self._deadline, now)
         while True:
             if self.head is None:
                 self.head = next(self._releases, None)
@@ -109,6 +123,17 @@ class Stage:
                 return
             released, self.head = self.head, None
             yield released
+
+    def _end(self, t: float, end: Item, now: float) -> Iterator[Release]:
+        """The deadline has come: the toxic's last words, if it has any, and the end."""
+        self._deadline = None
+        if isinstance(self.toxic, LastWords):
+            if (words := self.toxic.last_words(now)) is None:
+                self._deadline = (now + ASK_AGAIN_S, end)
+                return
+            if words:
+                yield t, words
+        yield t, end
 
     def due(self) -> float:
         """When the next item leaves; ``inf`` when none does by itself."""
@@ -150,6 +175,9 @@ class Stage:
 
     def _flow(self, t: float, item: Item) -> Iterator[Release]:
         if isinstance(item, bytes):
+            if self._draws is None:
+                place = self._place
+                self._draws = Draws(place.seed, place.name, *place.whose(), place.direction)
             return self.toxic.flow(item, t, self._draws)
         end = self.toxic.end(t) if isinstance(self.toxic, HoldsEnd) else t
         return chain(self._left(t), ((end, item),))
@@ -171,7 +199,7 @@ class Chain:
         view, whose, emit: for the toxics that ask (``toxics.base.Place``).
     """
 
-    __slots__ = ("_emit", "_purpose", "_seed", "_view", "_whose", "stages")
+    __slots__ = ("_direction", "_emit", "_seed", "_view", "_whose", "stages", "stopped")
 
     def __init__(
         self,
@@ -184,10 +212,11 @@ class Chain:
         emit: Callable[..., None] = lambda **_: None,
     ) -> None:
         self._seed = seed
-        self._purpose = (connection, direction)
+        self._direction = direction
         self._view, self._emit = view, emit
         self._whose = whose or (lambda: (connection,))
         self.stages: list[Stage] = []
+        self.stopped = False  # some stage has the source not read
 
     @property
     def held(self) -> int:
@@ -228,15 +257,16 @@ class Chain:
                     left.append(item)
         for place, active in enumerate(wanted):
             if place == len(self.stages) or self.stages[place].active is not active:
-                draws = Draws(self._seed, active.name, *self._purpose)
-                self.stages.insert(place, Stage(active, now, draws, self._place(active)))
+                self.stages.insert(place, Stage(active, now, self._place(active)))
+        self.stopped = any(isinstance(stage.toxic, StopsReading) for stage in self.stages)
         return left
 
     def _place(self, active: ActiveToxic) -> Place:
         return Place(
             name=active.name,
+            since=active.since,
             seed=self._seed,
-            direction=self._purpose[1],
+            direction=self._direction,
             whose=self._whose,
             view=self._view,
             counts=active.counts,

@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING, cast
 
 from chaos.proxy.address import dial
 from chaos.proxy.chain import ActiveToxic, Chain
-from chaos.proxy.toxics.base import NEVER, End, Item
+from chaos.proxy.door import Threshold
+from chaos.proxy.silence import go_silent
+from chaos.proxy.toxics.base import NEVER, End, Item, Leave
 
 if TYPE_CHECKING:
     from chaos.proxy.proxy import Proxy
@@ -84,7 +86,7 @@ class Side(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         self._eof = True
-        if self.connection.closing:
+        if self.connection.closing or self.connection.left:
             self.transport.close()
         else:
             self._take(End.EOF)
@@ -103,9 +105,9 @@ class Side(asyncio.Protocol):
         if self.connection.closing:
             self._cancel_timer()
         else:
-            self.other._stop()  # nobody is left to write to
+            self.other.stop()  # nobody is left to write to
             self._take(End.CLOSE)
-        self.connection.side_lost()
+        self.connection.side_lost(self)
 
     # What the connection calls
 
@@ -146,7 +148,7 @@ class Side(asyncio.Protocol):
 
     def finish(self) -> None:
         """Send FIN behind what was written; close when the peer does, or soon."""
-        self._stop()
+        self.stop()
         if self.lost:
             return
         self._send_fin()
@@ -157,7 +159,7 @@ class Side(asyncio.Protocol):
 
     def abort(self) -> None:
         """Close now, whatever is on its way."""
-        self._stop()
+        self.stop()
         if not self.lost:
             self.transport.abort()
 
@@ -166,6 +168,12 @@ class Side(asyncio.Protocol):
         if not (self.lost or self.transport.is_closing()):
             sock: socket.socket = self.transport.get_extra_info("socket")
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RST_ON_CLOSE)
+        self.abort()
+
+    def vanish(self) -> None:
+        """Be gone, without a word to the peer."""
+        if not (self.lost or self.transport.is_closing()):
+            go_silent(self.transport.get_extra_info("socket"))
         self.abort()
 
     # Bytes through toxics
@@ -216,6 +224,10 @@ class Side(asyncio.Protocol):
                 self.connection.finish()
             case End.RESET:
                 self.connection.reset()
+            case End.VANISH:
+                self.connection.vanish()
+            case Leave():
+                self.connection.leave(item)
             case _ if not self.other.lost:
                 self.withheld -= len(item)
                 self.other.transport.write(item)
@@ -228,18 +240,19 @@ class Side(asyncio.Protocol):
             self._fin_sent = True
             self.transport.write_eof()
 
-    def _stop(self) -> None:
+    def stop(self) -> None:
         """Carry nothing any more: what is held, and what still comes, is dropped."""
         self._stopped = self.ended = True
         self._blocked = False
         self._cancel_timer()
         self.chain.stages.clear()
+        self.chain.stopped = False
         self.route()
         self._throttle()
 
     def _throttle(self) -> None:
         """Read the socket only while what it sends has somewhere to go."""
-        full = self._blocked or self.chain.held > HELD_LIMIT
+        full = self._blocked or self.chain.stopped or self.chain.held > HELD_LIMIT
         if full == self._paused or self.lost or self._eof or self.transport.is_closing():
             return
         self._paused = full
@@ -263,8 +276,8 @@ class Connection:
     """
 
     __slots__ = (
-        "_dial", "_early", "client", "closing", "id", "nth", "number", "open", "opened_at", "ordinal",
-        "proxy", "seen", "upstream",
+        "_dial", "_early", "_left_at", "_threshold", "client", "closing", "id", "identified", "left", "nth",
+        "number", "open", "opened_at", "ordinal", "proxy", "seen", "upstream",
     )  # fmt: skip
 
     def __init__(self, proxy: "Proxy", *, id: int, number: int) -> None:
@@ -273,6 +286,10 @@ class Connection:
         self.number = number
         self.ordinal: int | None = None  # the client's, from "/ws?c="
         self.nth = 0  # of the client's connections, from 1
+        self.identified = False  # the client's first bytes have come: the ordinal is known, if there is one
+        self.left: Leave | None = None  # half-open: one peer has been left without a word
+        self._left_at = 0.0
+        self._threshold: Threshold | None = None  # where it waits while there are doors
         self.opened_at = monotonic()
         self.open = False  # the upstream has answered
         self.closing = False
@@ -289,6 +306,8 @@ class Connection:
             side.transport.abort()
         elif side is self.client:
             side.route()
+            if self.proxy.doors:
+                self._threshold = Threshold(self)
             self._dial = asyncio.get_running_loop().create_task(self._connect())
         else:
             self.open = True
@@ -310,18 +329,42 @@ class Connection:
         self._early.append(item)
         if isinstance(item, bytes):
             self.client.withheld += len(item)
+            self.identify(item)
+        elif self._threshold:
+            self.abort()  # who leaves while it waits at a door would come in as a ghost
+            return
         self.upstream.pause_writing()
+        if self._threshold:
+            self._threshold.stir()
 
     def change(self, now: float) -> None:
-        """The proxy's toxics, or their toxicity, have changed."""
+        """The proxy's toxics, or their toxicity, have changed; or it is known now whose connection this
+        is.
+        """
+        if self._threshold:
+            self._threshold.stir()
         if not self.open or self.closing:
             return
-        hits = [toxic for toxic in self.proxy.toxics if toxic.hits(self.proxy.seed, self.number)]
+        if self.left:
+            if self.proxy.toxic(self.left.toxic) is None:
+                self.finish()
+            return
+        hits = [toxic for toxic in self.proxy.toxics if self.hit_by(toxic)]
         for side, direction in ((self.client, "upstream"), (self.upstream, "downstream")):
             side.change([toxic for toxic in hits if toxic.direction == direction], now)
 
+    def hit_by(self, toxic: ActiveToxic) -> bool:
+        """Whether a toxic works on this connection."""
+        if toxic.live and self.id not in toxic.there:
+            return False
+        if toxic.ordinals is not None and self.ordinal not in toxic.ordinals:
+            return False
+        return toxic.hits(self.proxy.seed, *(self.whose() if toxic.by_client else (self.number,)))
+
     def update(self, toxic: ActiveToxic) -> None:
         """A toxic's attributes have changed."""
+        if self._threshold:
+            self._threshold.stir()
         if self.open and not self.closing:
             side = self.client if toxic.direction == "upstream" else self.upstream
             side.update(toxic)
@@ -346,8 +389,53 @@ class Connection:
         self.client.reset()
         self.upstream.reset()
 
-    def side_lost(self) -> None:
+    def vanish(self) -> None:
+        """Close both sockets with neither FIN nor RST."""
+        self.closing = True
+        self.client.vanish()
+        self.upstream.vanish()
+
+    def refuse(self, end: End) -> None:
+        """End it before its upstream was dialled."""
+        self.reset() if end is End.RESET else self.finish()
+
+    def leave(self, left: Leave) -> None:
+        """Half-open: one peer gets FIN, the other no word, until the toxic goes or it gives up by itself."""
+        self.left, self._left_at = left, monotonic()
+        for side in (self.client, self.upstream):
+            if side is self._dark:
+                side.stop()  # read on and drop; write nothing
+            else:
+                side.finish()
+        self.proxy.tell(self, event="left", toxic=left.toxic, peer=left.peer)
+        self._count_left("left")
+
+    @property
+    def _dark(self) -> Side | None:
+        """The side of the peer that was left without a word."""
+        if self.left is None:
+            return None
+        return self.client if self.left.peer == "client" else self.upstream
+
+    def _gave_up(self) -> None:
+        """The peer that was left without a word has ended its connection by itself."""
+        waited_ms = round((monotonic() - self._left_at) * 1000)
+        assert self.left
+        self.proxy.tell(self, event="gave_up", toxic=self.left.toxic, waited_ms=waited_ms)
+        self._count_left("gave_up", waited_ms)
+
+    def _count_left(self, what: str, waited_ms: int = 0) -> None:
+        assert self.left
+        if toxic := self.proxy.toxic(self.left.toxic):
+            toxic.counts[what] += 1
+            longest = f"{what}_max_ms"
+            if waited_ms > toxic.counts[longest]:
+                toxic.counts[longest] = waited_ms
+
+    def side_lost(self, side: Side) -> None:
         """A socket has gone; with the second the connection is over."""
+        if self.left and not self.closing and side is self._dark:
+            self._gave_up()
         if self.client.lost and self.upstream.lost:
             self.abort()
             self.proxy.on_close(self)
@@ -356,17 +444,29 @@ class Connection:
         """What draws for its messages depend on: not the order of accepting, where the client can be told."""
         return (self.number,) if self.ordinal is None else ("client", self.ordinal, self.nth)
 
-    def see_first(self, data: bytes) -> None:
-        """Look for the client's ordinal in the first bytes it sends, then step aside."""
+    def identify(self, data: bytes) -> None:
+        """Look for the client's ordinal in the first bytes it sends."""
+        if self.identified:
+            return
+        self.identified = True
         if found := ORDINAL.match(data):
             self.ordinal = int(found[1])
             self.proxy.came[self.ordinal] += 1
             self.nth = self.proxy.came[self.ordinal]
+
+    def see_first(self, data: bytes) -> None:
+        """Take notice of the first bytes, then step aside."""
+        self.identify(data)
         self.seen = True
         self.client.route()
+        if self.proxy.aims:
+            self.change(monotonic())
         self.client.sink(data)
 
     async def _connect(self) -> None:
+        if self._threshold and not await self._threshold.admitted():
+            return
+        self._threshold = None
         try:
             async with asyncio.timeout(DIAL_TIMEOUT_S):
                 await dial(self.proxy.target, self.upstream)

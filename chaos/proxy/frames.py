@@ -124,6 +124,11 @@ class Cutter:
                 data = self._look(data, parts)
         return parts
 
+    @property
+    def between(self) -> bool:
+        """Whether no message is under way, as far as can be told."""
+        return not (self._pieces or self._held or self._skip or self._passing or self._head)
+
     def left(self) -> bytes:
         """What is held of a frame, message or head that is not whole; the cutter then holds nothing."""
         held = b"".join((*(piece.wire for piece in self._pieces), *self._held))

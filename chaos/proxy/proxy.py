@@ -1,6 +1,7 @@
 """One proxy: an address to listen on, an upstream to dial, toxics, and live connections."""
 
 import asyncio
+import socket
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import count
@@ -12,6 +13,8 @@ from chaos.proxy.chain import ActiveToxic
 from chaos.proxy.connection import Connection, Side
 from chaos.proxy.events import Events
 from chaos.proxy.frame_view import FrameView
+from chaos.proxy.full_queue import FullQueue
+from chaos.proxy.toxics.base import Door, FillsQueue
 
 CONNECTION_IDS = count(1)
 
@@ -47,6 +50,8 @@ class Proxy:
         self.target = check(policy, listen, upstream)
         self.enabled = False
         self.toxics: list[ActiveToxic] = []  # in chain order
+        self.doors: list[ActiveToxic] = []  # of them, those that decide who is let in
+        self.aims = False  # whom some toxic hits depends on whose a connection is
         self.seed = seed
         self.view = view
         self.came: Counter[int] = Counter()  # connections so far, by the client's ordinal
@@ -57,6 +62,7 @@ class Proxy:
         self._policy = policy
         self._events = events
         self._server: asyncio.Server | None = None
+        self._queue: FullQueue | None = None  # instead of the server, while a toxic fills it
 
     async def start(self) -> None:
         """Listen.
@@ -72,11 +78,10 @@ class Proxy:
             raise AddressError(f"listen tcp: {error}") from None
         listener = bind(address)
         host, port = listener.getsockname()[:2]
-        loop = asyncio.get_running_loop()
-        # It calls listen() again; with its default a burst of clients would wait for SYN retries.
-        self._server = await loop.create_server(self._accept, sock=listener, backlog=BACKLOG)
+        await self._accept_on(listener)
         self.listen = str(Address(host, port))
         self.enabled = True
+        await self.settle()
         self._events.emit(event="proxy_up", proxy=self.name, listen=self.listen)
 
     def stop(self) -> None:
@@ -87,6 +92,9 @@ class Proxy:
         if self._server:
             self._server.close()
             self._server = None
+        if self._queue:
+            self._queue.close()
+            self._queue = None
         for connection in list(self.connections):
             connection.abort()
         self._events.emit(event="proxy_down", proxy=self.name)
@@ -126,6 +134,9 @@ class Proxy:
 
     def add_toxic(self, toxic: ActiveToxic) -> None:
         """Put a toxic at the end of the chain, on live connections too."""
+        toxic.since = monotonic()
+        if toxic.live:
+            toxic.there = frozenset(connection.id for connection in self.connections)
         self.toxics.append(toxic)
         self._change("toxic_added", toxic)
 
@@ -134,6 +145,21 @@ class Proxy:
         for toxic in list(toxics):
             self.toxics.remove(toxic)
             self._change("toxic_removed", toxic)
+
+    def sort_toxics(self) -> None:
+        """Work out what is asked of the toxics for each connection."""
+        self.doors = [toxic for toxic in self.toxics if isinstance(toxic.toxic, Door)]
+        self.aims = any(toxic.by_client for toxic in self.toxics)
+
+    async def settle(self) -> None:
+        """Accept, or fill the queue, as the toxics want it."""
+        full = any(isinstance(toxic.toxic, FillsQueue) for toxic in self.toxics)
+        if full and self._server:
+            self._queue = FullQueue(self._server)
+            self._server = None
+        elif self._queue and not full:
+            queue, self._queue = self._queue, None
+            await self._accept_on(queue.reopen())
 
     def update_toxic(self, toxic: ActiveToxic) -> None:
         """Let live connections take over a toxic's changed attributes and toxicity."""
@@ -178,6 +204,11 @@ class Proxy:
     def _about(self, connection: Connection) -> dict[str, Any]:
         return {"proxy": self.name, "id": connection.id, "number": connection.number}
 
+    async def _accept_on(self, listener: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        # It calls listen() again; with its default a burst of clients would wait for SYN retries.
+        self._server = await loop.create_server(self._accept, sock=listener, backlog=BACKLOG)
+
     def _accept(self) -> Side:
         self.accepted += 1
         connection = Connection(self, id=next(CONNECTION_IDS), number=self.accepted)
@@ -185,6 +216,7 @@ class Proxy:
         return connection.client
 
     def _change(self, event: str, toxic: ActiveToxic) -> None:
+        self.sort_toxics()
         now = monotonic()
         for connection in list(self.connections):
             connection.change(now)

@@ -111,6 +111,7 @@ class Registry:
         async with self._one_at_a_time:
             for proxy in self.proxies.values():
                 proxy.remove_toxics(proxy.toxics)
+                await proxy.settle()
                 try:
                     with _answered():
                         await proxy.start()
@@ -118,6 +119,12 @@ class Registry:
                     failed = failed or error
         if failed:
             raise failed
+
+    async def settle(self, proxy_name: str) -> None:
+        """Let a change of toxics reach the proxy's listening; to be called after each."""
+        async with self._one_at_a_time:
+            if proxy := self.proxies.get(proxy_name):
+                await proxy.settle()
 
     def add_toxic(self, proxy_name: str, body: object) -> ActiveToxic:
         """Raises ApiError: 400, 404, 409."""
@@ -177,6 +184,7 @@ class Registry:
             if proxy.toxic(toxic.name):
                 raise ApiError("toxic already exists", 409)
             proxy.toxics.append(toxic)
+        proxy.sort_toxics()
         return NewProxy(proxy, enabled)
 
     def _toxic(self, body: object) -> ActiveToxic:

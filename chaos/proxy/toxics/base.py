@@ -5,7 +5,8 @@ in the API (of the type of their default: whole numbers or numbers, 0 or more, o
 ``init=False`` are its state on one direction of one connection, which gets a copy of its own.
 
 The one thing it must have is ``flow``. What else it may have is a small interface each: ``Ending``
-(a deadline), ``HoldsEnd``, ``EndsOnRemoval``, ``Ruled``, ``Placed``, ``Keeps``, ``WantsView``.
+(a deadline), ``LastWords``, ``HoldsEnd``, ``EndsOnRemoval``, ``StopsReading``, ``Door`` (who is let in),
+``FillsQueue``, ``Ruled``, ``Placed``, ``Keeps``, ``WantsView``.
 
     source ─► chain.Stage(Latency) ─► chain.Stage(Slicer) ─► destination
 """
@@ -30,10 +31,22 @@ class End(Enum):
     EOF = "eof"  # the source will send no more (FIN); the other direction goes on
     CLOSE = "close"  # the whole connection closes, once the bytes before this are written
     RESET = "reset"  # RST to both peers, at once
+    VANISH = "vanish"  # both sockets are gone at once, and neither peer is told
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """An end of which one peer is not told: its socket stays and is read, and it hears nothing any more.
+
+    The other peer gets FIN. When the toxic goes, so does what is left of the connection.
+    """
+
+    peer: str  # who is not told: "client" or "server"
+    toxic: str  # name
 
 
 Chunk = bytes
-Item = Chunk | End
+Item = Chunk | End | Leave
 Release = tuple[float, Item]  # (monotonic seconds, what leaves then)
 
 
@@ -47,6 +60,7 @@ class Place:
     """
 
     name: str  # of the toxic
+    since: float  # when the toxic was added, monotonic seconds
     seed: int
     direction: str
     whose: Callable[[], tuple[object, ...]]
@@ -79,6 +93,58 @@ class Ending(Protocol):
 
     def deadline(self, started: float) -> Release | None:
         """When and how, for a toxic that began to work on this connection at ``started``."""
+        ...
+
+
+@runtime_checkable
+class LastWords(Protocol):
+    """A toxic that says something before its deadline ends the connection."""
+
+    def last_words(self, now: float) -> bytes | None:
+        """What leaves before the end; None: not yet, ask again soon."""
+        ...
+
+
+@runtime_checkable
+class StopsReading(Protocol):
+    """A toxic that has the source not read: what its kernel buffers do not take, it cannot send."""
+
+    def stops_reading(self) -> bool:
+        """True."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Knock:
+    """A connection that has no upstream yet."""
+
+    client: tuple[object, ...]  # as ``Place.whose``
+    opened_at: float  # monotonic seconds
+    now: float
+    since: float  # when the toxic was added
+    draws: Draws  # the same each time that this connection is asked about
+
+
+@runtime_checkable
+class Door(Protocol):
+    """A toxic that decides who is let in, once a client's first bytes have come or a second has passed.
+
+    Asked again whenever toxics change and when the time has come that it named.
+    """
+
+    def admit(self, knock: Knock) -> End | float:
+        """How the connection ends, or when its upstream is dialled: a time past is now, NEVER while the
+        toxic is there.
+        """
+        ...
+
+
+@runtime_checkable
+class FillsQueue(Protocol):
+    """A toxic during which the proxy accepts nobody and its queue is full: a client's SYN is not answered."""
+
+    def fills_queue(self) -> bool:
+        """True."""
         ...
 
 
