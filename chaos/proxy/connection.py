@@ -146,6 +146,11 @@ class Side(asyncio.Protocol):
         self.chain.update(toxic)
         self._advance()
 
+    def pause_again(self) -> None:
+        """As it was asked before uvloop began to read, which it does after ``connection_made``."""
+        if self._paused and not (self.lost or self.transport.is_closing()):
+            self.transport.pause_reading()
+
     def finish(self) -> None:
         """Send FIN behind what was written; close when the peer does, or soon."""
         self.stop()
@@ -315,6 +320,8 @@ class Connection:
             self.upstream.route()
             self.proxy.on_open(self)
             self.change(monotonic())
+            if self.upstream.chain.stopped:
+                asyncio.get_running_loop().call_soon(self.upstream.pause_again)
             for item in self._early:
                 self.client.replay(item)
             self._early.clear()

@@ -45,7 +45,8 @@ def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.mark.parametrize("kind", WIRE)
 def test_a_wire_fault_does_what_it_says_and_leaves_no_trace(bench, kind):
-    if lacking := FAULTS[kind].needs() - bench.engine.claims:
+    model = FAULTS[kind]
+    if lacking := model.model_validate(model.example()).requires() - bench.engine.claims:
         pytest.skip(f"{bench.engine.name} refuses it before the run: it lacks {', '.join(lacking)}")
     check_fault(kind, bench)
 

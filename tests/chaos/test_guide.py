@@ -14,6 +14,7 @@ import pytest
 from chaos.engines.embedded import EmbeddedEngine
 from chaos.faults import FAULTS
 from chaos.faults.base import AddToxic, Fault, ToxicFault
+from chaos.faults.clients import ClientFault, StreamFault
 from chaos.faults.frame import FrameFault
 from chaos.plan import FaultsError, Plan, make_plan, parse_faults
 from chaos.proxy.frame_view import load_view
@@ -73,7 +74,8 @@ def test_a_fault_of_the_guide_passes_the_suite(table, tmp_path):
 
 def shared_keys(model: type[Fault]) -> Collection[str]:
     """Keys that the text around the tables explains."""
-    return (FrameFault if issubclass(model, FrameFault) else ToxicFault).model_fields
+    bases: tuple[type[Fault], ...] = (FrameFault, StreamFault, ClientFault, ToxicFault)
+    return next((base.model_fields for base in bases if issubclass(model, base)), ())
 
 
 def test_the_table_of_kinds_is_that_of_the_code():

@@ -32,6 +32,7 @@ from chaos.journal import Journal
 from chaos.nemesis import Nemesis
 from chaos.plan import Common, FaultSpec, FaultSpecs, FaultsSection, make_plan
 from chaos.process import ProcessSpec, Supervisor
+from tests.conformance.connection_probes import CONNECTION_PROBES
 from tests.conformance.frame_probes import FRAME_PROBES, VIEW
 
 S = 1_000_000_000
@@ -87,6 +88,8 @@ def free_port() -> int:
 
 class Bench:
     """An echo server as process chatd-1, proxies a and b to it on one engine, and an idle load worker."""
+
+    early: socket.socket  # through proxy a, with a round trip behind it, from before a fault's begin
 
     def __init__(self, engine: Engine, supervisor: Supervisor, journal: Journal, directory: Path) -> None:
         self.engine, self.supervisor, self.journal = engine, supervisor, journal
@@ -389,6 +392,7 @@ PROBES: dict[Shows, Callable[[Bench], AbstractContextManager[None]]] = {
     Shows.DEAD_LOAD: dead_load,
     Shows.FROZEN_LOAD: frozen_load,
     **FRAME_PROBES,
+    **CONNECTION_PROBES,
 }
 AIMED = {Where.PROXY: "a", Where.PROCESS: "chatd-1", Where.WORKER: "worker-1"}
 
@@ -411,8 +415,9 @@ def check_fault(kind: str, bench: Bench, *, table: Mapping[str, type[Fault]] = F
         table=table,
     )
     try:
-        with bench.dial("b") as bystander:
-            round_trip_s(bystander)
+        with bench.dial("a") as bench.early, bench.dial("b") as bystander:
+            for connection in (bench.early, bystander):
+                round_trip_s(connection)
             nemesis.step(t0_ns + 1 * S)
             assert list(nemesis.active(t0_ns)) == [fault_id]
             with PROBES[model.shows](bench):

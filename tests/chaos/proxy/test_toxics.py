@@ -110,16 +110,21 @@ def test_deadline_counts_from_the_start(toxic, deadline):
     assert toxic.deadline(T) == deadline
 
 
-def test_only_slow_close_and_reset_peer_hold_the_end():
+def test_only_these_hold_the_end():
     holding = {name: kind().end(T) for name, kind in TOXICS.items() if isinstance(kind(), HoldsEnd)}
-    assert holding == {"slow_close": T, "reset_peer": NEVER}
+    assert holding == {"slow_close": T, "reset_peer": NEVER, "blackhole": NEVER}
     assert SlowClose(delay=70).end(T) == pytest.approx(T + 0.07)
 
 
 def test_only_the_toxic_that_loses_bytes_ends_the_connection_when_it_goes():
-    ending = [name for name, kind in TOXICS.items() if isinstance(kind(), EndsOnRemoval)]
-    assert ending == ["frame", "timeout"]
-    assert TOXICS["frame"]().removed() is None  # only after a close frame of its own
+    ending = {name: kind().removed() for name, kind in TOXICS.items() if isinstance(kind(), EndsOnRemoval)}
+    assert ending == {
+        "timeout": End.CLOSE,
+        "half_close": End.CLOSE,
+        "frame": None,  # only after a close frame of its own
+        "blackhole": None,  # only when it has dropped something
+        "corrupt": None,  # only when it has damaged something
+    }
 
 
 @pytest.mark.parametrize(
