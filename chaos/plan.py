@@ -253,16 +253,8 @@ def parse_faults(
         problems += _unfit_messages(spec, where, means, view)
         if clients:
             problems += _unfit_aim(spec, where, clients, proxies)
-        if engine is not None and (lacking := sorted(spec.params.requires() - engine.claims)):
-            able = [name for name, other in engines.items() if spec.params.requires() <= other.claims]
-            remedy = f"set faults.engine to {' or '.join(able)}" if able else "no engine can"
-            problems.append(
-                f"{where}: kind is {spec.common.kind!r}: engine {engine.name} cannot do it "
-                f"({', '.join(lacking)}); {remedy}"
-            )
-        elif engine is not None:
-            reasons = (engine.cannot(ability) for ability in sorted(spec.params.requires()))
-            problems += [f"{where}: kind is {common.kind!r}: {why}" for why in reasons if why]
+        if engine is not None:
+            problems += _unable(spec, where, engine, engines)
     for fault_id in dict.fromkeys(ids):
         if (times := ids.count(fault_id)) > 1:
             problems.append(f"fault id {fault_id!r} is used {times} times: must be unique")
@@ -297,6 +289,22 @@ def make_plan(
     return Plan(
         seed, tuple(proxies), tuple(planned_phases), tuple(planned), tuple(processes), tuple(left_out)
     )
+
+
+def _unable(
+    spec: FaultSpec, where: str, engine: type[Engine], engines: Mapping[str, type[Engine]]
+) -> list[str]:
+    """What keeps an engine from a fault: its kind, or this machine."""
+    needed = spec.params.requires()
+    if lacking := sorted(needed - engine.claims):
+        able = [name for name, other in engines.items() if needed <= other.claims]
+        remedy = f"set faults.engine to {' or '.join(able)}" if able else "no engine can"
+        return [
+            f"{where}: kind is {spec.common.kind!r}: engine {engine.name} cannot do it "
+            f"({', '.join(lacking)}); {remedy}"
+        ]
+    reasons = (engine.cannot(ability) for ability in sorted(needed))
+    return [f"{where}: kind is {spec.common.kind!r}: {why}" for why in reasons if why]
 
 
 def _unfit_aim(spec: FaultSpec, where: str, clients: int, proxies: Sequence[str]) -> list[str]:

@@ -9,7 +9,7 @@ from chaos.faults.clients import ClientFault
 
 
 class Refuse(ClientFault):
-    """Ends new connections with RST before they reach the server, each with ``probability``; open ones stay.
+    """Ends a share ``refused`` of new connections with RST, before they reach the server; open ones stay.
 
     The kernel has completed their handshake by then. For ECONNREFUSED take ``down``.
     """
@@ -18,8 +18,8 @@ class Refuse(ClientFault):
     shows = Shows.TURNED_AWAY
     counted = True
 
-    probability: float = Field(1.0, gt=0, le=1, description="of each attempt, more than 0, at most 1")
+    refused: float = Field(1.0, gt=0, le=1, description="share of attempts, more than 0, at most 1")
 
     def toxics(self, fault_id: str) -> list[Toxic]:
         name, attributes = f"{fault_id}_door", {"how": "rst"}
-        return [Toxic(name, "door", "upstream", toxicity=self.probability, attributes=attributes)]
+        return [Toxic(name, "door", "upstream", toxicity=self.refused, attributes=attributes)]

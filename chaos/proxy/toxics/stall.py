@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from chaos.proxy.draws import Draws
-from chaos.proxy.toxics.base import Chunk, Release
+from chaos.proxy.toxics.base import NEVER, Chunk, Release
 
 
 @dataclass(slots=True)
@@ -12,8 +12,8 @@ class Stall:
     """Stops reading the source, so that its window closes and its writes block. Nothing is lost."""
 
     def flow(self, data: Chunk, t: float, draws: Draws) -> Iterator[Release]:
-        """What was read already passes."""
-        yield t, data
+        """All of it, never: what was read already waits too."""
+        yield NEVER, data
 
     def stops_reading(self) -> bool:
         """It does."""
