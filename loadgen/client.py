@@ -22,7 +22,7 @@ from reports.history import CONN_OK, BadReason, Flag, Kind
 from .body import identify
 from .drivers.base import Buffer, Driver, Hole, Position, Subscribed, Want, Welcome
 from .publisher import RETRY_S, Lane, Link, Pending, Publisher, Shared
-from .workload import channel_name, client_name, parse_message_id
+from .workload import client_name, parse_message_id
 
 log = logging.getLogger(__name__)
 
@@ -40,13 +40,14 @@ class Client:
     """A virtual client; see the module. ``ordinal`` is its id in records."""
 
     __slots__ = (
-        "_backoff", "_codec", "_goodbye", "_publisher", "_put", "_shared", "attempt", "dialled_ns", "ended",
+        "_backoff", "_by_id", "_codec", "_goodbye", "_publisher", "_put", "_shared", "attempt", "dialled_ns", "ended",
         "heard_ns", "lanes", "leaving", "link", "name", "ordinal", "ready", "silence_ns",
     )  # fmt: skip
 
     def __init__(self, ordinal: int, channels: Iterable[int], shared: Shared) -> None:
         self.ordinal, self.name = ordinal, client_name(ordinal)
-        self.lanes = {lane.name: lane for lane in map(Lane, channels)}
+        self._by_id = {channel: Lane(channel, shared.channel_name(channel)) for channel in channels}
+        self.lanes = {lane.name: lane for lane in self._by_id.values()}
         self._shared, self._put = shared, shared.recorder.put
         self._publisher = Publisher(ordinal, shared)
         self._codec: Driver = shared.driver()
@@ -151,7 +152,7 @@ class Client:
 
     def publish(self, channel: int, pub_seq: int, scheduled_ns: int) -> None:
         """Say something on one of its channels, now or as soon as it is connected."""
-        self._publisher.publish(self.lanes[channel_name(channel)], pub_seq, scheduled_ns)
+        self._publisher.publish(self._by_id[channel], pub_seq, scheduled_ns)
 
     # What the server says -----------------------------------------------------------------------------
 

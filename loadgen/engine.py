@@ -16,19 +16,18 @@ from pathlib import Path
 from time import monotonic_ns
 from typing import Final, NamedTuple
 
-import numpy as np
-
-from .absences import Absences, absences, pauses
 from .client import Client
 from .connection import Wires, dial
 from .drivers import DRIVERS
 from .drivers.base import Position
 from .figures import Figures
+from .moves import Move, moves
 from .pacer import Pacer
 from .publisher import Shared
 from .recorder import Recorder
-from .schedule import SESSION, count_publishes, owned, publishes, sessions, stripe
-from .workload import Backoff, LoadSpec, client_channels, target_fault
+from .reconnects import Backoff
+from .schedule import blocks, count_publishes, owned, striped
+from .workload import LoadSpec, channel_names, client_channels, target_fault
 
 TICK_S: Final = 0.1  # how late a deadline may be noticed
 PROBE_S: Final = 0.005  # a loop that stands still for longer than this is seen as a hiccup
@@ -70,7 +69,7 @@ class Engine:
         fixed = workload.reconnect if isinstance(workload.reconnect, Backoff) else None
         self._shared = Shared(
             recorder=self.recorder,
-            driver=DRIVERS[spec.driver],
+            driver=DRIVERS[workload.driver],
             nonce=spec.nonce,
             body_bytes=workload.body_bytes,
             ack_timeout_s=workload.ack_timeout_s,
@@ -79,25 +78,24 @@ class Engine:
             later=self._loop.call_later,
             rng=random.Random(f"{spec.seed}:{index}"),
             returns=workload.reconnect != "never",
+            channel_name=channel_names(workload, spec.seed).__getitem__,
         )
         channels = client_channels(workload, spec.seed)
         ordinals = owned(workload, index, workers)
         self._clients = {c: Client(c, channels[c], self._shared) for c in ordinals}
         self._ordinals = list(ordinals)
         self._present: set[int] = set()  # sessions that have arrived and not left
-        mine, away = sessions(workload, spec.seed), absences(workload, spec.seed)
         self.total = count_publishes(workload, spec.seed, index, workers) if total is None else total
+        planned = moves(workload, spec.seed)
         self._pacer = Pacer(
-            sessions=mine[[c - 1 for c in ordinals]],
-            blocks=stripe(publishes(workload, spec.seed), index, workers),
-            absences=away[away["client"] % workers == index % workers],
-            arrive=self._arrive_on_schedule,
-            leave=self._leave_on_schedule,
+            moves=planned[planned["client"] % workers == index % workers],
+            blocks=striped(blocks(workload, spec.seed), index, workers),
+            move=self._move_on_schedule,
             publish=self._publish,
+            react=self._react,
+            act=self._act,
             now_ns=monotonic_ns,
         )
-        paused = pauses(workload, spec.seed)
-        self._pauses = self._pause_pacer(paused[paused["client"] % workers == index % workers])
         self.figures = Figures(self.recorder)
         self._wires = Wires(self._shared, ended=self._ended, crashed=crashed)
         self._crashed = crashed
@@ -109,18 +107,6 @@ class Engine:
         self._stopping = False
         self._all_closed = asyncio.Event()
 
-    def _pause_pacer(self, paused: Absences) -> Pacer:
-        """What makes clients unsubscribe, and subscribe again, when it is time."""
-        return Pacer(
-            sessions=np.empty(0, SESSION),
-            blocks=iter(()),
-            absences=paused,
-            arrive=lambda ordinal: self._clients[ordinal].subscribe_again(),
-            leave=lambda ordinal: self._clients[ordinal].unsubscribe(),
-            publish=self._publish,
-            now_ns=monotonic_ns,
-        )
-
     # The course of a run ------------------------------------------------------------------------------
 
     def start(self, t0_ns: int, *, interactive: bool = False) -> None:
@@ -131,7 +117,6 @@ class Engine:
         """
         self._interactive = interactive
         self._pacer.start(t0_ns)
-        self._pauses.start(t0_ns)
         self._at("pace", 0.0, self._pace)
         self._at("tick", TICK_S, self._tick)
         self._probe(monotonic_ns())
@@ -193,22 +178,26 @@ class Engine:
 
     def _pace(self) -> None:
         try:
-            dues_ns = self._pauses.run(monotonic_ns()), self._pacer.run(monotonic_ns())
+            due_ns = self._pacer.run(monotonic_ns())
         except Exception as error:
             self._crashed(error)
             return
-        if coming_ns := [due_ns for due_ns in dues_ns if due_ns is not None]:
+        if due_ns is not None:
             # libuv counts in milliseconds: rounded up, or it would wake early and spin.
-            wait_ms = max(0, -((monotonic_ns() - min(coming_ns)) // 1_000_000))
+            wait_ms = max(0, -((monotonic_ns() - due_ns) // 1_000_000))
             self._at("pace", wait_ms / 1000, self._pace)
 
-    def _arrive_on_schedule(self, ordinal: int) -> None:
-        if not self._interactive:
+    def _move_on_schedule(self, ordinal: int, move: Move) -> None:
+        if self._interactive:
+            return
+        if move is Move.ARRIVE:
             self._arrive(ordinal)
-
-    def _leave_on_schedule(self, ordinal: int) -> None:
-        if not self._interactive:
+        elif move is Move.LEAVE:
             self._leave(ordinal)
+        elif move is Move.UNSUBSCRIBE:
+            self._clients[ordinal].unsubscribe()
+        elif move is Move.SUBSCRIBE:
+            self._clients[ordinal].subscribe_again()
 
     def _arrive(self, ordinal: int) -> None:
         self._present.add(ordinal)
@@ -228,6 +217,12 @@ class Engine:
         client = self._clients[ordinal]
         if ordinal in self._present:
             client.publish(channel, pub_seq, scheduled_ns)
+
+    def _react(self, ordinal: int, channel: int, pub_seq: int, scheduled_ns: int) -> None:
+        raise NotImplementedError
+
+    def _act(self, ordinal: int, channel: int, action: int) -> None:
+        raise NotImplementedError
 
     def _dial(self, client: Client) -> None:
         self._redials.pop(client.ordinal, None)

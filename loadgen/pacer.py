@@ -8,49 +8,50 @@ up as lag and in latency instead of as missing load.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from operator import itemgetter
 from typing import Final
 
-from .absences import Absences
-from .schedule import SECOND_NS, Publishes, Sessions
+from .moves import Move, Moves
+from .schedule import SECOND_NS, Block
 
 _NEVER: Final = 2**63 - 1
 
 
 class Pacer:
-    """One worker's sessions and publishes, in order of their due times.
+    """One worker's moves, publishes and other actions, in order of their due times.
 
     Args:
-        sessions: ``SESSION`` array, sorted by time.
-        blocks: ``PUBLISH`` arrays, one for each second; drawn as they are needed.
-        absences: ``ABSENCE`` array of the same clients, sorted by begin.
-        arrive: called with a client that arrives, or comes back from an absence.
-        leave: called with a client that goes away for a while.
+        moves: ``MOVE`` array, sorted by time.
+        blocks: one for each second; drawn as they are needed.
+        move: called with a client and what its connection does.
         publish: called with (client, channel, pub_seq, scheduled time) of a publish.
+        react: the same for a reaction.
+        act: called with (client, channel, action) of what leaves nothing in the log.
         now_ns: CLOCK_MONOTONIC; read once for every publish, to know how late it is.
     """
 
     def __init__(
         self,
         *,
-        sessions: Sessions,
-        blocks: Iterator[Publishes],
-        arrive: Callable[[int], None],
+        moves: Moves,
+        blocks: Iterator[Block],
+        move: Callable[[int, Move], None],
         publish: Callable[[int, int, int, int], None],
+        react: Callable[[int, int, int, int], None],
+        act: Callable[[int, int, int], None],
         now_ns: Callable[[], int],
-        absences: Absences | None = None,
-        leave: Callable[[int], None] | None = None,
     ) -> None:
-        self._arrive, self._publish, self._now_ns = arrive, publish, now_ns
-        self._leave = leave
+        self._move, self._publish, self._now_ns = move, publish, now_ns
+        self._react, self._act = react, act
         self._t0_ns = 0
-        self._moves = _moves(sessions, absences)
+        self._moves: list[tuple[int, int, int]] = moves.tolist()
         self._next_move = 0
         self._blocks = blocks
         self._second = -1  # of the block at hand
-        self._block: list[tuple[int, int, int, int]] = []
+        self._block: list[tuple[int, int, int, int, int]] = []
         self._next_publish = 0
         self._done = False
-        self.scheduled = 0  # publishes that fell due
+        self.scheduled = 0  # publishes that fell due, reactions among them
         self.lags_ns: list[int] = []  # how late each was handed over; the owner folds and clears it
 
     def start(self, t0_ns: int) -> None:
@@ -63,13 +64,11 @@ class Pacer:
         offset_ns = now_ns - self._t0_ns
         moves = self._moves
         while self._next_move < len(moves) and moves[self._next_move][0] <= offset_ns:
-            due_ns, client, leaves = moves[self._next_move]
+            due_ns, client, move = moves[self._next_move]
             self._next_move += 1
-            if not leaves:
-                self._arrive(client)
-            elif self._leave is not None:
+            if move != Move.ARRIVE:
                 self._run_publishes(due_ns - 1)  # it says what is due by then, however late it is
-                self._leave(client)
+            self._move(client, Move(move))
         self._run_publishes(offset_ns)
         due_ns = min(self._move_ns(), self._publish_ns())
         return None if due_ns == _NEVER else self._t0_ns + due_ns
@@ -77,14 +76,21 @@ class Pacer:
     def _run_publishes(self, offset_ns: int) -> None:
         t0_ns = self._t0_ns
         while not self._done:
-            block, index = self._block, self._next_publish
+            block, index, acts = self._block, self._next_publish, 0
             while index < len(block) and block[index][0] <= offset_ns:
-                due_ns, client, channel, pub_seq = block[index]
+                due_ns, client, channel, pub_seq, action = block[index]
                 index += 1
                 scheduled_ns = t0_ns + due_ns
+                if not pub_seq:
+                    acts += 1
+                    self._act(client, channel, action)
+                    continue
                 self.lags_ns.append(self._now_ns() - scheduled_ns)
-                self._publish(client, channel, pub_seq, scheduled_ns)
-            self.scheduled += index - self._next_publish
+                if action:
+                    self._react(client, channel, pub_seq, scheduled_ns)
+                else:
+                    self._publish(client, channel, pub_seq, scheduled_ns)
+            self.scheduled += index - self._next_publish - acts
             self._next_publish = index
             if index < len(block):
                 return
@@ -97,7 +103,7 @@ class Pacer:
     def _next_block(self) -> None:
         block = next(self._blocks, None)
         self._done = block is None
-        self._block = [] if block is None else block.tolist()
+        self._block = [] if block is None else _merged(block)
         self._second += 1
         self._next_publish = 0
 
@@ -112,9 +118,10 @@ class Pacer:
         return (self._second + 1) * SECOND_NS - SECOND_NS // 2
 
 
-def _moves(sessions: Sessions, absences: Absences | None) -> list[tuple[int, int, bool]]:
-    """Arrivals, leavings and returns in order of time: (due, client, does it leave)."""
-    moves = [(due_ns, client, False) for due_ns, client in sessions.tolist()]
-    for begin_ns, end_ns, client in [] if absences is None else absences.tolist():
-        moves += [(begin_ns, client, True), (end_ns, client, False)]
-    return sorted(moves, key=lambda move: move[0])
+def _merged(block: Block) -> list[tuple[int, int, int, int, int]]:
+    """(due, client, channel, pub_seq, action) of a block, by time; pub_seq 0: it leaves nothing in the log."""
+    rows: list[tuple[int, int, int, int, int]] = block.publishes.tolist()
+    if len(block.acts):
+        rows += [(due_ns, client, channel, 0, action) for due_ns, client, channel, action in block.acts.tolist()]
+        rows.sort(key=itemgetter(0))
+    return rows

@@ -56,6 +56,7 @@ class Shared:
         returns: whether a client that loses its connection dials again.
         now_ns: CLOCK_MONOTONIC.
         later: calls a function after some seconds.
+        channel_name: name of a channel on the wire, by id.
     """
 
     def __init__(
@@ -71,7 +72,9 @@ class Shared:
         later: Callable[[float, Callable[[], None]], Timer],
         rng: random.Random,
         returns: bool = True,
+        channel_name: Callable[[int], str] = channel_name,
     ) -> None:
+        self.channel_name = channel_name
         self.recorder, self.driver, self.nonce, self.body_bytes = recorder, driver, nonce, body_bytes
         self.ack_timeout_ns = int(ack_timeout_s * 1e9)
         self.backoff_s, self.returns = backoff_s, returns
@@ -113,8 +116,8 @@ class Lane:
         "outbox", "retry_s", "returning", "serial", "subscribed", "timer",
     )  # fmt: skip
 
-    def __init__(self, channel: int) -> None:
-        self.channel, self.name = channel, channel_name(channel)
+    def __init__(self, channel: int, name: str) -> None:
+        self.channel, self.name = channel, name
         self.epoch_name: str | None = None  # None until the first subscription was answered
         self.epoch = 0  # the recorder's number of it
         self.serial = 0  # the highest received

@@ -1,12 +1,12 @@
-"""Who arrives when, and who publishes what when: pure, seeded, and the same for any number of workers.
+"""Who says what when: pure, seeded, and the same for any number of workers.
 
-Publishes are an open workload: a Poisson process whose rate follows the phases, drawn
-second by second from ``SeedSequence(seed, spawn_key=(PUBLISHES, second))``. Every worker
-draws the whole list and keeps its stripe, so the list does not depend on how many there are, and no
-worker needs to hear of another. Each publish belongs to a client drawn evenly from all
-clients, and goes to one of its channels; it is left out when that client has not been
-there for ``SETTLE_NS``, so each client is a Poisson process of its own from then on. An
-absence (``absences``) is no time to publish either, from its begin to ``SETTLE_NS`` after its end.
+Publishes are an open workload. Each persona's share of a phase's rate is a process of its own (``demand``), drawn
+second by second from ``SeedSequence(seed, spawn_key=(PUBLISHES, second, …))``; what clients do besides is drawn
+likewise. Every worker draws the whole list and keeps its stripe, so the list does not depend on how many there
+are, and no worker needs to hear of another. Each publish belongs to a client drawn evenly from those of its
+persona, and goes to one of its channels; it is left out when that client has not been there for
+``SETTLE_NS``, so each client is a process of its own from then on. An absence (``absences``) is no time to
+publish either, from its begin to ``SETTLE_NS`` after its end; nor is a time of deafness.
 
 Times are offsets from the start of the run, in nanoseconds.
 """
@@ -15,97 +15,236 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from reports.history import HEADER_BYTES, RECORD
-
-from .absences import SECOND_NS as SECOND_NS
-from .absences import Crowd, crowds
-from .workload import PUBLISHES, SESSIONS, Phase, Prediction, Workload, client_channels
+from .absences import SESSION as SESSION
+from .absences import Sessions as Sessions
+from .absences import absences, deafness, sessions
+from .actions import EPHEMERAL, Action, rate_of
+from .counted import Counted
+from .demand import Arrivals, Stretch, due, stretches
+from .personas import Persona, members, personas_of, pick_weights
+from .section import SECOND_NS as SECOND_NS
+from .section import Purpose, drawn
+from .topology import Membership
+from .workload import Workload, membership, speakers
 
 SETTLE_NS: Final = SECOND_NS  # a client dials and subscribes before it says anything
 
-SESSION: Final = np.dtype([("due_ns", "<i8"), ("client", "<u4")])
-PUBLISH: Final = np.dtype([("due_ns", "<i8"), ("client", "<u4"), ("channel", "<u4"), ("pub_seq", "<u4")])
+PUBLISH: Final = np.dtype(
+    [("due_ns", "<i8"), ("client", "<u4"), ("channel", "<u4"), ("pub_seq", "<u4"), ("action", "u1")]
+)
+ACT: Final = np.dtype([("due_ns", "<i8"), ("client", "<u4"), ("channel", "<u4"), ("action", "u1")])
 
-Sessions = npt.NDArray[np.void]
 Publishes = npt.NDArray[np.void]
+Acts = npt.NDArray[np.void]
+Ints = npt.NDArray[np.int64]
 
 
-def sessions(workload: Workload, seed: int) -> Sessions:
-    """When each client arrives: a ``SESSION`` array of all of them, in order of ordinal and of time.
+class Block(NamedTuple):
+    """A second of the schedule: what places messages in the log, and what does not."""
 
-    ``clients`` arrivals of a Poisson process within ``connect_over_s`` are as many sorted uniform draws.
-    """
-    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(SESSIONS,)))
-    arrivals = np.empty(workload.clients, SESSION)
-    span_ns = workload.connect_over_s * SECOND_NS
-    arrivals["due_ns"] = np.sort(rng.random(workload.clients)) * span_ns
-    arrivals["client"] = np.arange(1, workload.clients + 1)
-    return arrivals
+    publishes: Publishes  # PUBLISH, by time; ``action`` is PUBLISH or REACTION
+    acts: Acts  # ACT, by time
+    left_out: int  # publishes that fell into an absence
+
+
+class Drawn(NamedTuple):
+    """Some events of a block: equally long columns. ``client`` is an ordinal."""
+
+    due_ns: Ints
+    client: Ints
+    channel: Ints
+    action: Ints
 
 
 def publishes(workload: Workload, seed: int) -> Iterator[Publishes]:
     """The publishes of all clients, one ``PUBLISH`` array for each second, in order of time.
 
-    ``pub_seq`` counts all publishes of a client from 1, whatever their channel. Memory does not grow
-    with the length of the run.
+    ``pub_seq`` counts all publishes of a client from 1, whatever their channel, reactions included. Memory
+    does not grow with the length of the run.
     """
-    for block, _ in _blocks(workload, seed):
-        yield block
+    for block in blocks(workload, seed):
+        yield block.publishes
 
 
-def _blocks(workload: Workload, seed: int) -> Iterator[tuple[Publishes, int]]:
-    """``publishes``, and how many of each second were left out because their client was away."""
-    arrived_ns = sessions(workload, seed)["due_ns"]
-    channels = np.array(client_channels(workload, seed)[1:], dtype="<u4")
+def blocks(workload: Workload, seed: int) -> Iterator[Block]:
+    """The schedule, second by second."""
+    voices = [_Voice(workload, seed, index) for index in range(len(personas_of(workload)))]
     counts = np.zeros(workload.clients + 1, dtype=np.int64)
-    away = _Away(workload, seed)
+    ready = _Ready(workload, seed)
+    carried = _NOTHING
     for second in range(math.ceil(workload.duration_s)):
-        rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(PUBLISHES, second)))
-        due_ns = _due(workload.phase, second, rng)
-        index = rng.integers(0, workload.clients, len(due_ns))
-        pick = rng.integers(0, workload.channels_per_client, len(due_ns))
-        there = due_ns >= arrived_ns[index] + SETTLE_NS
-        left_out = there & away.at(second, due_ns, index)
-        there &= ~left_out
-        due_ns, index, pick = due_ns[there], index[there], pick[there]
-        block = np.empty(len(due_ns), PUBLISH)
-        block["due_ns"] = due_ns
-        block["client"] = index + 1
-        block["channel"] = channels[index, pick]
-        block["pub_seq"] = _number(block["client"], counts)
-        yield block, int(left_out.sum())
+        spans = list(stretches(workload.phase, second))
+        said = _joined([carried, *(voice.publishes(spans, second) for voice in voices)])
+        later = said.due_ns >= (second + 1) * SECOND_NS
+        said, carried = _where(said, ~later), _where(said, later)
+        said = _joined([said, *(voice.acts(spans, second, (Action.REACTION,)) for voice in voices)])
+        kept, left_out = ready.sift(_by_time(said))
+        block = np.empty(len(kept.due_ns), PUBLISH)
+        for name, column in zip(Drawn._fields, kept, strict=True):
+            block[name] = column
+        block["pub_seq"] = _number(kept.client, counts)
+        done, _ = ready.sift(_by_time(_joined([v.acts(spans, second, EPHEMERAL) for v in voices])))
+        acts = np.empty(len(done.due_ns), ACT)
+        for name, column in zip(Drawn._fields, done, strict=True):
+            acts[name] = column
+        yield Block(block, acts, left_out)
 
 
-class _Away:
-    """Who may not publish when, because it is away or has only just come back."""
+class _Voice:
+    """What the clients of one persona say and do."""
+
+    def __init__(self, workload: Workload, seed: int, index: int) -> None:
+        self._workload, self._seed, self._index = workload, seed, index
+        self._persona = personas_of(workload)[index]
+        self._key = () if not workload.persona else (1 + index,)
+        whole = membership(workload, seed)
+        self._picks = _Picks(whole, self._persona)
+        self._members = members(workload, seed, index)
+        if (able := self._picks.able(self._members)) is not None:
+            self._members = self._members[able]
+        self._sizes = {
+            persona.name: len(members(workload, seed, number)) * persona.talk
+            for number, persona in enumerate(personas_of(workload))
+        }
+
+    def publishes(self, spans: Sequence[Stretch], second: int) -> Drawn:
+        """Messages of the bursts and single publishes that begin in a second."""
+        parts: list[tuple[Ints, Ints, int, float]] = []
+        rng = drawn(self._seed, Purpose.PUBLISHES, second, *self._key)
+        for span in spans:
+            kind, burst, gap_s = self._manner(span)
+            if (share := self._share(span)) and len(self._members):
+                drawn_ns, number = due(span, share / (burst if kind == "burst" else 1), kind, rng)
+                parts.append((drawn_ns, number, *((burst, gap_s) if kind == "burst" else (1, 0.0))))
+            else:
+                parts.append((_EMPTY, _EMPTY, 1, 0.0))
+        due_ns, number = (np.concatenate([part[i] for part in parts] or [_EMPTY]) for i in (0, 1))
+        burst = np.concatenate([np.full(len(p[0]), p[2]) for p in parts] or [_EMPTY])
+        gap_s = np.concatenate([np.full(len(p[0]), p[3]) for p in parts] or [_EMPTY])
+        if not len(self._members):
+            return _NOTHING
+        client, channel = self._who(rng, len(due_ns))
+        even = number >= 0
+        client = np.where(even, self._members[number % len(self._members)], client)
+        if even.any():
+            channel = np.where(even, self._picks.pick(client, rng), channel)
+        if (burst > 1).any():
+            nth = np.concatenate([np.arange(n) for n in burst.tolist()])
+            due_ns = np.repeat(due_ns, burst) + (nth * np.repeat(gap_s, burst) * SECOND_NS).astype(np.int64)
+            client, channel = np.repeat(client, burst), np.repeat(channel, burst)
+        inside = due_ns < self._workload.duration_s * SECOND_NS
+        action = np.zeros(len(due_ns), np.int64)
+        return _where(Drawn(due_ns, client, channel, action), inside)
+
+    def acts(self, spans: Sequence[Stretch], second: int, actions: Sequence[Action]) -> Drawn:
+        """What of some actions falls into a second; each is a Poisson process."""
+        found = []
+        for action in actions:
+            per_s = rate_of(self._persona.rates, action) * len(self._members)
+            if not per_s:
+                continue
+            rng = drawn(self._seed, Purpose.ACTIONS, second, self._index, action)
+            for span in spans:
+                width_s = span.high_s - span.low_s
+                count = rng.poisson(per_s * span.phase.actions * width_s)
+                due_ns = (span.low_s + rng.random(count) * width_s) * SECOND_NS
+                client, channel = self._who(rng, count)
+                found.append(Drawn(due_ns.astype(np.int64), client, channel, np.full(count, int(action))))
+        return _joined(found)
+
+    def _manner(self, span: Stretch) -> tuple[Arrivals, int, float]:
+        """How its publishes arrive: the persona's own way, or the phase's."""
+        own, phase = self._persona, span.phase
+        return (
+            own.arrivals or phase.arrivals,
+            phase.burst if own.burst is None else own.burst,
+            phase.burst_gap_s if own.burst_gap_s is None else own.burst_gap_s,
+        )
+
+    def _share(self, span: Stretch) -> float:
+        """Which part of a phase's rate is this persona's."""
+        names = [persona.name for persona in speakers(self._workload, span.phase)]
+        if self._persona.name not in names:
+            return 0.0
+        total = sum(self._sizes[name] for name in names)
+        return self._sizes[self._persona.name] / total if total else 0.0
+
+    def _who(self, rng: np.random.Generator, count: int) -> tuple[Ints, Ints]:
+        """Clients of the persona, drawn evenly, and one of each one's channels."""
+        client = self._members[rng.integers(0, len(self._members), count)]
+        return client, self._picks.pick(client, rng)
+
+
+class _Picks:
+    """Draws one of a client's channels."""
+
+    def __init__(self, whole: Membership, persona: Persona) -> None:
+        self._first, self._channel = whole.first, whole.channel.astype(np.int64)
+        degrees = np.diff(whole.first)[1:]
+        each = int(degrees[0]) if len(degrees) else 0
+        # All channels alike, and as many for each client: one draw of a small number.
+        self._each = each if persona.picker == "even" and each and (degrees == each).all() else 0
+        weights = np.empty(0) if self._each else pick_weights(persona.picker, whole)
+        self._passed = np.concatenate([[0.0], np.cumsum(weights)])
+
+    def able(self, clients: Ints) -> npt.NDArray[np.bool_] | None:
+        """Which of some clients have a channel to act on; None: all."""
+        if self._each:
+            return None
+        return np.asarray(self._passed[self._first[clients + 1]] > self._passed[self._first[clients]])
+
+    def pick(self, clients: Ints, rng: np.random.Generator) -> Ints:
+        """A channel for each of some clients that are able."""
+        if self._each:
+            nth = rng.integers(0, self._each, len(clients))
+            return self._channel[self._first[clients] + nth]
+        low, high = self._passed[self._first[clients]], self._passed[self._first[clients + 1]]
+        at = np.searchsorted(self._passed, low + rng.random(len(clients)) * (high - low), side="right") - 1
+        return self._channel[np.clip(at, self._first[clients], self._first[clients + 1] - 1)]
+
+
+class _Ready:
+    """Who may publish when: those that are there, have been for a while, and hear."""
 
     def __init__(self, workload: Workload, seed: int) -> None:
-        self._spans: list[tuple[int, int, npt.NDArray[np.bool_]]] = []
-        for begin_ns, end_ns, clients in crowds(workload, seed):
-            among = np.zeros(workload.clients, np.bool_)
-            among[np.array(clients) - 1] = True
-            self._spans.append((begin_ns, end_ns + SETTLE_NS, among))
+        self._arrived_ns = np.concatenate([[0], sessions(workload, seed)["due_ns"]])
+        quiet = [absences(workload, seed), deafness(workload, seed)]
+        self._spans = [
+            (
+                Counted(table["client"], table["begin_ns"], last_ns=last_ns, ids_below=workload.clients + 1),
+                Counted(
+                    table["client"], table["end_ns"] + SETTLE_NS, last_ns=last_ns, ids_below=workload.clients + 1
+                ),
+            )
+            for table in quiet
+            if len(table)
+            for last_ns in [round(workload.duration_s * SECOND_NS) + SETTLE_NS]
+        ]
 
-    def at(
-        self, second: int, due_ns: npt.NDArray[np.int64], index: npt.NDArray[np.int64]
-    ) -> npt.NDArray[np.bool_]:
-        """Which publishes of a second, by due time and ordinal - 1, fall into an absence."""
-        found = np.zeros(len(due_ns), np.bool_)
-        for begin_ns, end_ns, among in self._spans:
-            if begin_ns < (second + 1) * SECOND_NS and end_ns > second * SECOND_NS:
-                found |= among[index] & (due_ns >= begin_ns) & (due_ns < end_ns)
-        return found
+    def sift(self, said: Drawn) -> tuple[Drawn, int]:
+        """What of it is done, and how much is not because its client was away or deaf."""
+        there = said.due_ns >= self._arrived_ns[said.client] + SETTLE_NS
+        quiet = np.zeros(len(said.due_ns), np.bool_)
+        for begins, ends in self._spans:
+            quiet |= begins.by(said.client, said.due_ns) > ends.by(said.client, said.due_ns)
+        return _where(said, there & ~quiet), int((there & quiet).sum())
 
 
-def stripe(blocks: Iterator[Publishes], k: int, workers: int) -> Iterator[Publishes]:
+def stripe(parts: Iterator[Publishes], k: int, workers: int) -> Iterator[Publishes]:
     """The part of each block that worker ``k`` of ``workers`` owns: clients ≡ k (mod workers)."""
-    for block in blocks:
-        yield block[block["client"] % workers == k % workers]
+    for part in parts:
+        yield part[part["client"] % workers == k % workers]
+
+
+def striped(whole: Iterator[Block], k: int, workers: int) -> Iterator[Block]:
+    """``stripe`` of whole blocks; ``left_out`` is 0."""
+    for block in whole:
+        yield Block(*(part[part["client"] % workers == k % workers] for part in block[:2]), 0)
 
 
 def count_publishes(workload: Workload, seed: int, k: int, workers: int) -> int:
@@ -118,22 +257,7 @@ def owned(workload: Workload, k: int, workers: int) -> range:
     return range(k % workers or workers, workload.clients + 1, workers)
 
 
-def _due(phases: Sequence[Phase], second: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
-    """Sorted due times within [second, second + 1): each phase's share is a Poisson process of its rate."""
-    parts = []
-    begin_s = 0.0
-    for phase in phases:
-        end_s = begin_s + phase.duration_s
-        low_s, high_s = max(begin_s, float(second)), min(end_s, second + 1.0)
-        if low_s < high_s:
-            count = rng.poisson(phase.publish_per_s * (high_s - low_s))
-            offsets_s = low_s + np.sort(rng.random(count)) * (high_s - low_s)
-            parts.append((offsets_s * SECOND_NS).astype(np.int64))
-        begin_s = end_s
-    return np.concatenate(parts) if parts else np.empty(0, np.int64)
-
-
-def _number(clients: npt.NDArray[np.uint32], counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+def _number(clients: Ints, counts: Ints) -> Ints:
     """Give each publish of a block its publisher's next number; moves ``counts`` on."""
     order = np.argsort(clients, kind="stable")
     in_order = clients[order]
@@ -144,81 +268,19 @@ def _number(clients: npt.NDArray[np.uint32], counts: npt.NDArray[np.int64]) -> n
     return numbers
 
 
-def predict_from_schedule(workload: Workload, seed: int, *, retain_n: int | None = None) -> Prediction:
-    """Walk the schedule and add up; ``workload.predict`` is its public name.
-
-    A publish is delivered to those subscribers of its channel whose sessions have arrived by then: at once,
-    or, to one that is away, when it comes back, if its channel still has it among the newest ``retain_n``.
-    """
-    arrivals = _arrivals_by_channel(workload, seed)
-    sizes = np.array([len(times) for times in arrivals])
-    all_there_ns = int(sessions(workload, seed)["due_ns"][-1])
-    missed = [_Missed(crowd, workload, seed) for crowd in crowds(workload, seed)]
-    delivered = np.zeros(math.ceil(workload.duration_s) + 1, np.int64)  # by second
-    sent = peak_sent = left_out = 0
-    for second, (block, dropped) in enumerate(_blocks(workload, seed)):
-        late = block["due_ns"] >= all_there_ns
-        reached = int(sizes[block["channel"][late]].sum()) + sum(
-            int(np.searchsorted(arrivals[int(publish["channel"])], publish["due_ns"], side="right"))
-            for publish in block[~late]
-        )
-        delivered[second] += reached - sum(crowd.miss(block) for crowd in missed)
-        sent, peak_sent, left_out = sent + len(block), max(peak_sent, len(block)), left_out + dropped
-    for crowd in missed:
-        delivered[crowd.end_ns // SECOND_NS] += crowd.replayed(retain_n)
-    returns = sum(len(crowd.clients) for crowd in missed)
-    connections, replayed = workload.clients + returns, sum(crowd.replayed(retain_n) for crowd in missed)
-    # Of a connection: CONN, a SUB and a LIVE for each channel, CLOSE. Of a publish: SEND and ACK.
-    records = connections * (2 + 2 * workload.channels_per_client) + 2 * sent + int(delivered.sum())
-    records += sum(crowd.gaps(retain_n) for crowd in missed)
-    return Prediction(
-        connections=connections,
-        publishes=sent,
-        deliveries=int(delivered.sum()),
-        publishes_per_s_peak=float(peak_sent),
-        deliveries_per_s_peak=float(delivered.max()),
-        records=records,
-        log_bytes=HEADER_BYTES + records * RECORD.itemsize,
-        absences=returns,
-        left_out=left_out,
-        replayed=replayed,
-        trimmed=sum(crowd.replayed(None) for crowd in missed) - replayed,
-    )
+_EMPTY: Final = np.empty(0, np.int64)
+_NOTHING: Final = Drawn(_EMPTY, _EMPTY, _EMPTY, _EMPTY)
 
 
-class _Missed:
-    """What is published behind the backs of clients that are away together."""
-
-    def __init__(self, crowd: Crowd, workload: Workload, seed: int) -> None:
-        self.begin_ns, self.end_ns, self.clients = crowd
-        channels = client_channels(workload, seed)
-        self._members = np.zeros(workload.channels + 1, np.int64)  # of them, on each channel
-        for client in self.clients:
-            self._members[list(channels[client])] += 1
-        self._published = np.zeros(workload.channels + 1, np.int64)  # meanwhile, on each channel
-
-    def miss(self, block: Publishes) -> int:
-        """Take in a second of the schedule; returns the deliveries of it that they do not get live."""
-        due_ns = block["due_ns"]
-        channel = block["channel"][(due_ns >= self.begin_ns) & (due_ns < self.end_ns)]
-        self._published += np.bincount(channel, minlength=len(self._published))
-        return int(self._members[channel].sum())
-
-    def replayed(self, retain_n: int | None) -> int:
-        """Deliveries that they get when they come back."""
-        kept = self._published if retain_n is None else np.minimum(self._published, retain_n)
-        return int((kept * self._members).sum())
-
-    def gaps(self, retain_n: int | None) -> int:
-        """Holes that the server has to declare to them."""
-        return 0 if retain_n is None else int(self._members[self._published > retain_n].sum())
+def _joined(parts: Sequence[Drawn]) -> Drawn:
+    if not parts:
+        return _NOTHING
+    return Drawn(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
 
-def _arrivals_by_channel(workload: Workload, seed: int) -> list[npt.NDArray[np.int64]]:
-    """When the subscribers of each channel arrive, sorted; index = channel id."""
-    arrivals: list[list[int]] = [[] for _ in range(workload.channels + 1)]
-    channels = client_channels(workload, seed)
-    for session in sessions(workload, seed):
-        for channel in channels[int(session["client"])]:
-            arrivals[channel].append(int(session["due_ns"]))
-    return [np.array(times, np.int64) for times in arrivals]
+def _where(said: Drawn, which: npt.NDArray[np.bool_] | Ints) -> Drawn:
+    return Drawn(*(column[which] for column in said))
+
+
+def _by_time(said: Drawn) -> Drawn:
+    return _where(said, np.argsort(said.due_ns, kind="stable"))

@@ -10,29 +10,23 @@ import ipaddress
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-import numpy as np
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
+from .actions import needs
+from .demand import Phase as Phase
+from .demand import peak_per_s
 from .drivers import DRIVERS
+from .personas import Persona, assigned, personas_of
+from .reconnects import Backoff as Backoff
+from .reconnects import Reconnect
+from .section import Duration, Seconds, Section
+from .topology import Membership, Topology, build
 
-ASSIGNMENT: Final = 0  # spawn keys of SeedSequence: one stream of random numbers for each purpose
-SESSIONS: Final = 1
-PUBLISHES: Final = 2
-ABSENCES: Final = 3
-PAUSES: Final = 4
-
-_Seconds = Annotated[float, Field(ge=0, le=7 * 86_400, allow_inf_nan=False)]
+if TYPE_CHECKING:
+    from .prediction import Prediction
 
 
 class SpecError(Exception):
@@ -43,42 +37,15 @@ class SpecError(Exception):
         self.source, self.faults = source, tuple(faults)
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Phase(_Section):
-    """A stretch of time with one publish rate; phases follow each other from the start of the run."""
-
-    name: str = Field(min_length=1)
-    duration_s: float = Field(gt=0, le=7 * 86_400, allow_inf_nan=False)
-    publish_per_s: float = Field(default=0.0, ge=0, le=1_000_000, allow_inf_nan=False)
-    """Mean over all clients together, once all of them are there."""
-    warmup: bool = False  # left out of latency
-
-
-class Backoff(_Section):
-    """Full-jitter backoff of reconnects: a wait drawn from [0, min(cap, base × 2^attempt))."""
-
-    base_s: float = Field(gt=0, allow_inf_nan=False)
-    cap_s: float = Field(gt=0, allow_inf_nan=False)
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Backoff:
-        if self.cap_s < self.base_s:
-            raise ValueError(f"cap_s is {self.cap_s}: must be at least base_s, {self.base_s}")
-        return self
-
-
-class Absence(_Section):
+class Absence(Section):
     """Some clients go offline on purpose for a while, and come back and resume: [[workload.absence]].
 
     Who they are is drawn from the seed; exactly one of ``share`` and ``clients`` says how many. What they
     would have published meanwhile is left out of the schedule.
     """
 
-    at_s: _Seconds
-    duration_s: float = Field(gt=0, le=7 * 86_400, allow_inf_nan=False)
+    at_s: Seconds
+    duration_s: Duration
     share: float | None = Field(default=None, gt=0, le=1, allow_inf_nan=False)
     """Of all clients; at least one client goes."""
     clients: int | None = Field(default=None, ge=1)
@@ -110,18 +77,21 @@ def _absence_faults(absence: Absence, fields: Mapping[str, Any]) -> Iterator[str
         yield f"clients is {absence.clients}: must be at most {most}, all that there are"
 
 
-class Workload(_Section):
+class Workload(Section):
     """The [workload] section of a scenario."""
 
     clients: int = Field(ge=1, le=1_000_000)
-    channels: int = Field(ge=1, le=1_000_000)
-    channels_per_client: int = Field(default=2, ge=1)
+    channels: int = Field(ge=0, le=1_000_000)
+    """Rooms; ``topology`` may add others."""
+    channels_per_client: int = Field(default=2, ge=0)
+    """Rooms of each client."""
+    driver: str = "chatd"
+    """Which kind of server is loaded."""
     body_bytes: int = Field(default=100, ge=0, le=1_000_000)
     """Padding; a body is 66 bytes longer."""
-    connect_over_s: _Seconds = 1.0
+    connect_over_s: Seconds = 1.0
     """Sessions arrive over this time, as a Poisson process does."""
-    reconnect: Literal["server-hint", "never"] | Backoff = "server-hint"
-    """``never``: a connection that is lost stays lost, so that V2 can be seen."""
+    reconnect: Reconnect = "server-hint"
     ack_timeout_s: float = Field(default=5.0, gt=0, allow_inf_nan=False)
     """A publish without an answer for this long is sent again with the same message id."""
     phase: tuple[Phase, ...]
@@ -129,6 +99,15 @@ class Workload(_Section):
     pause: tuple[Absence, ...] = ()
     """As ``absence``, but the connection stays: they unsubscribe from their channels, subscribe to them again
     from where they were, and publish meanwhile as ever."""
+    persona: tuple[Persona, ...] = ()
+    topology: Topology = Topology()
+
+    @field_validator("driver")
+    @classmethod
+    def _known(cls, driver: str) -> str:
+        if driver not in DRIVERS:
+            raise ValueError(f"must be one of {', '.join(sorted(DRIVERS))}")
+        return driver
 
     @field_validator("phase")
     @classmethod
@@ -151,39 +130,77 @@ class Workload(_Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Workload:
-        if self.channels_per_client > self.channels:
-            raise ValueError(
-                f"channels_per_client is {self.channels_per_client}: must be at most {self.channels}"
-            )
+        faults = [*_channel_faults(self), *self.topology.faults(self.clients), *_persona_faults(self)]
         names = [phase.name for phase in self.phase]
         if repeated := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"phase names are used twice: {', '.join(repeated)}: give each its own")
+            faults.append(f"phase names are used twice: {', '.join(repeated)}: give each its own")
+        faults += needs(self.persona, DRIVERS[self.driver].capabilities, self.driver)
+        if faults:
+            raise ValueError("; ".join(faults))
         return self
+
+    @property
+    def channel_count(self) -> int:
+        """All channels: rooms, those of sized groups, those of two."""
+        sized = sum(group.channels for group in self.topology.sized)
+        return self.channels + sized + self.topology.direct_count(self.clients)
 
     @property
     def duration_s(self) -> float:
         return sum(phase.duration_s for phase in self.phase)
 
 
-class LoadSpec(_Section):
+def _channel_faults(workload: Workload) -> Iterator[str]:
+    if workload.channels_per_client > workload.channels:
+        yield f"channels_per_client is {workload.channels_per_client}: must be at most {workload.channels}"
+    if not workload.channel_count:
+        yield "channels is 0: must be at least 1 where topology adds none"
+    for persona in workload.persona:
+        odd = (workload.channels + 1) // 2
+        most = {"all": workload.channels, "odd": odd, "even": workload.channels - odd}[persona.side]
+        if persona.side != "all" and workload.channels_per_client > most:
+            yield (
+                f"channels_per_client is {workload.channels_per_client}: must be at most {most}, "
+                f"the {persona.side} rooms that persona {persona.name!r} may have"
+            )
+
+
+def _persona_faults(workload: Workload) -> Iterator[str]:
+    names = [persona.name for persona in workload.persona]
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        yield f"persona names are used twice: {', '.join(repeated)}: give each its own"
+    if len(names) > workload.clients:
+        yield f"clients is {workload.clients}: must be at least {len(names)}, one for each persona"
+    for persona in workload.persona:
+        there_s = (persona.arrive_at_s or 0.0) + persona.arrive_over_s
+        if persona.arrive_at_s is not None and there_s > workload.duration_s:
+            yield (
+                f"persona {persona.name!r}: arrive_at_s + arrive_over_s is {there_s:g}: must be at most "
+                f"{workload.duration_s:g}, the end of the load"
+            )
+    for phase in workload.phase:
+        if unknown := sorted(set(phase.speakers) - set(names)):
+            yield f"phase {phase.name!r}: speakers names {', '.join(unknown)}: there is no such persona"
+        elif peak_per_s(phase) and not any(p.talk for p in speakers(workload, phase)):
+            yield f"phase {phase.name!r}: nobody publishes in it: give some persona that speaks a talk above 0"
+
+
+def speakers(workload: Workload, phase: Phase) -> tuple[Persona, ...]:
+    """The personas that may publish in a phase."""
+    return tuple(p for p in personas_of(workload) if not phase.speakers or p.name in phase.speakers)
+
+
+class LoadSpec(Section):
     """config/load.json: everything that the load processes of a run are told."""
 
     run_dir: Path
     nonce: int = Field(ge=0, lt=2**63)
     seed: int = Field(ge=0, lt=2**63)
-    driver: str = "chatd"
     allow_targets: tuple[str, ...] = ()
     """Hosts besides loopback that may be loaded."""
     targets: tuple[str, ...] = Field(min_length=1)
     """Client c dials targets[c % len(targets)] and the driver's path."""
     workload: Workload
-
-    @field_validator("driver")
-    @classmethod
-    def _known(cls, driver: str) -> str:
-        if driver not in DRIVERS:
-            raise ValueError(f"must be one of {', '.join(sorted(DRIVERS))}")
-        return driver
 
     @field_validator("targets")
     @classmethod
@@ -255,7 +272,7 @@ def _sentence(fault: object) -> str:
 
 
 def channel_name(channel: int) -> str:
-    """Name of a channel on the wire; ids are 1..channels."""
+    """Name of a room on the wire; of any channel: ``channel_names``."""
     return f"room:{channel}"
 
 
@@ -282,42 +299,30 @@ def parse_message_id(message: str) -> tuple[int, int]:
 
 
 @lru_cache(maxsize=4)
+def membership(workload: Workload, seed: int) -> Membership:
+    """Who is on which channel."""
+    personas = personas_of(workload)
+    sides = [personas[index].side for index in assigned(workload, seed).tolist()]
+    return build(
+        clients=workload.clients,
+        rooms=workload.channels,
+        rooms_per_client=workload.channels_per_client,
+        topology=workload.topology,
+        sides=sides,
+        seed=seed,
+    )
+
+
+@lru_cache(maxsize=4)
 def client_channels(workload: Workload, seed: int) -> list[tuple[int, ...]]:
-    """Channel ids that each client subscribes to; index = ordinal, and client 0 has none.
-
-    Channels are dealt like cards, from one shuffled deck after another, so their numbers of
-    subscribers differ by at most one. No client has a channel twice.
-    """
-    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(ASSIGNMENT,)))
-    deck: list[int] = []
-    dealt: list[tuple[int, ...]] = [()]
-    for _ in range(workload.clients):
-        hand = deck[: workload.channels_per_client]
-        deck = deck[workload.channels_per_client :]
-        missing = workload.channels_per_client - len(hand)
-        if missing:
-            fresh = [int(channel) + 1 for channel in rng.permutation(workload.channels)]
-            taken = [channel for channel in fresh if channel not in hand][:missing]
-            hand = hand + taken
-            deck = [channel for channel in fresh if channel not in taken]
-        dealt.append(tuple(sorted(hand)))
-    return dealt
+    """Channel ids that each client subscribes to; index = ordinal, and client 0 has none."""
+    whole = membership(workload, seed)
+    return [whole.of(client) for client in range(workload.clients + 1)]
 
 
-class Prediction(NamedTuple):
-    """What a workload amounts to, before anything is sent."""
-
-    connections: int  # first ones, and one for every return from an absence
-    publishes: int
-    deliveries: int  # own echoes and replays included
-    publishes_per_s_peak: float  # in the busiest second
-    deliveries_per_s_peak: float
-    records: int
-    log_bytes: int
-    absences: int = 0  # times that a client goes offline on purpose
-    left_out: int = 0  # publishes that fall into them, and so are not made
-    replayed: int = 0  # of the deliveries, those that a client gets when it comes back
-    trimmed: int = 0  # deliveries that it does not get because they are retained no longer
+def channel_names(workload: Workload, seed: int) -> tuple[str, ...]:
+    """Names of the channels on the wire, by id; ids count from 1, and the 0th name is empty."""
+    return membership(workload, seed).names
 
 
 def predict(workload: Workload, seed: int, *, retain_n: int | None = None) -> Prediction:
@@ -326,6 +331,6 @@ def predict(workload: Workload, seed: int, *, retain_n: int | None = None) -> Pr
     Args:
         retain_n: messages that the server keeps of a channel; None: all.
     """
-    from .schedule import predict_from_schedule  # the schedule is built from a Workload, so it imports us
+    from .prediction import predict_from_schedule  # it walks the schedule, which is built from a Workload
 
     return predict_from_schedule(workload, seed, retain_n=retain_n)

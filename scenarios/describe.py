@@ -8,7 +8,8 @@ import tomli_w
 from pydantic import BaseModel
 
 from chaos.plan import Plan
-from loadgen.workload import channel_name, client_channels, client_name, predict
+from loadgen.personas import assigned, personas_of
+from loadgen.workload import channel_names, client_channels, client_name, predict
 
 from .model import Scenario
 from .rundir import RunDirectory
@@ -26,9 +27,9 @@ def described(scenario: Scenario) -> dict[str, Any]:
         "expect": scenario.expect.model_dump(),
         "load": {
             "clients": workload.clients,
-            "channels": workload.channels,
+            "channels": workload.channel_count,
             "workers": 0,
-            "driver": "chatd",
+            "driver": workload.driver,
             "predicted": predict(workload, scenario.seed, retain_n=scenario.server.retain_n)._asdict(),
         },
     }
@@ -44,13 +45,23 @@ def write_inputs(scenario: Scenario, plan: Plan, rundir: RunDirectory) -> None:
     rundir.write_json(
         "names.json",
         {
-            "channels": [None, *map(channel_name, range(1, workload.channels + 1))],
+            "channels": [None, *channel_names(workload, scenario.seed)[1:]],
             "clients": [client_name(0), *map(client_name, clients)],
             "nodes": [None, NODE],
             "epochs": [None],
+            "personas": _personas(scenario),
             "subscriptions": {str(client): list(subscriptions[client]) for client in clients},
         },
     )
+
+
+def _personas(scenario: Scenario) -> dict[str, list[int]]:
+    """The clients of each persona, by its name."""
+    found: dict[str, list[int]] = {persona.name: [] for persona in personas_of(scenario.workload)}
+    names = list(found)
+    for ordinal, index in enumerate(assigned(scenario.workload, scenario.seed).tolist(), start=1):
+        found[names[index]].append(ordinal)
+    return found
 
 
 def resolved_toml(scenario: Scenario) -> str:

@@ -33,7 +33,11 @@ class Capability(enum.StrEnum):
     CHANNEL_ORDER = "channel-order"  # subscribers of a channel see the same order
     RESUME = "resume"  # a subscription can go on after a position
     DEDUPE = "dedupe"  # a publish that is sent again with its message id is placed once
-    HISTORY = "history"  # a channel can be read from its oldest message (start "first")
+    HISTORY = "history"  # a channel can be read from its oldest message (start "first"), and in pages
+    REACTION = "reaction"  # what is said about a message has a place in the log, as a message has
+    TYPING = "typing"
+    RECEIPT = "receipt"  # marks of who has read how far
+    PRESENCE = "presence"  # who is there, and who comes and goes
 
 
 class Want(NamedTuple):

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loadgen.absences import SECOND_NS, absences, crowds, joined, pauses
-from loadgen.schedule import SETTLE_NS, publishes, sessions, stripe
+from loadgen.absences import SECOND_NS, absences, joined, pauses, sessions
+from loadgen.schedule import SETTLE_NS, publishes, stripe
 from loadgen.workload import Workload, client_channels, predict
 
 
@@ -71,8 +71,9 @@ def test_who_goes_is_drawn_from_the_seed_and_anew_for_each_table() -> None:
     plan = workload(absence=of((2, 1, 6), (4, 1, 6)))
     assert absences(plan, 1).tolist() == absences(plan, 1).tolist()
     assert absences(plan, 1).tolist() != absences(plan, 2).tolist()
-    first, second = (clients for _, _, clients in crowds(plan, 1))
-    assert set(first) != set(second)
+    gone = absences(plan, 1)
+    first, second = (set(gone["client"][gone["begin_ns"] == at * SECOND_NS].tolist()) for at in (2, 4))
+    assert first != second
 
 
 def test_overlapping_absences_of_a_client_are_one() -> None:
@@ -138,7 +139,7 @@ def test_the_prediction_counts_live_replayed_and_trimmed_deliveries_one_by_one(
     for client in range(1, 21):
         spans = away(plan, seed, client)
         for channel in channels[client]:
-            there = [due for due, _, of, _ in whole if of == channel and due >= arrived[client - 1]]
+            there = [due for due, _, of, *_ in whole if of == channel and due >= arrived[client - 1]]
             missed = [sum(begin <= due < end for due in there) for begin, end in spans]
             kept = [count if retain_n is None else min(count, retain_n) for count in missed]
             live += len(there) - sum(missed)
@@ -156,7 +157,7 @@ def test_the_prediction_counts_live_replayed_and_trimmed_deliveries_one_by_one(
 def test_publishes_that_fall_into_absences_are_counted_as_left_out() -> None:
     plan, quiet = workload(absence=of((2, 3, 0.5))), workload()
     assert predict(plan, 6).left_out == predict(quiet, 6).publishes - predict(plan, 6).publishes > 0
-    assert predict(quiet, 6)[7:] == (0, 0, 0, 0)
+    assert predict(quiet, 6)[7:11] == (0, 0, 0, 0)
 
 
 def test_the_second_of_a_return_carries_its_replay() -> None:

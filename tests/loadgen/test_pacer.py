@@ -8,9 +8,10 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadgen.absences import ABSENCE
+from loadgen.actions import Action
+from loadgen.moves import MOVE, Move
 from loadgen.pacer import Pacer
-from loadgen.schedule import PUBLISH, SECOND_NS, SESSION
+from loadgen.schedule import ACT, PUBLISH, SECOND_NS, Block
 
 T0 = 1_000 * SECOND_NS
 
@@ -23,17 +24,25 @@ class Run:
         sessions: list[tuple[int, int]],
         publishes: list[tuple[int, int, int, int]],
         *,
-        absences: list[tuple[int, int, int]] | None = None,
+        moves: list[tuple[int, int, Move]] | None = None,
+        acts: list[tuple[int, int, int, Action]] | None = None,
+        reactions: list[tuple[int, int, int, int]] | None = None,
     ) -> None:
         self.now_ns = T0
         self.did: list[Any] = []
         self.drawn = 0
-        due = [publish[0] for publish in publishes]
-        seconds = range(1 + max(due, default=0) // SECOND_NS)
+        said = [(*row, Action.PUBLISH) for row in publishes]
+        said = sorted(said + [(*row, Action.REACTION) for row in reactions or []])
+        seconds = range(1 + max([row[0] for row in said], default=0) // SECOND_NS)
         blocks = [
-            np.array([publish for publish in publishes if publish[0] // SECOND_NS == second], PUBLISH)
+            Block(
+                np.array([row for row in said if row[0] // SECOND_NS == second], PUBLISH),
+                np.array([row for row in acts or [] if row[0] // SECOND_NS == second], ACT),
+                0,
+            )
             for second in seconds
         ]
+        arrivals = [(*session, Move.ARRIVE) for session in sessions]
 
         def draw() -> Any:
             for block in blocks:
@@ -41,12 +50,12 @@ class Run:
                 yield block
 
         self.pacer = Pacer(
-            sessions=np.array(sessions, SESSION),
+            moves=np.array(sorted(arrivals + (moves or [])), MOVE),
             blocks=draw(),
-            absences=np.array(absences or [], ABSENCE),
-            arrive=self.did.append,
-            leave=lambda client: self.did.append(f"{client} leaves"),
+            move=lambda client, move: self.did.append(client if move is Move.ARRIVE else (client, move.name)),
             publish=lambda *publish: self.did.append(publish),
+            react=lambda *publish: self.did.append(("reaction", *publish)),
+            act=lambda client, channel, action: self.did.append((client, channel, Action(action).name)),
             now_ns=lambda: self.now_ns,
         )
         self.pacer.start(T0)
@@ -114,12 +123,13 @@ def test_coming_back_when_it_says_is_enough(due: list[int]) -> None:
 
 
 def test_a_client_leaves_after_what_it_said_before_and_comes_back_however_late_the_pacer_is() -> None:
-    run = Run([(0, 1)], [(200, 1, 9, 1), (300, 2, 8, 1), (800, 1, 9, 2)], absences=[(300, 700, 1)])
+    said = [(200, 1, 9, 1), (300, 2, 8, 1), (800, 1, 9, 2)]
+    run = Run([(0, 1)], said, moves=[(300, 1, Move.LEAVE), (700, 1, Move.ARRIVE)])
     run.at(1_000)
     assert run.did == [
         1,
         (1, 9, 1, T0 + 200),
-        "1 leaves",
+        (1, "LEAVE"),
         1,
         (2, 8, 1, T0 + 300),
         (1, 9, 2, T0 + 800),
@@ -127,7 +137,26 @@ def test_a_client_leaves_after_what_it_said_before_and_comes_back_however_late_t
 
 
 def test_it_says_when_a_leaving_or_a_return_is_due() -> None:
-    run = Run([(0, 1)], [], absences=[(300, 700, 1)])
+    run = Run([(0, 1)], [], moves=[(300, 1, Move.LEAVE), (700, 1, Move.ARRIVE)])
     assert run.at(0) == 300
     assert run.at(300) == 700
-    assert run.did == [1, "1 leaves"]
+    assert run.did == [1, (1, "LEAVE")]
+
+
+def test_what_leaves_nothing_in_the_log_is_done_at_its_time_and_is_no_publish() -> None:
+    run = Run(
+        [(0, 1)],
+        [(200, 1, 9, 1), (600, 1, 9, 3)],
+        reactions=[(400, 1, 9, 2)],
+        acts=[(100, 1, 8, Action.TYPING), (500, 1, 9, Action.RECEIPT)],
+    )
+    run.at(1_000)
+    assert run.did == [
+        1,
+        (1, 8, "TYPING"),
+        (1, 9, 1, T0 + 200),
+        ("reaction", 1, 9, 2, T0 + 400),
+        (1, 9, "RECEIPT"),
+        (1, 9, 3, T0 + 600),
+    ]
+    assert run.pacer.scheduled == len(run.pacer.lags_ns) == 3

@@ -108,8 +108,8 @@ def test_a_seed_gives_the_same_schedule_always() -> None:
     assert whole.dtype == PUBLISH
     assert (len(whole), whole[0].tolist(), whole[-1].tolist()) == (
         248,
-        (1274492408, 1, 3, 1),
-        (4587422488, 9, 6, 15),
+        (1274492408, 1, 3, 1, 0),
+        (4587422488, 9, 6, 15, 0),
     )
 
 

@@ -48,11 +48,11 @@ def test_a_whole_specification_is_read() -> None:
 
 
 def test_every_fault_is_reported_at_once_with_field_and_value() -> None:
-    workload = {"clients": 0, "channels": 3, "phase": [{"name": "a", "duration_s": -1}], "clinets": 3}
-    found = faults(targets=["http://127.0.0.1:1", "ws://example.org:1"], driver="irc", workload=workload)
+    workload = {"clients": 0, "channels": 3, "phase": [{"name": "a", "duration_s": -1}], "clinets": 3, "driver": "irc"}
+    found = faults(targets=["http://127.0.0.1:1", "ws://example.org:1"], workload=workload)
     assert len(found) == 5, found
     for part in (
-        "driver is 'irc': must be one of chatd",
+        "workload.driver is 'irc': must be one of chatd",
         "'http://127.0.0.1:1' must be ws://",
         "--allow-target example.org",
         "workload.clients is 0",
