@@ -62,7 +62,7 @@ def pauses(workload: Workload, seed: int) -> Absences:
 
 
 def deafness(workload: Workload, seed: int) -> Absences:
-    """When clients keep their socket and neither read nor write, as ``absences``; all hear again at the end."""
+    """When clients keep their socket and do not read or write, as ``absences``; at the end all hear again."""
     spans: dict[int, list[Span]] = {}
     last_ns = round(workload.duration_s * SECOND_NS)
     for index, persona in enumerate(personas_of(workload)):

@@ -46,7 +46,7 @@ def needs(personas: Sequence[Persona], offered: frozenset[Capability], driver: s
             if capability is not None and capability not in offered and rate_of(persona.rates, action):
                 yield (
                     f"persona {persona.name!r}: rates.{action.name.lower()}_per_s needs a server with "
-                    f"{capability.value!r}, which driver {driver!r} does not offer: leave it out, or take another"
+                    f"{capability.value!r}, which driver {driver!r} does not offer: leave it out"
                 )
         if persona.watch_presence and Capability.PRESENCE not in offered:
             yield (

@@ -40,8 +40,8 @@ class Client:
     """A virtual client; see the module. ``ordinal`` is its id in records."""
 
     __slots__ = (
-        "_backoff", "_by_id", "_codec", "_goodbye", "_publisher", "_put", "_shared", "attempt", "dialled_ns", "ended",
-        "heard_ns", "lanes", "leaving", "link", "name", "ordinal", "ready", "silence_ns",
+        "_backoff", "_by_id", "_codec", "_goodbye", "_publisher", "_put", "_shared", "attempt", "dialled_ns",
+        "ended", "heard_ns", "lanes", "leaving", "link", "name", "ordinal", "ready", "silence_ns",
     )  # fmt: skip
 
     def __init__(self, ordinal: int, channels: Iterable[int], shared: Shared) -> None:

@@ -117,7 +117,9 @@ class Curve:
         """Expected arrivals from the phase's beginning to times in it."""
         piece = self._piece(t)
         begins = self.edges[piece]
-        return np.asarray(self.before[piece] + self.factors[piece] * self._area(begins, t, self.levels[piece]))
+        return np.asarray(
+            self.before[piece] + self.factors[piece] * self._area(begins, t, self.levels[piece])
+        )
 
     def bound(self, begin: float, end: float) -> float:
         """A rate that is not exceeded between two times that lie between two edges."""
@@ -189,7 +191,7 @@ def curve(phase: Phase) -> Curve:
 
 
 class Due(NamedTuple):
-    """Arrivals of a block, sorted by time. ``number``: of an even one, its count from the phase's beginning; else -1."""
+    """Arrivals of a block by time. ``number``: of an even one, its count in the phase; else -1."""
 
     ns: Ints
     number: Ints

@@ -24,8 +24,8 @@ from .figures import Figures
 from .moves import Move, moves
 from .pacer import Pacer
 from .publisher import Shared
-from .recorder import Recorder
 from .reconnects import Backoff
+from .recorder import Recorder
 from .schedule import blocks, count_publishes, owned, striped
 from .workload import LoadSpec, channel_names, client_channels, target_fault
 

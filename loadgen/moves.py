@@ -1,4 +1,4 @@
-"""What happens to connections by plan: arrivals, absences, drops, deafness, in order of time. Pure and seeded."""
+"""What happens to connections by plan: arrivals, absences, drops, deafness, by time. Pure and seeded."""
 
 from __future__ import annotations
 

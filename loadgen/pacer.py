@@ -119,9 +119,11 @@ class Pacer:
 
 
 def _merged(block: Block) -> list[tuple[int, int, int, int, int]]:
-    """(due, client, channel, pub_seq, action) of a block, by time; pub_seq 0: it leaves nothing in the log."""
+    """(due, client, channel, pub_seq, action) of a block, by time; pub_seq 0: nothing in the log."""
     rows: list[tuple[int, int, int, int, int]] = block.publishes.tolist()
     if len(block.acts):
-        rows += [(due_ns, client, channel, 0, action) for due_ns, client, channel, action in block.acts.tolist()]
+        rows += [
+            (due_ns, client, channel, 0, action) for due_ns, client, channel, action in block.acts.tolist()
+        ]
         rows.sort(key=itemgetter(0))
     return rows

@@ -70,11 +70,11 @@ class Persona(Section):
     burst: int | None = Field(default=None, ge=1, le=10_000)
     burst_gap_s: Seconds | None = None
     picker: Picker = "even"
-    """On which of its channels it acts: any; by their size; on the largest; on those of two; on the others."""
+    """On which of its channels it acts: any, by size, the largest, those of two, the others."""
     side: Side = "all"
     """Of which rooms it is a member: all; those of odd numbers; those of even ones."""
     arrive_at_s: Seconds | None = None
-    """Its clients arrive from then on, over ``arrive_over_s``; not written: as all do, over connect_over_s."""
+    """Its clients arrive from then on, over arrive_over_s; not written: as all do, over connect_over_s."""
     arrive_over_s: Seconds = 1.0
     session_s: Duration | None = None
     """Mean length of a session, after which it goes offline on purpose; not written: to the end."""
@@ -96,7 +96,7 @@ class Persona(Section):
     recover: Recover = "resume"
     """What it asks for when it is back: to go on where it was; all that is kept; only what is new."""
     outbox: Outbox = "queue"
-    """What becomes of publishes while it is down: wait; only those without an answer wait; all are given up."""
+    """Publishes while it is down: all wait; only those sent without an answer do; all are given up."""
     watch_presence: bool = False
     """Subscribes with presence."""
     history_limit: int = Field(default=50, ge=1, le=1_000)
@@ -151,7 +151,7 @@ def members(workload: Workload, seed: int, persona: int) -> npt.NDArray[np.int64
 
 
 def pick_weights(picker: Picker, membership: Membership) -> npt.NDArray[np.float64]:
-    """How likely each entry of ``membership.channel`` is to be picked by its client, relative to its others."""
+    """How likely each entry of ``membership.channel`` is to be picked, relative to its client's others."""
     channel, sizes = membership.channel, membership.sizes
     is_direct = channel > membership.channels - membership.direct
     match picker:
@@ -168,7 +168,7 @@ def pick_weights(picker: Picker, membership: Membership) -> npt.NDArray[np.float
 
 
 def _largest(membership: Membership) -> npt.NDArray[np.float64]:
-    """1 for the channel with the most members among each client's, the one of lowest id where several have."""
+    """1 for each client's channel with the most members, the one of lowest id among equals."""
     client, size = membership.client, membership.sizes[membership.channel]
     order = np.lexsort((membership.channel, -size, client))
     chosen = np.zeros(len(order))

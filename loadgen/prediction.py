@@ -1,7 +1,7 @@
-"""What a workload amounts to, before anything is sent: counts from its exact schedule, and what they cost.
+"""What a workload amounts to before anything is sent: counts from its exact schedule, and their cost.
 
-Counts are those of a run in which nothing goes wrong. Memory and files are what was measured of this project's
-own processes (DECISIONS.md), rounded up.
+Counts are those of a run in which nothing goes wrong. Memory is what was measured of this project's own
+processes (DECISIONS.md), rounded up.
 """
 
 from __future__ import annotations

@@ -7,7 +7,6 @@ numbers are arguments.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 from typing import Annotated, Any, Final, Literal, Protocol
 
 from pydantic import Discriminator, Field, Tag, model_validator
@@ -68,7 +67,7 @@ class Decorrelated(_Jittered):
 
 
 class Fixed(Section):
-    """The same wait each time, whatever the server says; ``spread`` draws it from wait × [1 - spread, 1 + spread]."""
+    """The same wait each time, whatever the server says, times a draw from [1 - spread, 1 + spread]."""
 
     policy: Literal["fixed"]
     wait_s: _Positive
@@ -91,8 +90,8 @@ Reconnect = Annotated[
     | Annotated[Fixed, Tag("fixed")],
     Discriminator(_kind),
 ]
-"""``server-hint``: full jitter as the server asks. ``none``: no backoff, back at once and NO_WAIT_S after each
-failed dial. ``never``: does not come back."""
+"""``server-hint``: full jitter as the server asks. ``none``: no backoff, back at once and NO_WAIT_S after
+each failed dial. ``never``: does not come back."""
 
 
 def comes_back(policy: Reconnect) -> bool:
@@ -179,5 +178,3 @@ class _NoWait:
     def next_delay_s(self, now_s: float, rng: random.Random) -> float:
         fresh, self._fresh = self._fresh, False
         return 0.0 if fresh else NO_WAIT_S
-
-

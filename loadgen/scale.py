@@ -1,7 +1,8 @@
 """``--scale N``: the same workload with N times the clients and N times the demand.
 
-Rooms are multiplied too, so that each has as many members as before and deliveries grow by N, not by N². Rates
-that are said of one client stay; a sized group with ``members`` gets more channels, one with ``share`` more members.
+Rooms are multiplied too, so that each has as many members as before and deliveries grow by N, not by N².
+Rates that are said of one client stay; a sized group with ``members`` gets more channels, one with ``share``
+more members.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Who says what when: pure, seeded, and the same for any number of workers.
 
-Publishes are an open workload. Each persona's share of a phase's rate is a process of its own (``demand``), drawn
-second by second from ``SeedSequence(seed, spawn_key=(PUBLISHES, second, …))``; what clients do besides is drawn
-likewise. Every worker draws the whole list and keeps its stripe, so the list does not depend on how many there
-are, and no worker needs to hear of another. Each publish belongs to a client drawn evenly from those of its
-persona, and goes to one of its channels; it is left out when that client has not been there for
+Publishes are an open workload. Each persona's share of a phase's rate is a process of its own (``demand``),
+drawn second by second from ``SeedSequence(seed, spawn_key=(PUBLISHES, second, …))``; what clients do besides
+is drawn likewise. Every worker draws the whole list and keeps its stripe, so the list does not depend on how
+many there are, and no worker needs to hear of another. Each publish belongs to a client drawn evenly from
+those of its persona, and goes to one of its channels; it is left out when that client has not been there for
 ``SETTLE_NS``, so each client is a process of its own from then on. An absence (``absences``) is no time to
 publish either, from its begin to ``SETTLE_NS`` after its end; nor is a time of deafness.
 
@@ -114,28 +114,20 @@ class _Voice:
 
     def publishes(self, spans: Sequence[Stretch], second: int) -> Drawn:
         """Messages of the bursts and single publishes that begin in a second."""
-        parts: list[tuple[Ints, Ints, int, float]] = []
-        rng = drawn(self._seed, Purpose.PUBLISHES, second, *self._key)
-        for span in spans:
-            kind, burst, gap_s = self._manner(span)
-            if (share := self._share(span)) and len(self._members):
-                drawn_ns, number = due(span, share / (burst if kind == "burst" else 1), kind, rng)
-                parts.append((drawn_ns, number, *((burst, gap_s) if kind == "burst" else (1, 0.0))))
-            else:
-                parts.append((_EMPTY, _EMPTY, 1, 0.0))
-        due_ns, number = (np.concatenate([part[i] for part in parts] or [_EMPTY]) for i in (0, 1))
-        burst = np.concatenate([np.full(len(p[0]), p[2]) for p in parts] or [_EMPTY])
-        gap_s = np.concatenate([np.full(len(p[0]), p[3]) for p in parts] or [_EMPTY])
         if not len(self._members):
             return _NOTHING
+        rng = drawn(self._seed, Purpose.PUBLISHES, second, *self._key)
+        begun = [self._begun(span, rng) for span in spans]
+        due_ns, number, burst, gap_ns = (
+            np.concatenate(columns) for columns in zip((_EMPTY,) * 4, *begun, strict=True)
+        )
         client, channel = self._who(rng, len(due_ns))
-        even = number >= 0
-        client = np.where(even, self._members[number % len(self._members)], client)
-        if even.any():
+        if (even := number >= 0).any():  # in turn, so that each client's are even too
+            client = np.where(even, self._members[number % len(self._members)], client)
             channel = np.where(even, self._picks.pick(client, rng), channel)
         if (burst > 1).any():
-            nth = np.concatenate([np.arange(n) for n in burst.tolist()])
-            due_ns = np.repeat(due_ns, burst) + (nth * np.repeat(gap_s, burst) * SECOND_NS).astype(np.int64)
+            nth = np.concatenate([np.arange(many) for many in burst.tolist()])
+            due_ns = np.repeat(due_ns, burst) + nth * np.repeat(gap_ns, burst)
             client, channel = np.repeat(client, burst), np.repeat(channel, burst)
         inside = due_ns < self._workload.duration_s * SECOND_NS
         action = np.zeros(len(due_ns), np.int64)
@@ -156,6 +148,16 @@ class _Voice:
                 client, channel = self._who(rng, count)
                 found.append(Drawn(due_ns.astype(np.int64), client, channel, np.full(count, int(action))))
         return _joined(found)
+
+    def _begun(self, span: Stretch, rng: np.random.Generator) -> tuple[Ints, Ints, Ints, Ints]:
+        """Publishes and bursts that begin in a stretch: due, number, how many messages, ns between them."""
+        share = self._share(span)
+        kind, burst, gap_s = self._manner(span)
+        if kind != "burst":
+            burst, gap_s = 1, 0.0
+        due_ns, number = due(span, share / burst, kind, rng) if share else (_EMPTY, _EMPTY)
+        many = len(due_ns)
+        return due_ns, number, np.full(many, burst), np.full(many, round(gap_s * SECOND_NS))
 
     def _manner(self, span: Stretch) -> tuple[Arrivals, int, float]:
         """How its publishes arrive: the persona's own way, or the phase's."""
@@ -202,10 +204,10 @@ class _Picks:
         """A channel for each of some clients that are able."""
         if self._each:
             nth = rng.integers(0, self._each, len(clients))
-            return self._channel[self._first[clients] + nth]
+            return np.asarray(self._channel[self._first[clients] + nth])
         low, high = self._passed[self._first[clients]], self._passed[self._first[clients + 1]]
         at = np.searchsorted(self._passed, low + rng.random(len(clients)) * (high - low), side="right") - 1
-        return self._channel[np.clip(at, self._first[clients], self._first[clients + 1] - 1)]
+        return np.asarray(self._channel[np.clip(at, self._first[clients], self._first[clients + 1] - 1)])
 
 
 class _Ready:
@@ -218,7 +220,10 @@ class _Ready:
             (
                 Counted(table["client"], table["begin_ns"], last_ns=last_ns, ids_below=workload.clients + 1),
                 Counted(
-                    table["client"], table["end_ns"] + SETTLE_NS, last_ns=last_ns, ids_below=workload.clients + 1
+                    table["client"],
+                    table["end_ns"] + SETTLE_NS,
+                    last_ns=last_ns,
+                    ids_below=workload.clients + 1,
                 ),
             )
             for table in quiet
@@ -244,7 +249,8 @@ def stripe(parts: Iterator[Publishes], k: int, workers: int) -> Iterator[Publish
 def striped(whole: Iterator[Block], k: int, workers: int) -> Iterator[Block]:
     """``stripe`` of whole blocks; ``left_out`` is 0."""
     for block in whole:
-        yield Block(*(part[part["client"] % workers == k % workers] for part in block[:2]), 0)
+        said, done = (part[part["client"] % workers == k % workers] for part in (block.publishes, block.acts))
+        yield Block(said, done, 0)
 
 
 def count_publishes(workload: Workload, seed: int, k: int, workers: int) -> int:

@@ -1,8 +1,8 @@
 """Which channels there are and who is on them: [workload.topology]. Pure and seeded.
 
 Ids count from 1: first the *rooms* (``workload.channels`` of them, of which each client has
-``channels_per_client``, dealt evenly or by popularity), then the channels of the *sized* groups (a given number of
-members each), then the *direct* ones (two members). Names: ``room:7``, and ``dm:c1,c2`` after the two.
+``channels_per_client``, dealt evenly or by popularity), then the channels of the *sized* groups (a given
+number of members each), then the *direct* ones (two members). Names: ``room:7``, and ``dm:c1,c2`` after the two.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Topology(Section):
     """Everything about channels but their number; without it rooms are all as popular."""
 
     zipf: float = Field(default=0.0, ge=0, le=5, allow_inf_nan=False)
-    """Popularity of the r-th room is 1 / r^zipf. 0: rooms are dealt like cards, so all have as many members."""
+    """Popularity of the r-th room is 1 / r^zipf. 0: rooms are dealt like cards, and have equal sizes."""
     sized: tuple[Sized, ...] = ()
     direct_per_client: float = Field(default=0.0, ge=0, le=1_000, allow_inf_nan=False)
     """Channels of two (``dm:``) that a client has on average. The pairs are drawn evenly, none twice."""
@@ -62,7 +62,10 @@ class Topology(Section):
         for number, sized in enumerate(self.sized, start=1):
             if sized.size(clients) > clients:
                 yield f"topology.sized number {number}: members is {sized.members}: must be at most {clients}"
-        if self.direct_per_client and round(clients * self.direct_per_client / 2) > clients * (clients - 1) // 2:
+        if (
+            self.direct_per_client
+            and round(clients * self.direct_per_client / 2) > clients * (clients - 1) // 2
+        ):
             yield (
                 f"topology.direct_per_client is {self.direct_per_client:g}: must be at most {clients - 1}, "
                 "one with each other client"
@@ -151,9 +154,7 @@ def _rooms(
         yield np.repeat(mine, each), hands.ravel()
 
 
-def deal(
-    clients: int, rooms: npt.NDArray[np.int64], each: int, rng: np.random.Generator
-) -> list[list[int]]:
+def deal(clients: int, rooms: npt.NDArray[np.int64], each: int, rng: np.random.Generator) -> list[list[int]]:
     """Rooms of each client, dealt like cards from one shuffled deck after another.
 
     So their numbers of members differ by at most one, and no client has a room twice.

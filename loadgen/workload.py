@@ -182,7 +182,7 @@ def _persona_faults(workload: Workload) -> Iterator[str]:
         if unknown := sorted(set(phase.speakers) - set(names)):
             yield f"phase {phase.name!r}: speakers names {', '.join(unknown)}: there is no such persona"
         elif peak_per_s(phase) and not any(p.talk for p in speakers(workload, phase)):
-            yield f"phase {phase.name!r}: nobody publishes in it: give some persona that speaks a talk above 0"
+            yield f"phase {phase.name!r}: nobody publishes in it: give a persona that speaks a talk > 0"
 
 
 def speakers(workload: Workload, phase: Phase) -> tuple[Persona, ...]:

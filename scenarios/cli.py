@@ -43,6 +43,8 @@ def scenario_options(command: click.decorators.FC) -> click.decorators.FC:
         click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
                      help="Override one key, as in --set workload.clients=50. Repeatable."),
         click.option("--seed", type=click.IntRange(min=0), help="Another seed: other arrivals and times."),
+        click.option("--scale", type=click.FloatRange(min=0, min_open=True), metavar="N",
+                     help="Multiply clients, rates and rooms by N."),
         click.option("--allow-target", "allow_targets", multiple=True, metavar="HOST",
                      help="Allow load and faults to a host of yours besides loopback. Repeatable."),
     ):  # fmt: skip
@@ -73,16 +75,25 @@ gates_option = click.option(
 
 
 def read_scenario(
-    name: str, overrides: tuple[str, ...], seed: int | None, allow_targets: tuple[str, ...]
+    name: str,
+    overrides: tuple[str, ...],
+    seed: int | None,
+    scale: float | None,
+    allow_targets: tuple[str, ...],
 ) -> Scenario:
     """Load a scenario or end with status 2 and one line per fault."""
     try:
-        extra = () if seed is None else (f"seed={seed}",)
-        return load(find(name), overrides=(*overrides, *extra), allow_targets=allow_targets)
+        return load(find(name), overrides=with_options(overrides, seed, scale), allow_targets=allow_targets)
     except ScenarioError as wrong:
         for line in wrong.lines:
             click.echo(line, err=True)
         sys.exit(Exit.USAGE)
+
+
+def with_options(overrides: tuple[str, ...], seed: int | None, scale: float | None) -> tuple[str, ...]:
+    """The overrides, and what the options of their own come to."""
+    options = {"seed": seed, "scale": scale}
+    return (*overrides, *(f"{key}={value}" for key, value in options.items() if value is not None))
 
 
 @main.command(epilog=EXIT_HELP)
@@ -98,6 +109,7 @@ def run(
     scenario: str,
     overrides: tuple[str, ...],
     seed: int | None,
+    scale: float | None,
     allow_targets: tuple[str, ...],
     out: Path,
     workers: int,
@@ -113,7 +125,7 @@ def run(
     """
     from .run import Options, run_scenario
 
-    chosen = read_scenario(scenario, overrides, seed, allow_targets)
+    chosen = read_scenario(scenario, overrides, seed, scale, allow_targets)
     options = Options(
         out=out, workers=workers, gates_file=gates_file, ui=ui, as_json=as_json,
         quiet=quiet or as_json, allow_targets=allow_targets,
@@ -154,8 +166,9 @@ def run(
     help="Runs a side at most, while a gate is undecided.",
 )
 def ab(
-    a: str, b: str, overrides: tuple[str, ...], seed: int | None, allow_targets: tuple[str, ...], out: Path,
-    workers: int, gates_file: Path | None, pairs: int | None, max_pairs: int,
+    a: str, b: str, overrides: tuple[str, ...], seed: int | None, scale: float | None,
+    allow_targets: tuple[str, ...], out: Path, workers: int, gates_file: Path | None, pairs: int | None,
+    max_pairs: int,
 ) -> None:  # fmt: skip
     """Is B worse than A? Runs both in turn and compares them run by run.
 
@@ -166,11 +179,9 @@ def ab(
     from .ab import read_side, regressions_for, run_ab
     from .run import Options
 
-    extra = () if seed is None else (f"seed={seed}",)
+    chosen = with_options(overrides, seed, scale)
     try:
-        left, right = (
-            read_side(side, overrides=(*overrides, *extra), allow_targets=allow_targets) for side in (a, b)
-        )
+        left, right = (read_side(side, overrides=chosen, allow_targets=allow_targets) for side in (a, b))
         gates = regressions_for(left, right, gates_file)
     except (ScenarioError, GatesError) as wrong:
         click.echo(str(wrong), err=True)
@@ -185,11 +196,17 @@ def ab(
 @main.command()
 @click.argument("scenario")
 @scenario_options
-def plan(scenario: str, overrides: tuple[str, ...], seed: int | None, allow_targets: tuple[str, ...]) -> None:
+def plan(
+    scenario: str,
+    overrides: tuple[str, ...],
+    seed: int | None,
+    scale: float | None,
+    allow_targets: tuple[str, ...],
+) -> None:
     """Print what SCENARIO would do: predicted load and the faults, and send nothing."""
     from .run import fault_table, make_fault_plan
 
-    chosen = read_scenario(scenario, overrides, seed, allow_targets)
+    chosen = read_scenario(scenario, overrides, seed, scale, allow_targets)
     click.echo(f"{chosen.name}: {chosen.why}\n")
     click.echo(prediction_text(chosen.workload, chosen.seed, retain_n=chosen.server.retain_n))
     click.echo()

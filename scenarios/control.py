@@ -22,7 +22,7 @@ from loadgen.body import encode_body, identify
 from loadgen.drivers import DRIVERS
 from loadgen.drivers.base import Buffer, Driver, Hole, Position, Subscribed, Want, Welcome
 from loadgen.recorder import Recorder
-from loadgen.workload import channel_name, client_name, message_id
+from loadgen.workload import client_name, message_id
 from reports.history import CONN_ERRNO, CONN_OK, NO_CHANNEL, BadReason, Flag, Kind, Mark
 
 CLIENT = 0
@@ -141,16 +141,17 @@ class Control:
 
     Args:
         url: the target itself, ``ws://host:port``.
-        channels: ids of all channels, 1..n.
+        names: of all channels, by id; ids count from 1, and the 0th name is not used.
         body_bytes: padding of the sentinels, as the load's.
     """
 
     def __init__(
-        self, events: Path, *, url: str, driver: str, nonce: int, channels: Sequence[int], body_bytes: int
+        self, events: Path, *, url: str, driver: str, nonce: int, names: Sequence[str], body_bytes: int
     ) -> None:
         self._url, self._driver_type = url, DRIVERS[driver]
-        self._nonce, self._channels, self._body_bytes = nonce, list(channels), body_bytes
-        self._by_name = {channel_name(channel): channel for channel in channels}
+        self._nonce, self._names, self._body_bytes = nonce, names, body_bytes
+        self._channels = list(range(1, len(names)))
+        self._by_name = {names[channel]: channel for channel in self._channels}
         self._events = events
         self._recorder = Recorder(events, 0, nonce, segment_bytes=8 << 20)
         self._attempts = 0
@@ -205,7 +206,7 @@ class Control:
             for window in _windows(waiting, READERS_AT_ONCE):
                 for channel in window:
                     session.asked_ns[channel] = time.monotonic_ns()
-                    connection.send(connection.driver.subscribe(Want(channel_name(channel), "first")))
+                    connection.send(connection.driver.subscribe(Want(self._names[channel], "first")))
                 connection.pump(lambda: all(channel in session.live_at for channel in window))  # noqa: B023
                 done.update(window)
 
@@ -223,7 +224,7 @@ class Control:
             body_bytes=self._body_bytes,
         )  # fmt: skip
         frame = connection.driver.publish(
-            channel_name(channel), message_id(CLIENT, channel), body, (channel, due_ns)
+            self._names[channel], message_id(CLIENT, channel), body, (channel, due_ns)
         )
         if not retry:
             self.mark(Mark.SENTINEL, channel=channel, publisher=CLIENT, pub_seq=channel)

@@ -25,10 +25,10 @@ import chatd.config
 from chaos.plan import FaultsError, FaultSpecs, parse_faults
 from chaos.proxy.frame_view import FrameView, load_view
 from loadgen.drivers import DRIVERS
+from loadgen.scale import scaled
 from loadgen.workload import Workload, is_loopback
 from reports.gates import Gate, GatesError, Regression, parse_gates, parse_regressions
 
-DRIVER = "chatd"  # of every run
 BUNDLED = Path(__file__).parent
 Profile = Literal["at-most-once", "at-least-once", "effectively-once"]
 
@@ -158,15 +158,18 @@ def load(path: Path, *, overrides: Sequence[str] = (), allow_targets: Sequence[s
 
 
 def parse(data: Mapping[str, Any], *, name: str, allow_targets: Sequence[str] = ()) -> Scenario:
-    """Validate the tables of a scenario; see ``load``."""
+    """Validate the tables of a scenario; see ``load``. A ``scale`` multiplies the workload."""
     tables = dict(data)
     lines: list[str] = []
+    tables["workload"] = _scaled(tables.get("workload", {}), tables.pop("scale", 1.0), lines)
     server = _section(_with_hooks(tables.pop("server", {})), Server, "server", lines)
     workload = _section(tables.pop("workload", {}), Workload, "workload", lines)
     faults = _faults(tables.pop("faults", {}), tables.pop("fault", []), server, workload, lines)
     gates, regressions = _gates(tables.pop("gate", []), workload, faults, lines)
     if server:
         lines += _target_faults(server, allow_targets)
+    if server and workload:
+        lines += _unread_faults(server, workload)
     reserved = [
         f"{key} is not a known key"
         for key in ("name", "gates", "regressions")
@@ -183,6 +186,33 @@ def parse(data: Mapping[str, Any], *, name: str, allow_targets: Sequence[str] = 
     if lines or reserved or scenario is None:
         raise ScenarioError([f"{name}: {line}" for line in (*reserved, *lines)])
     return scenario
+
+
+def _scaled(workload: Any, scale: Any, lines: list[str]) -> Any:
+    if not isinstance(scale, int | float) or isinstance(scale, bool) or not 0 < scale <= 1_000_000:
+        lines.append(f"scale is {scale!r}: must be a number above 0, and 1,000,000 at most")
+        return workload
+    return scaled(workload, scale) if scale != 1 and isinstance(workload, Mapping) else workload
+
+
+def _unread_faults(server: Server, workload: Workload) -> list[str]:
+    """Channels that client 0 could not read back, or that chatd does not know."""
+    needed = {"room": workload.channels or workload.topology.sized, "dm": workload.topology.direct_per_client}
+    if server.url or not (server.namespaces or needed["dm"]):
+        return []
+    lines = [
+        f"server.namespaces has no {prefix!r}, and the workload's channels begin with {prefix!r}: add "
+        f"[server.namespaces.{prefix}]"
+        for prefix, used in needed.items()
+        if used and prefix not in server.namespaces
+    ]
+    direct = server.namespaces.get("dm")
+    if needed["dm"] and (direct is None or direct.private is not False):
+        lines.append(
+            "workload.topology.direct_per_client needs server.namespaces.dm.private = false: client 0 reads "
+            "every channel back, and a private one is closed to it"
+        )
+    return lines
 
 
 def _with_hooks(server: Any) -> Any:
@@ -218,7 +248,7 @@ def _faults(
             tables,
             run_s=workload.duration_s if workload else math.inf,
             processes=() if server and server.url else ("chatd-1",),
-            view=_view(),
+            view=_view(workload.driver) if workload else None,
             clients=workload.clients if workload else None,
         )
     except FaultsError as wrong:
@@ -226,9 +256,9 @@ def _faults(
         return None
 
 
-def _view() -> FrameView | None:
+def _view(driver: str) -> FrameView | None:
     """How faults on messages read those of the server; None when its driver does not say."""
-    name = DRIVERS[DRIVER].frame_view
+    name = DRIVERS[driver].frame_view
     return load_view(name) if name else None
 
 

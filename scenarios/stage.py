@@ -22,14 +22,14 @@ from chaos.nemesis import Nemesis
 from chaos.plan import PROXIES, Plan
 from chaos.process import Supervisor
 from loadgen.drivers import DRIVERS
-from loadgen.workload import LoadSpec
+from loadgen.workload import LoadSpec, channel_names
 from reports.history import Mark
 
 from .control import Control, ControlFailed
 from .describe import described, write_inputs
 from .live import Progress
 from .load import Load, LoadFailed
-from .model import DRIVER, Scenario
+from .model import Scenario
 from .rundir import RunDirectory
 from .sampler import Sampler
 from .target import StageFailed, start_chatd
@@ -52,7 +52,6 @@ class Stage:
         self._scenario, self._plan, self._rundir = scenario, plan, rundir
         self._progress, self._stack = progress, stack
         self._nonce = secrets.randbits(63)
-        self._channels = range(1, scenario.workload.channels + 1)
         self._journal = Journal(rundir.path / "faults.jsonl")
         stack.callback(self._journal.close)
         stack.callback(shutil.rmtree, rundir.path / "data", ignore_errors=True)  # of the target
@@ -81,9 +80,9 @@ class Stage:
         self._control = Control(
             self._rundir.path / "events",
             url=self._target_url,
-            driver=DRIVER,
+            driver=self._scenario.workload.driver,
             nonce=self._nonce,
-            channels=self._channels,
+            names=channel_names(self._scenario.workload, self._scenario.seed),
             body_bytes=self._scenario.workload.body_bytes,
         )
         self._stack.callback(self._control.close)
@@ -107,7 +106,7 @@ class Stage:
                     log_dir=self._rundir.path / "logs",
                     run_id=self._rundir.run_id[-6:],
                     seed=self._scenario.seed,
-                    frame_view=DRIVERS[DRIVER].frame_view,
+                    frame_view=DRIVERS[self._scenario.workload.driver].frame_view,
                 )
                 listening = engine.create(PROXIES, upstream=self._upstream)
             except EngineError as failed:
