@@ -1,8 +1,8 @@
 """Which channels there are and who is on them: [workload.topology]. Pure and seeded.
 
 Ids count from 1: first the *rooms* (``workload.channels`` of them, of which each client has
-``channels_per_client``, dealt evenly or by popularity), then the channels of the *sized* groups (a given
-number of members each), then the *direct* ones (two members). Names: ``room:7``, and ``dm:c1,c2`` after the two.
+``channels_per_client``, dealt evenly or by popularity), then the channels of the *sized* groups, each with a
+given number of members, then the *direct* ones, of two. Names: ``room:7``, and ``dm:c1,c2`` after the two.
 """
 
 from __future__ import annotations
