@@ -117,6 +117,7 @@ def summary(analysis: Analysis) -> dict[str, Any]:
         "coverage": coverage(analysis),
         "latency_ms": {name: histogram.summary() for name, histogram in analysis.latency.items()},
         "load": {
+            "clients": (run.get("load") or {}).get("clients"),
             "scheduled": analysis.total("scheduled"),
             "sent": analysis.total("sent"),
             "acked": analysis.total("acked"),

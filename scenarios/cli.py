@@ -7,6 +7,7 @@ import os
 import sys
 import traceback
 from pathlib import Path
+from typing import Literal
 
 import click
 from rich.console import Console
@@ -24,6 +25,9 @@ EXIT_HELP = """\b
 Exit status: 0 pass; 1 a threshold gate failed; 2 usage or scenario error;
 3 integrity: a promise was broken; 4 unknown: not enough evidence;
 5 void: the harness was at fault; 70 internal error; 130 interrupted."""
+CAPACITY_HELP = """\b
+Exit status: 0 found and confirmed; 2 usage or scenario error; 3 a promise was broken at some load;
+4 nothing held, or it was not confirmed; 130 interrupted."""
 AB_HELP = """\b
 Exit status: 0 not worse; 1 a regression gate failed; 2 usage or scenario error; 3 a side breaks a
 promise; 4 undecided after --max-pairs; 5 void again and again; 130 interrupted."""
@@ -191,6 +195,84 @@ def ab(
     first = pairs or max(gate.pairs for gate in gates)
     most = max(first, max_pairs)
     sys.exit(run_ab(left, right, gates, options, console, pairs=first, max_pairs=most))
+
+
+@main.command(epilog=CAPACITY_HELP)
+@click.argument("scenario", default="capacity")
+@scenario_options
+@out_option
+@workers_option
+@click.option(
+    "--vary",
+    type=click.Choice(["rate", "clients"]),
+    default="rate",
+    show_default=True,
+    help="What grows: messages a second, or clients (each as busy as before).",
+)
+@click.option(
+    "--start",
+    type=click.FloatRange(min=0, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="The first load, as a multiple of the scenario's own.",
+)
+@click.option(
+    "--cap",
+    type=click.FloatRange(min=0, min_open=True),
+    default=100.0,
+    show_default=True,
+    help="The highest load that is tried.",
+)
+@click.option(
+    "--budget", type=click.IntRange(min=2, max=500), default=60, show_default=True, help="Runs at most."
+)
+@click.option(
+    "--soak-s",
+    type=click.FloatRange(min=5),
+    default=60.0,
+    show_default=True,
+    help="Length of the run that confirms, seconds.",
+)
+@click.option(
+    "--peak",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="DELIVERIES/S",
+    help="Plan nodes for this peak.",
+)
+@click.option(
+    "--growth",
+    type=click.FloatRange(min=0),
+    default=0.3,
+    show_default=True,
+    help="On top of the peak, as a ratio.",
+)
+@click.option(
+    "--spare",
+    type=click.IntRange(min=0),
+    default=1,
+    show_default=True,
+    help="Nodes that may fail at the peak.",
+)
+def capacity(
+    scenario: str, overrides: tuple[str, ...], seed: int | None, allow_targets: tuple[str, ...], out: Path,
+    workers: int, vary: Literal["rate", "clients"], start: float, cap: float, budget: int, soak_s: float,
+    peak: float | None, growth: float, spare: int,
+) -> None:  # fmt: skip
+    """How much can the system take, and what does it need? Searches for the highest load of SCENARIO
+    at which its gates hold, confirms it with a longer run, and plans nodes for --peak.
+
+    Writes capacity.md and capacity.json into --out, and a section into the page of the longer run.
+    """
+    from reports.capacity import Need
+
+    from .run import Options
+    from .search import Question, run_search
+
+    chosen = read_scenario(scenario, overrides, seed, allow_targets)
+    need = None if peak is None else Need(peak_deliveries_per_s=peak, growth=growth, spare=spare)
+    question = Question(vary=vary, start=start, cap=cap, budget=budget, soak_s=soak_s, need=need)
+    options = Options(out=out, workers=workers, quiet=True, allow_targets=allow_targets)
+    sys.exit(run_search(chosen, question, options, Console(highlight=False)))
 
 
 @main.command()

@@ -12,6 +12,7 @@ from typing import Final
 from reports.analysis import Analysis
 from reports.blocks import Block
 from reports.sections import (
+    capacity,
     faults,
     glance,
     host,
@@ -32,5 +33,6 @@ SECTIONS: Final[dict[str, tuple[str, Callable[[Analysis], tuple[Block, ...]]]]] 
     "throughput": ("Throughput", throughput.build),
     "faults": ("Faults and recovery", faults.build),
     "host": ("Server and host", host.build),
+    "capacity": ("Capacity", capacity.build),
     "method": ("Method and contract", method.build),
 }

@@ -1,0 +1,145 @@
+"""How much can a system take? Makes the runs that ``reports.capacity.Search`` asks for, then a longer one.
+
+Each trial is a whole run of the scenario at a multiple of its load, judged by the scenario's own gates: it
+holds when all of them do and no promise was broken. At nine tenths of the highest load that holds, a longer
+run confirms it, and shows whether memory or latency creep.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Final, Literal
+
+from rich.console import Console
+
+from reports.capacity import SOAK_SHARE, Held, Need, Search, Trial
+from reports.capacity_report import CAPACITY_FILE, Soak, as_json, as_markdown, as_text, creep
+from reports.pipeline import report_run
+from reports.verdict import Exit
+
+from .model import Scenario
+from .run import Options, Ran, run_once
+
+Vary = Literal["rate", "clients"]
+_HELD: Final = {Exit.PASS: Held.YES, Exit.VOID: Held.GENERATOR}  # any other: it does not hold
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What to search for, and what for. ``soak_s``: length of the confirming run's last phase."""
+
+    vary: Vary = "rate"
+    start: float = 1.0
+    cap: float = 100.0
+    budget: int = 60
+    soak_s: float = 60.0
+    need: Need | None = None
+
+
+def at_load(scenario: Scenario, load: float, vary: Vary) -> Scenario:
+    """The scenario at a multiple of its own load: more messages, or more clients on as many more channels."""
+    workload = scenario.workload
+    if vary == "clients":
+        more = {key: max(1, round(getattr(workload, key) * load)) for key in ("clients", "channels")}
+    else:
+        more = {}
+    # Each client says as much as before, so with more of them the sum grows too.
+    phases = tuple(
+        phase.model_copy(update={"publish_per_s": phase.publish_per_s * load}) for phase in workload.phase
+    )
+    scaled = type(workload).model_validate(
+        workload.model_dump(exclude_unset=True)
+        | more
+        | {"phase": [p.model_dump(exclude_unset=True) for p in phases]}
+    )
+    return scenario.model_copy(update={"workload": scaled})
+
+
+def for_soak(scenario: Scenario, soak_s: float) -> Scenario:
+    """The scenario with a last phase of another length."""
+    workload = scenario.workload
+    *others, last = workload.phase
+    longer = (*others, last.model_copy(update={"duration_s": soak_s}))
+    return scenario.model_copy(update={"workload": workload.model_copy(update={"phase": longer})})
+
+
+Run = Callable[[Scenario, Options], Ran]
+
+
+def run_search(
+    scenario: Scenario, question: Question, options: Options, console: Console, *, run: Run | None = None
+) -> Exit:
+    """Search, confirm, print and write ``capacity.json`` and ``capacity.md`` in ``options.out``.
+
+    Returns:
+        PASS when the highest load that holds was confirmed; UNKNOWN when none held or was confirmed;
+        INTEGRITY as soon as a promise was broken, since a rate at which messages are lost is none.
+    """
+    say = partial(console.print, soft_wrap=True)
+    make: Run = run or (lambda asked, how: run_once(asked, how, console))
+    quiet = replace(options, quiet=True)
+    search = Search(start=question.start, cap=question.cap, budget=question.budget)
+    while (load := search.next_load()) is not None:
+        ran = make(at_load(scenario, load, question.vary), quiet)
+        if ran.interrupted:
+            return Exit.INTERRUPTED
+        search.tell(trial := as_trial(ran, load))
+        say(_line(len(search.trials), trial))
+        if ran.outcome.exit == Exit.INTEGRITY:
+            say(f"a promise was broken, so there is no rate: {ran.outcome.sentence} See {ran.path}")
+            return Exit.INTEGRITY
+    soak = None
+    if search.highest is not None:
+        load = search.highest * SOAK_SHARE
+        say(f"soak: load {load:.3g} for {question.soak_s:g} s")
+        ran = make(for_soak(at_load(scenario, load, question.vary), question.soak_s), quiet)
+        if ran.interrupted:
+            return Exit.INTERRUPTED
+        soak = Soak(as_trial(ran, load), creep(ran.path))
+    document = as_json(scenario.name, question.vary, search, soak, question.need)
+    options.out.mkdir(parents=True, exist_ok=True)
+    _write(options.out / "capacity.json", json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+    _write(options.out / "capacity.md", as_markdown(document))
+    if soak is not None:  # and its own page gets the section for planners
+        _write(ran.path / CAPACITY_FILE, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+        report_run(ran.path, gates_file=options.gates_file)
+    say(as_text(document))
+    held = soak is not None and soak.trial.held is Held.YES
+    return Exit.PASS if held else Exit.UNKNOWN
+
+
+def as_trial(ran: Ran, load: float) -> Trial:
+    """What a run says of its load."""
+    outcome, summary = ran.outcome, ran.outcome.summary
+    rate = float(summary["load"]["deliveries_per_s"] or 0.0)
+    under_test = [used for used in summary["processes"] if used["target"]]
+    costs = [used["cpu_us_per_delivery"] for used in under_test]
+    known = bool(costs) and None not in costs
+    return Trial(
+        load=load,
+        held=_HELD.get(Exit(outcome.exit), Held.NO),
+        deliveries_per_s=rate,
+        connections=int(summary["load"].get("clients") or 0),
+        p99_ms=summary["latency_ms"]["delivery"]["p99"],
+        cpu_cores=round(sum(costs) * rate / 1e6, 4) if known else None,
+        rss_bytes=sum(used["rss_max_bytes"] for used in under_test) or None,
+        run=str(ran.path),
+        why="" if outcome.exit == Exit.PASS else outcome.sentence,
+    )
+
+
+def _line(number: int, trial: Trial) -> str:
+    p99 = "–" if trial.p99_ms is None else f"{trial.p99_ms:,.1f} ms"
+    why = f"  {trial.why}" if trial.why else ""
+    return (
+        f"trial {number:>2}  load {trial.load:<6.3g} {trial.deliveries_per_s:>10,.0f} deliveries/s  "
+        f"p99 {p99:>10}  {trial.held}{why}"
+    )
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")

@@ -1,0 +1,166 @@
+"""The search for capacity over runs that are made up: what is run, written and said."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from reports.blocks import Para
+from reports.capacity import Need
+from reports.checks import run_checks
+from reports.pipeline import Outcome, analyse
+from reports.sections import capacity as section
+from reports.verdict import Exit
+from scenarios.model import Scenario, find, load
+from scenarios.run import Options, Ran
+from scenarios.search import Question, at_load, for_soak, run_search
+from tests.reports.synthetic import in_memory, small
+
+CAPACITY = load(find("capacity"))
+NODE = 20_000.0  # deliveries/s that the made-up system can take
+
+
+class Runs:
+    """Stands in for whole runs of a system whose p99 and exit follow from its rate."""
+
+    def __init__(self, folder: Path, exit_at: Callable[[float], Exit]) -> None:
+        self.folder, self.exit_at = folder, exit_at
+        self.asked: list[Scenario] = []
+
+    def __call__(self, scenario: Scenario, options: Options) -> Ran:
+        assert options.quiet
+        self.asked.append(scenario)
+        workload = scenario.workload
+        rate = workload.phase[-1].publish_per_s * workload.clients / workload.channels
+        path = self.folder / f"run-{len(self.asked)}"
+        if workload.phase[-1].duration_s != CAPACITY.workload.phase[-1].duration_s:  # what is looked into
+            small().write(path)
+            (path / "config").mkdir(exist_ok=True)
+        exit_ = self.exit_at(rate)
+        outcome = Outcome(
+            verdict="valid", void=[], exit=int(exit_), summary=self.summary(scenario, rate),
+            sentence=f"It ended with {exit_.name}.", report=path,
+        )  # fmt: skip
+        return Ran(path, outcome, interrupted=exit_ is Exit.INTERRUPTED)
+
+    @staticmethod
+    def summary(scenario: Scenario, rate: float) -> dict[str, Any]:
+        used = {
+            "process": "chatd-1",
+            "target": True,
+            "cpu_us_per_delivery": 20.0,
+            "rss_max_bytes": 100_000_000,
+        }
+        return {
+            "load": {"deliveries_per_s": rate, "clients": scenario.workload.clients},
+            "latency_ms": {"delivery": {"p99": rate / 200}},
+            "processes": [used, {**used, "process": "worker-1", "target": False}],
+        }
+
+
+def searched(
+    tmp_path: Path, exit_at: Callable[[float], Exit], **how: Any
+) -> tuple[Exit, str, dict[str, Any], Runs]:
+    told = io.StringIO()
+    runs = Runs(tmp_path / "made", exit_at)
+    status = run_search(
+        CAPACITY, Question(**how), Options(out=tmp_path), Console(file=told, width=300), run=runs
+    )
+    path = tmp_path / "capacity.json"
+    return status, told.getvalue(), json.loads(path.read_text()) if path.exists() else {}, runs
+
+
+def limited(rate: float) -> Exit:
+    return Exit.PASS if rate <= NODE else Exit.GATE
+
+
+def test_a_limit_is_found_confirmed_and_planned_with(tmp_path: Path) -> None:
+    need = Need(peak_deliveries_per_s=90_000)
+    status, told, found, runs = searched(tmp_path, limited, need=need, soak_s=30.0)
+    assert status is Exit.PASS
+    assert found["ending"] == "bracketed"
+    assert found["max_rate"]["holds_at"] <= NODE < found["max_rate"]["fails_at"]
+    assert found["max_rate"]["width"] <= 0.05
+    assert found["confirmed_rate"] == pytest.approx(found["max_rate"]["holds_at"] * 0.9)
+    assert runs.asked[-1].workload.phase[-1].duration_s == 30.0
+    assert found["plan"]["nodes"] == 7  # 117,000 of about 18,000 each
+    assert found["plan"]["total"] == 8
+    assert "For 90,000 deliveries/s at the peak" in told
+    assert "was not measured here" in told
+    assert found["ladder"][0] == {"p99_ms": 10.0, "holds_at": 2000.0, "fails_at": 3000.0, "width": 0.5}
+    assert found["slopes"]["cpu_cores_per_delivery_per_s"]["per_unit"] == pytest.approx(20e-6)
+
+
+def test_the_page_of_the_confirming_run_has_the_section(tmp_path: Path) -> None:
+    _, _, found, runs = searched(tmp_path, limited)
+    page = (tmp_path / f"made/run-{len(runs.asked)}/report/report.html").read_text()
+    assert "One node holds" in page
+    assert (tmp_path / "capacity.md").read_text().startswith("# Capacity: capacity")
+    assert len(found["trials"]) == len(runs.asked) - 1
+
+
+def test_a_broken_promise_ends_the_search(tmp_path: Path) -> None:
+    status, told, found, runs = searched(tmp_path, lambda rate: Exit.INTEGRITY if rate > 3000 else Exit.PASS)
+    assert status is Exit.INTEGRITY
+    assert "a promise was broken, so there is no rate" in told
+    assert not found
+    assert len(runs.asked) == 5
+
+
+def test_a_limit_of_the_generator_is_told_as_such(tmp_path: Path) -> None:
+    status, told, found, _ = searched(tmp_path, lambda rate: Exit.VOID if rate > NODE else Exit.PASS)
+    assert status is Exit.PASS
+    assert found["ending"] == "the generator was the limit"
+    assert "no limit was found: the generator was the limit" in told
+
+
+def test_what_never_held_has_no_plan(tmp_path: Path) -> None:
+    status, told, found, runs = searched(tmp_path, lambda _: Exit.GATE, need=Need(peak_deliveries_per_s=1.0))
+    assert status is Exit.UNKNOWN
+    assert found["soak"] is None
+    assert "No plan: no rate was confirmed" in told
+    assert len(runs.asked) == 2
+
+
+def test_a_soak_that_does_not_hold_confirms_nothing(tmp_path: Path) -> None:
+    calls = iter([Exit.PASS] * 2 + [Exit.GATE] * 3)
+    status, told, found, _ = searched(tmp_path, lambda _: next(calls), cap=1.0)
+    assert status is Exit.UNKNOWN
+    assert found["confirmed_rate"] is None
+    assert "it is not confirmed" in told
+
+
+def test_an_interrupt_ends_the_search(tmp_path: Path) -> None:
+    assert searched(tmp_path, lambda _: Exit.INTERRUPTED)[0] is Exit.INTERRUPTED
+
+
+def test_a_load_multiplies_messages_or_clients() -> None:
+    busier = at_load(CAPACITY, 2.5, "rate").workload
+    assert [p.publish_per_s for p in busier.phase] == [250.0, 250.0]
+    assert (busier.clients, busier.channels) == (200, 10)
+    larger = at_load(CAPACITY, 2.5, "clients").workload
+    assert (larger.clients, larger.channels, larger.phase[1].publish_per_s) == (500, 25, 250.0)
+
+
+def test_a_soak_has_a_longer_last_phase() -> None:
+    assert [p.duration_s for p in for_soak(CAPACITY, 60).workload.phase] == [3.0, 60]
+
+
+HOLLOW = '{"schema_version": 1, "trials": [], "ladder": [1], "slopes": {}}'
+
+
+def test_a_capacity_file_of_another_shape_breaks_no_page(tmp_path: Path) -> None:
+    for bad in ("{}", "[]", HOLLOW, "no JSON"):
+        (tmp_path / "config").mkdir(exist_ok=True)
+        (tmp_path / "config/capacity.json").write_text(bad)
+        history = replace(in_memory(small()), path=tmp_path)
+        analysis = analyse(history, run_checks(history, checks={}), ())
+        (told,) = section.build(analysis)
+        assert isinstance(told, Para)
