@@ -29,6 +29,7 @@ OF_MESSAGES: Final = (
     *("L1", "L2", "L3", "L4", "L5", "L6", "L7", "L8", "L9", "L10", "L11"),
     *("D1", "D5", "D6", "D7", "D10", "V3"),
 )
+CALM: Final = ("D7", "L10", "L11")  # of them: away from the largest channel, and from those who come back
 OF_DELIVERIES: Final = ("D1", "D5", "D6", "L1", "L5", "L6", "L7")
 OF_RETURNS: Final = ("D2", "D3", "D4", "D9")  # of subscriptions of clients that come back
 
@@ -152,9 +153,24 @@ def _messages(w: World, each: int, victim: Ints) -> dict[str, Ints]:
     fit &= (w.commit_t[following] - w.commit_t > 5 * MS) & (w.publisher[following] != w.publisher)
     some = np.random.default_rng(w.shape.seed).permutation(np.flatnonzero(fit))
     some = some[np.argsort(w.channel[some] != 1, kind="stable")]
-    if len(some) < each * len(OF_MESSAGES):
+    calm = some[(w.channel[some] != 1) & _calm(w, some)]
+    picky = {cls: calm[number :: len(CALM)][:each] for number, cls in enumerate(CALM)}
+    rest = some[~np.isin(some, np.concatenate(list(picky.values())))]
+    others = [cls for cls in OF_MESSAGES if cls not in CALM]
+    chosen = picky | {cls: rest[number :: len(others)][:each] for number, cls in enumerate(others)}
+    if min(len(at) for at in chosen.values()) < each:
         raise ValueError(f"each: {each} of {len(OF_MESSAGES)} classes do not fit into {len(some)} messages")
-    return {cls: some[number :: len(OF_MESSAGES)][:each] for number, cls in enumerate(OF_MESSAGES)}
+    return chosen
+
+
+def _calm(w: World, some: Ints) -> npt.NDArray[np.bool_]:
+    """Messages around which nobody comes back: what is told of the head then has nothing to contradict."""
+    channel, client = w.pairs()
+    back = client[w.back_t[client] != FAR], channel[w.back_t[client] != FAR]
+    returns = np.sort((back[1] << 44) + w.back_t[back[0]])
+    lo, hi = w.commit_t[some] - 20 * MS, w.commit_t[some + 1] + 20 * MS
+    key = w.channel[some] << 44
+    return np.asarray(np.searchsorted(returns, key + lo) == np.searchsorted(returns, key + hi))
 
 
 def _reordered(w: World, chosen: dict[str, Ints]) -> World:

@@ -29,7 +29,7 @@ from reports.periods import NS
 from .part import Part
 from .result import CAP, Finding, Found, Reference
 from .rows import Bool, Int, Rows, distinct, member, pack, runs
-from .telling import finding
+from .telling import earliest_of, finding
 
 EXIT_SLACK_NS: Final = NS  # an exit is written down when its supervisor hears of it
 
@@ -165,10 +165,10 @@ def _first_record(part: Part, channel: int, epoch: int) -> tuple[Reference, ...]
     r = part.records
     found = []
     for rows in (r.subs, r.acks, r.arrivals, r.epochs, r.control_subs):
-        mine = np.flatnonzero((rows.channel == channel) & (rows.epoch == epoch))
+        mine = rows.where(np.flatnonzero((rows.channel == channel) & (rows.epoch == epoch)))
         if len(mine):
-            first = int(mine[np.argmin(rows.t[mine])])
-            found.append((int(rows.t[first]), rows.reference(first)))
+            first = int(earliest_of(mine.t, mine)[0])
+            found.append((int(mine.t[first]), mine.reference(first)))
     return (min(found)[1],) if found else ()
 
 

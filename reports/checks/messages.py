@@ -99,33 +99,42 @@ class Entries:
     count: Int  # records that showed it
 
 
-def entries(place: Int, message: Int, t: Int) -> Entries:
-    """Distinct entries among records: the place, message and time of each."""
-    slot, slots = _slots(place)
-    if slots > 4 * len(place) + 1024:  # serials far apart: a table of all between would not fit
-        return _grouped(place, message, t)
-    holder = np.zeros(slots, np.int64)
+def entries(place: Int, message: Int, t: Int, weight: Int | None = None) -> Entries:
+    """Distinct entries among records: the place, message and time of each.
+
+    Args:
+        weight: how many records each stands for; None: for itself.
+    """
+    slot, count = slots(place)
+    if count > 4 * len(place) + 1024:  # serials far apart: a table of all between would not fit
+        return _grouped(place, message, t, weight)
+    holder = np.zeros(count, np.int64)
     holder[slot] = message  # almost always one message a place: the last one seen stands for it
     other = holder[slot] != message
-    count = np.bincount(slot[~other] if other.any() else slot, minlength=slots)
-    first_t, last_t = np.full(slots, NEVER), np.full(slots, -NEVER)
-    of_place = np.zeros(slots, np.int64)
     mine = slice(None) if not other.any() else ~other
+    stands_for = None if weight is None else weight[mine]
+    records = np.bincount(slot[mine], stands_for, minlength=count).astype(np.int64)
+    first_t, last_t = np.full(count, NEVER), np.full(count, -NEVER)
+    of_place = np.zeros(count, np.int64)
     np.minimum.at(first_t, slot[mine], t[mine])
     np.maximum.at(last_t, slot[mine], t[mine])
     of_place[slot] = place
-    used = np.flatnonzero(count)
+    used = np.flatnonzero(records)
     main = Entries(
         place=of_place[used],
         message=holder[used],
         first_t=first_t[used],
         last_t=last_t[used],
-        count=count[used],
+        count=records[used],
     )
-    return _merged(main, _grouped(place[other], message[other], t[other])) if other.any() else main
+    if not other.any():
+        return main
+    return _merged(
+        main, _grouped(place[other], message[other], t[other], None if weight is None else weight[other])
+    )
 
 
-def _slots(place: Int) -> tuple[Int, int]:
+def slots(place: Int) -> tuple[Int, int]:
     """Numbers places from 0, in their order, with room for the serials between."""
     stream, serial = np.asarray(place) >> 32, np.asarray(low(place))
     streams = int(stream.max(initial=-1)) + 1
@@ -137,11 +146,12 @@ def _slots(place: Int) -> tuple[Int, int]:
     return serial + (offset - least)[stream], int(room.sum())
 
 
-def _grouped(place: Int, message: Int, t: Int) -> Entries:
+def _grouped(place: Int, message: Int, t: Int, weight: Int | None) -> Entries:
+    stands_for = np.ones(len(place), np.int64) if weight is None else weight
     frame = (
-        pl.DataFrame({"place": place, "message": message, "t": t})
+        pl.DataFrame({"place": place, "message": message, "t": t, "weight": stands_for})
         .group_by("place", "message")
-        .agg(first_t=pl.col("t").min(), last_t=pl.col("t").max(), count=pl.len().cast(pl.Int64))
+        .agg(first_t=pl.col("t").min(), last_t=pl.col("t").max(), count=pl.col("weight").sum())
         .sort("place", "message")
     )
     return Entries(**{name: frame[name].to_numpy() for name in Entries.__slots__})

@@ -7,32 +7,26 @@ kept while the part is judged. Parts are independent of each other.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
-import polars as pl
 
-from reports.history import NO_CHANNEL, Kind
+from reports.history import Kind
 
 from .continuity import Continuity, measure, strange
-from .facts import CONTROL, Facts, Sends
+from .facts import CONTROL, Facts
 from .fate import Fate, fate
 from .messages import Entries, Messages, Outcome, Places, entries, fold
 from .owed import Ledger, Missing, holes
+from .passed import Passed, passed_over
 from .placing import Placed, lines, placed
 from .reads import FinalReads, final_reads
 from .result import Coverage, Reference
-from .rows import COLUMNS, Bool, Index, Int, Rows, distinct, member, pack, rows_of
+from .rows import Bool, Index, Int, Rows, distinct, member, pack, runs
+from .shards import Some
 from .tails import Sentinel, Stalled, sentinels, stalled
 from .windows import Windows, build
-
-if TYPE_CHECKING:
-    from reports.history import History
-
-MAX_ID = (1 << 31) - 1  # of a client or channel; ids above are left out and counted
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Records:
@@ -54,53 +48,46 @@ class Records:
     control_arrivals: int  # RECV of client 0, which has no business to get any
 
 
-def read_records(history: History, sends: Sends, first: int, last: int) -> Records:
-    """The records of the channels first to last, both inclusive.
-
-    An answer to no open request has no channel: it goes where its message was sent.
-    """
-    answers = pl.col("kind").is_in([int(Kind.ACK), int(Kind.NACK)]) & (pl.col("channel") == NO_CHANNEL)
-    frame = (
-        history.scan()
-        .filter((pl.col("channel").is_between(first, last) | answers) & (pl.col("client") <= MAX_ID))
-        .select("kind", *COLUMNS)
-        .collect()
-    )
-    return split(frame, sends, first, last)
-
-
-def split(frame: pl.DataFrame, sends: Sends, first: int, last: int) -> Records:
-    """Records by kind; ``frame`` in (file, row) order."""
-    kind, rows = frame["kind"].to_numpy(), rows_of(frame)
+def split(some: Some) -> Records:
+    """Records by kind."""
+    kind, rows = some.kind, some.rows
     load = rows.client != CONTROL
 
     def of(which: Kind, *, control: bool | None = False) -> Rows:
         mine = kind == which
         return rows.where(np.flatnonzero(mine if control is None else mine & (load != control)))
 
-    def answers(which: Kind) -> Rows:
-        some = of(which, control=None)
-        channel = np.where(some.channel == NO_CHANNEL, sends.channel_of(some.message), some.channel)
-        return replace(some, channel=channel).where((channel >= first) & (channel <= last))
-
-    arrived = np.flatnonzero((kind == Kind.RECV) & load)
-    arrived = arrived[np.argsort(pack(rows.channel[arrived], rows.client[arrived]), kind="stable")]
     return Records(
-        arrivals=rows.where(arrived),
+        arrivals=by_pair(rows, np.flatnonzero((kind == Kind.RECV) & load)),
         subs=of(Kind.SUB),
         lives=of(Kind.LIVE),
         unsubs=of(Kind.UNSUB),
         gaps=of(Kind.GAP),
         epochs=of(Kind.EPOCH),
         sends=of(Kind.SEND, control=None),
-        acks=answers(Kind.ACK),
-        nacks=answers(Kind.NACK),
+        acks=of(Kind.ACK, control=None),
+        nacks=of(Kind.NACK, control=None),
         reads=of(Kind.READ, control=True),
         control_subs=of(Kind.SUB, control=True),
         control_lives=of(Kind.LIVE, control=True),
         control_gaps=of(Kind.GAP, control=True),
         control_arrivals=int(((kind == Kind.RECV) & ~load).sum()),
     )
+
+
+def by_pair(rows: Rows, which: Index) -> Rows:
+    """Some rows by (channel, client), and otherwise in their order."""
+    if not len(which):
+        return rows.where(which)
+    client, channel = rows.client[which], rows.channel[which].astype(np.int64)
+    channel -= channel.min()
+    width, place = int(client.max()).bit_length(), len(which).bit_length()
+    if int(channel.max()).bit_length() + width + place < 64:
+        key = (channel << width | client) << place  # with its position in it, a number sorts fastest
+        order = np.sort(key | np.arange(len(which))) & ((1 << place) - 1)
+    else:
+        order = np.argsort(pack(channel, client), kind="stable")
+    return rows.where(which[order])
 
 
 class Part:
@@ -156,11 +143,21 @@ class Part:
     def entries(self) -> Entries:
         """Distinct (place, message) that intact arrivals and reads showed."""
         arrivals, read = self.records.arrivals, self.records.reads
-        parts = [
-            (self.arrival_place, arrivals.message, arrivals.t, ~self.strange),
-            (self.read_place, read.message, read.t, ~strange(read)),
-        ]
-        return entries(*(np.concatenate([part[i][part[3]] for part in parts]) for i in range(3)))
+        intact, intact_read, weight = ~self.strange, ~strange(read), self._weights()
+
+        def both(one: Int, other: Int) -> Int:
+            return np.concatenate([one[intact], other[intact_read]])
+
+        return entries(
+            both(self.arrival_place, self.read_place),
+            both(arrivals.message, read.message),
+            both(arrivals.t, read.t),
+            None if weight is None else both(weight, np.ones(len(read), np.int64)),
+        )
+
+    def _weights(self) -> Int | None:
+        """How many deliveries each arrival stands for; None: for itself."""
+        return None
 
     @cached_property
     def at_home(self) -> Bool:
@@ -222,9 +219,13 @@ class Part:
         unseen = ~member(self.ack_place, distinct(self.entries.place))
         place = np.concatenate([self.entries.place, self.ack_place[unseen]])
         message = np.concatenate([self.entries.message, self.records.acks.message[unseen]])
-        publisher = message >> 32
-        clients = distinct(np.append(self.windows.client, CONTROL)).tolist()
-        return {client: distinct(place[publisher == client]) for client in clients}
+        order = np.lexsort((place, message >> 32))
+        place, publisher = place[order], message[order] >> 32
+        begins, ends = runs(publisher)
+        return {
+            int(publisher[begin]): distinct(place[begin:end])
+            for begin, end in zip(begins.tolist(), ends.tolist(), strict=True)
+        }
 
     @cached_property
     def channels(self) -> list[int]:
@@ -259,6 +260,24 @@ class Part:
         return [missing for missing, broken in zip(found, torn, strict=True) if not broken]
 
     @cached_property
+    def owed(self) -> Int:
+        """Sorted places that some subscriber was owed and never got."""
+        return distinct(np.concatenate([np.empty(0, np.int64), *(m.places for m in self.missing)]))
+
+    @cached_property
+    def passed(self) -> Passed:
+        """Places that nothing showed and some subscriber's stream went over."""
+        return passed_over(
+            self.windows,
+            self.continuity,
+            self.ledger,
+            self.places,
+            arrivals=self.records.arrivals,
+            shown=self.shown,
+            published=None if self.facts.contract.echo else distinct(self.records.sends.pair),
+        )
+
+    @cached_property
     def final_reads(self) -> FinalReads:
         r = self.records
         return final_reads(r.control_subs, r.control_lives, r.reads, r.control_gaps)
@@ -267,7 +286,6 @@ class Part:
     def fate(self) -> Fate:
         """What became of acked messages."""
         owners, acks = self.facts.owners, self.records.acks
-        owed_places = [missing.places for missing in self.missing]
         return fate(
             acks,
             self.ack_place,
@@ -275,7 +293,7 @@ class Part:
             seen=self.seen,
             observed=self.observed,
             hidden=member(self.ack_place, self.own.get(CONTROL, np.empty(0, np.int64))),
-            owed=distinct(np.concatenate([np.empty(0, np.int64), *owed_places])),
+            owed=self.owed,
             reads=self.final_reads,
             lineage=self.facts.lineage,
             trusted=~owners.broken(acks.publisher) & (not owners.control_broken),

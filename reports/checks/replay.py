@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .facts import read_facts
-from .part import MAX_ID, Part, read_records
+from .part import Part, split
 from .result import Finding
+from .shards import MAX_ID, in_channels
 from .table import CHECKS
 
 if TYPE_CHECKING:
@@ -22,4 +23,4 @@ def findings_of(history: History, cls: str) -> tuple[Finding, ...]:
     if check.run is not None:
         return check.run(facts).findings
     assert check.part is not None
-    return check.part(Part(facts, read_records(history, facts.sends, 0, MAX_ID))).findings
+    return check.part(Part(facts, split(in_channels(history, facts.sends, 0, MAX_ID)))).findings

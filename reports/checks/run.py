@@ -12,18 +12,20 @@ from typing import TYPE_CHECKING, TypeVar
 import polars as pl
 
 from reports.history import HistoryError
+from reports.progress import Progress, Step
 
 from .facts import Facts, read_facts
-from .part import Part, read_records
+from .part import Part, Records, split
 from .result import ClassResult, Coverage, Found, Integrity, Verdict
-from .survey import PART_ROWS, survey
+from .shards import Shard, Shards
+from .slices import Heads, Slice, Whole
+from .survey import PART_ROWS, parted, survey
 from .table import CHECKS, Check, gated
 from .vacuity import Exercise, exercise, vacuous
 
 if TYPE_CHECKING:
     from reports.history import History
 
-Progress = Callable[[int, int], None]  # (parts judged, of how many)
 T = TypeVar("T", Part, Facts)
 _MOST_REASONS = 5  # of a class; they differ in names of channels
 _TORN = "some clients' logs are torn or missing: only positive evidence accuses"
@@ -39,8 +41,8 @@ def run_checks(
     """Judge a history by every class of ``checks``.
 
     Args:
-        progress: called after each part.
-        part_rows: records judged at once, where channels allow it; bounds the memory.
+        progress: called as records are sorted into parts, and after each part.
+        part_rows: records judged at once; bounds the memory. Results do not depend on it.
     Raises:
         HistoryError: a sealed file is damaged inside.
     """
@@ -54,16 +56,14 @@ def _run_checks(
     history: History, progress: Progress | None, checks: Mapping[str, Check], part_rows: int
 ) -> Integrity:
     facts, first = read_facts(history), survey(history)
-    found = {cls: Found() for cls in checks}
-    coverage, seen = first.coverage, Exercise()
-    parts = first.parts(part_rows)
-    for number, (low, high) in enumerate(parts, start=1):
-        of_part = _judge_part(
-            Part(facts, read_records(history, facts.sends, low, high)), checks, coverage, seen
-        )
-        found = {cls: found[cls] + of_part[cls] for cls in checks}
-        if progress is not None:
-            progress(number, len(parts))
+    shards = parted(history, first.channels, part_rows)
+    told = _Told(progress, shards)
+    bench = _Bench(facts, checks, first.coverage, told)
+    with Shards(history, facts.sends, shards, told.sorted) as records:
+        told.judged(0, 0)
+        for number in range(len(shards)):
+            bench.judge(records, number)
+    found, coverage, seen = bench.found, bench.coverage, bench.seen
     for cls, check in checks.items():
         if check.run is not None:
             found[cls] += _judge(check.run, facts)
@@ -93,20 +93,87 @@ def _judge(check: Callable[[T], Found], subject: T) -> Found:
         return Found(unknown=(f"the check broke: {type(error).__name__}: {error} (in {where})",))
 
 
-def _judge_part(
-    part: Part, checks: Mapping[str, Check], coverage: Coverage, seen: Exercise
-) -> dict[str, Found]:
-    """Every channel-local class of one part; its coverage is added to ``coverage`` and ``seen``."""
+class _Told:
+    """Tells how far the judgement is."""
 
-    def account(part: Part) -> Found:
+    def __init__(self, progress: Progress | None, shards: list[Shard]) -> None:
+        self._progress = progress
+        self._parts, self._of_parts = 0, sum(max(1, len(shard.clients)) for shard in shards)
+        self._rows, self._of_rows = 0, sum(shard.rows for shard in shards)
+
+    def sorted(self, rows: int) -> None:
+        if self._progress is not None:
+            self._progress(Step(what="sorting", rows=rows, of_rows=self._of_rows))
+
+    def judged(self, rows: int, parts: int = 1) -> None:
+        """One part more, with so many records."""
+        self._rows, self._parts = self._rows + rows, self._parts + parts
+        if self._progress is not None:
+            self._progress(
+                Step(
+                    what="checking",
+                    rows=self._rows,
+                    of_rows=self._of_rows,
+                    parts=self._parts,
+                    of_parts=self._of_parts,
+                )
+            )
+
+
+class _Bench:
+    """Judges shard by shard and adds up."""
+
+    def __init__(self, facts: Facts, checks: Mapping[str, Check], coverage: Coverage, told: _Told) -> None:
+        self._facts, self._checks, self._told = facts, checks, told
+        self.found = {cls: Found() for cls in checks}
+        self.coverage, self.seen = coverage, Exercise()
+
+    def judge(self, records: Shards, number: int) -> None:
+        """Every channel-local class of one shard, and its coverage."""
+        some = records.read(number)
+        if records.shards[number].clients:
+            part = self._slices(records, number, split(some))
+        else:
+            part = Part(self._facts, split(some))
+            self._classes(part, by_client=True)
+        self._classes(part, by_client=False)
+        broken = _judge(self._account, part)  # where coverage breaks, nothing is known of any class
+        self.found = {cls: found + broken for cls, found in self.found.items()}
+        self._told.judged(len(some), 0 if records.shards[number].clients else 1)
+
+    def _slices(self, records: Shards, number: int, rest: Records) -> Part:
+        """A large channel, range by range of its clients."""
+        clients, heads = records.shards[number].clients, Heads()
+        for piece in range(1, len(clients) + 1):
+            heads.add(records.read(number, piece).rows)
+        whole = Whole(self._facts, rest, heads)
+        for piece, mine in enumerate(clients, start=1):
+            arrivals = records.read(number, piece).rows
+            self._slice(whole, whole.slice(mine, arrivals))
+            self._told.judged(len(arrivals))
+        return whole
+
+    def _slice(self, whole: Whole, some: Slice) -> None:
+        def collect(_: Part) -> Found:
+            whole.collect(some)
+            return Found()
+
+        self._classes(some, by_client=True)
+        broken = _judge(collect, some)
+        for cls, check in self._checks.items():
+            if check.part is not None and not check.by_client:
+                self.found[cls] += broken
+
+    def _classes(self, part: Part, *, by_client: bool) -> None:
+        for cls, check in self._checks.items():
+            if check.part is not None and check.by_client == by_client:
+                self.found[cls] += _judge(check.part, part)
+
+    def _account(self, part: Part) -> Found:
         share, used = part.coverage(), exercise(part)
-        coverage.add(share)
-        seen.add(used)
+        self.coverage.add(share)
+        self.seen.add(used)
         return Found()
-
-    found = {cls: _judge(check.part, part) if check.part else Found() for cls, check in checks.items()}
-    broken = _judge(account, part)  # where coverage breaks, nothing is known of any class
-    return {cls: result + broken for cls, result in found.items()}
 
 
 def _result(cls: str, check: Check, found: Found, facts: Facts, coverage: Coverage) -> ClassResult:

@@ -1,13 +1,14 @@
 """A first look over a history: how many records of which kind, and how to part it.
 
-Parts are ranges of channels with about as many records each, so that memory is bounded by the
-part and not by the run.
+Shards are ranges of channels with about as many records each, or of one large channel ranges of
+clients, so that memory is bounded by the shard and not by the run.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 import polars as pl
@@ -15,17 +16,13 @@ import polars as pl
 from reports.history import Flag, Kind
 
 from .facts import CONTROL
-from .part import MAX_ID
 from .result import Coverage
+from .shards import IN_CHANNELS, MAX_ID, Range, Shard
 
 if TYPE_CHECKING:
     from reports.history import History
 
-PART_ROWS: Final = 2_000_000  # records of a part, where channels allow it
-_IN_CHANNELS: Final = (
-    *(Kind.SUB, Kind.LIVE, Kind.UNSUB, Kind.SEND, Kind.ACK),
-    *(Kind.NACK, Kind.RECV, Kind.GAP, Kind.EPOCH, Kind.READ),
-)
+PART_ROWS: Final = 1_000_000  # records of a part
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,25 +33,12 @@ class Survey:
     channels: Mapping[int, int]  # records of each channel, by rising id
     unknown_kinds: int
 
-    def parts(self, part_rows: int = PART_ROWS) -> list[tuple[int, int]]:
-        """Ranges of channel ids, both inclusive. A channel is never split."""
-        parts: list[tuple[int, int]] = []
-        rows = 0
-        for channel, count in self.channels.items():
-            if parts and rows + count <= part_rows:
-                parts[-1] = parts[-1][0], channel
-                rows += count
-            else:
-                parts.append((channel, channel))
-                rows = count
-        return parts
-
 
 def survey(history: History) -> Survey:
     """Count a history's records, by kind and by channel."""
     load, flag = pl.col("client") != CONTROL, pl.col("flags")
     too_high = pl.max_horizontal("client", "channel", "publisher") > MAX_ID
-    in_channels = pl.col("kind").is_in([int(kind) for kind in _IN_CHANNELS])
+    in_channels = pl.col("kind").is_in([int(kind) for kind in IN_CHANNELS])
     kinds, channels, files = pl.collect_all(
         [
             history.scan()
@@ -100,3 +84,48 @@ def survey(history: History) -> Survey:
         channels=dict(zip(channels["channel"].to_list(), channels["len"].to_list(), strict=True)),
         unknown_kinds=unknown,
     )
+
+
+def parted(history: History, channels: Mapping[int, int], part_rows: int = PART_ROWS) -> list[Shard]:
+    """Shards of at most ``part_rows`` records, where single clients of a channel have no more.
+
+    Args:
+        channels: records of each channel, by rising id.
+    """
+    ranges = _client_ranges(history, [c for c, count in channels.items() if count > part_rows], part_rows)
+    shards: list[Shard] = []
+    for channel, count in channels.items():
+        before = shards[-1] if shards else None
+        if channel in ranges:
+            shards.append(Shard(channels=(channel, channel), rows=count, clients=ranges[channel]))
+        elif before is None or before.clients or before.rows + count > part_rows:
+            shards.append(Shard(channels=(channel, channel), rows=count))
+        else:
+            shards[-1] = Shard(channels=(before.channels[0], channel), rows=before.rows + count)
+    return shards
+
+
+def _client_ranges(history: History, large: list[int], part_rows: int) -> dict[int, tuple[Range, ...]]:
+    """Of large channels ranges of clients with about ``part_rows`` deliveries each; those with one are left out."""
+    if not large:
+        return {}
+    mine = (pl.col("kind") == int(Kind.RECV)) & pl.col("channel").is_in(large)
+    mine &= (pl.col("client") != CONTROL) & (pl.col("client") <= MAX_ID)
+    counts = history.scan().filter(mine).group_by("channel", "client").agg(pl.len()).sort("channel", "client")
+    ranges: dict[int, list[Range]] = {}
+    rows = 0
+    for channel, client, count in counts.collect().iter_rows():
+        known = ranges.setdefault(channel, [])
+        if known and rows + count <= part_rows:
+            known[-1] = known[-1][0], client
+            rows += count
+        else:
+            known.append((client, client))
+            rows = count
+    return {channel: _closed(known) for channel, known in ranges.items() if len(known) > 1}
+
+
+def _closed(ranges: list[Range]) -> tuple[Range, ...]:
+    """Ranges stretched so that every load client is in one, those without a delivery too."""
+    lows = [CONTROL + 1, *(low for low, _ in ranges[1:]), MAX_ID + 1]
+    return tuple((low, following - 1) for low, following in pairwise(lows))

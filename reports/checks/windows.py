@@ -12,7 +12,8 @@ Where a client stands is the highest of: start, serials received, end of a decla
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 import numpy as np
@@ -79,6 +80,32 @@ class Windows:
 
     def reference(self, w: int) -> tuple[int, int]:
         return int(self.file[w]), int(self.row[w])
+
+
+def without_arrivals(windows: Windows) -> Windows:
+    """Windows without what belongs to single arrivals."""
+    nothing, nowhere = np.zeros(0, np.bool_), np.zeros(0, np.int64)
+    begin = np.zeros(len(windows), np.int64)
+    return replace(windows, lo=begin, hi=begin, sequel=nothing, window=nowhere)
+
+
+def together(several: Sequence[Windows]) -> Windows:
+    """Windows of several ranges of clients of a channel, by rising clients, ``without_arrivals``."""
+    names = [name for name in Windows.__slots__ if name not in ("segment", "gaps", "gap_window", "strays")]
+    columns = {name: np.concatenate([getattr(windows, name) for windows in several]) for name in names}
+    strays: dict[str, int] = {}
+    for windows in several:
+        for why, count in windows.strays.items():
+            strays[why] = strays.get(why, 0) + count
+    begins = np.cumsum([0, *(len(windows) for windows in several)])
+    gap_window = [w.gap_window + begin for w, begin in zip(several, begins[:-1], strict=True)]
+    return Windows(
+        **columns,
+        segment=np.cumsum(~columns["chained"]) - 1,
+        gaps=joined(*(windows.gaps for windows in several)),
+        gap_window=np.concatenate(gap_window),
+        strays=strays,
+    )
 
 
 def build(

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from reports.checks import Verdict, run_checks
 from reports.history import Kind
+from tests.reports.checks.twins import TWINS
 from tests.reports.checks.verdicts import counts
 from tests.scenes import Scene
 from tests.strategies import PLANTS, Stage, clean_scenes, evicted_early, finished, stages
@@ -124,10 +125,20 @@ def shuffled(log: list[tuple[int, ...]], rng: random.Random) -> list[tuple[int, 
 
 @pytest.mark.parametrize("name", [None, *PLANTS])
 @settings(EXAMPLES, max_examples=10)
-@given(st.data())
-def test_how_a_history_is_parted_does_not_matter(name: str | None, data: st.DataObject) -> None:
+@given(st.data(), st.integers(1, 40))
+def test_how_a_history_is_parted_does_not_matter(
+    name: str | None, data: st.DataObject, part_rows: int
+) -> None:
     history = finished(data.draw(stages(plant=PLANTS[name][1] if name else None))).history()
-    assert run_checks(history, part_rows=1) == run_checks(history)
+    assert run_checks(history, part_rows=part_rows) == run_checks(history)
+
+
+@pytest.mark.parametrize("part_rows", [1, 4, 15])
+@pytest.mark.parametrize("bad", [True, False], ids=["bad", "legal"])
+@pytest.mark.parametrize("cls", TWINS)
+def test_how_golden_twins_are_parted_does_not_matter(cls: str, bad: bool, part_rows: int) -> None:
+    history = TWINS[cls].make(bad).history()
+    assert run_checks(history, part_rows=part_rows) == run_checks(history)
 
 
 @EXAMPLES

@@ -8,6 +8,7 @@ import pytest
 from reports.checks.facts import Sends
 from reports.checks.lineage import Lineage
 from reports.checks.part import Records, split
+from reports.checks.shards import in_channels
 from reports.history import Kind
 from tests.builders import Story
 
@@ -69,9 +70,8 @@ def test_an_epoch_goes_on_from_another(older: int, newer: int, after: int, goes_
 
 
 def epochs_of(story: Story) -> Records:
-    frame = story.history().scan().collect()
     nothing = Sends(message=np.empty(0, np.int64), channel=np.empty(0, np.int64), resent_elsewhere=0)
-    return split(frame, nothing, 0, 9)
+    return split(in_channels(story.history(), nothing, 0, 9))
 
 
 def test_the_lowest_of_disagreeing_forks_counts() -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from reports.checks import Verdict, run_checks
 from reports.history import BadReason, Kind, Mark
+from reports.progress import Step
 from tests.builders import T0, Story, fault_lines
 from tests.reports.checks.twins import two_clients
 from tests.reports.checks.verdicts import counts, judge
@@ -145,10 +146,26 @@ def test_findings_are_capped_and_counts_exact() -> None:
     assert [f.serials[0][0] for f in result.findings] == list(range(2, 42, 2))
 
 
-def test_progress_is_told_after_each_part() -> None:
+def test_progress_is_told_as_records_are_sorted_and_after_each_part() -> None:
     scene = Scene(clients=2, channels=3)
     scene.join(1, 1, 2, 3)
     scene.finish()
-    told: list[tuple[int, int]] = []
-    run_checks(scene.history(), part_rows=1, progress=lambda done, of: told.append((done, of)))
-    assert told == [(1, 3), (2, 3), (3, 3)]
+    told: list[Step] = []
+    run_checks(scene.history(), part_rows=20, progress=told.append)
+    assert [(step.what, step.parts, step.of_parts) for step in told] == [
+        ("sorting", 0, 0),
+        *(("checking", part, 3) for part in range(4)),
+    ]
+    assert [step.rows for step in told if step.parts in (0, 3)] == [told[0].of_rows, 0, told[0].of_rows]
+
+
+def test_each_range_of_clients_of_a_large_channel_is_a_part() -> None:
+    scene = Scene(clients=4)
+    for client in (1, 2, 3):
+        scene.join(client)
+    for _ in range(5):
+        scene.publish(4)
+    scene.finish()
+    told: list[Step] = []
+    run_checks(scene.history(), part_rows=12, progress=told.append)
+    assert (told[-1].parts, told[-1].of_parts, told[-1].rows) == (2, 2, told[-1].of_rows)
