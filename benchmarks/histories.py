@@ -315,7 +315,8 @@ def _deliveries(w: World, message: Ints) -> Records:
         pub_seq=w.pub_seq[at],
         serial=w.serial[at],
         epoch=EPOCH,
-        flags=np.where(away, int(Flag.REPLAYED), 0) | np.where(w.publisher[at] == client, int(Flag.OWN_ECHO), 0),
+        flags=np.where(away, int(Flag.REPLAYED), 0)
+        | np.where(w.publisher[at] == client, int(Flag.OWN_ECHO), 0),
     )
     made = made[~away | (w.resumes[client] & (back_t != FAR))]
     return w.damage.deliveries(made) if w.damage else made
@@ -326,7 +327,9 @@ def blocks(w: World) -> Iterator[Records]:
     once = np.concatenate([*_connections(w), *_subscriptions(w), *_publishes(w), *w.extra])
     once = once[np.argsort(once["t"], kind="stable")]
     order = np.argsort(w.commit_t, kind="stable")
-    ends = np.searchsorted(np.cumsum(np.diff(w.first)[w.channel[order]]), np.arange(BLOCK, 1 << 40, BLOCK)[:200_000])
+    ends = np.searchsorted(
+        np.cumsum(np.diff(w.first)[w.channel[order]]), np.arange(BLOCK, 1 << 40, BLOCK)[:200_000]
+    )
     bounds = np.unique(np.concatenate([[0], ends, [len(order)]]))
     bounds = bounds[bounds <= len(order)]
     kept, done = np.empty(0, RECORD), 0
@@ -360,7 +363,10 @@ class _Log:
                 self._path = self._events / f"w{self._worker}-{self._segment}.rec"
                 head = Header(worker=self._worker, segment=self._segment, boot_id=BOOT.bytes, nonce=NONCE)
                 self._path.write_bytes(head.pack())
-                self._segment, self._room = self._segment + 1, (SEGMENT_BYTES - HEADER_BYTES) // RECORD.itemsize
+                self._segment, self._room = (
+                    self._segment + 1,
+                    (SEGMENT_BYTES - HEADER_BYTES) // RECORD.itemsize,
+                )
             with self._path.open("ab") as file:
                 file.write(some[: self._room].tobytes())
             self.records += len(some[: self._room])

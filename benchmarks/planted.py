@@ -43,7 +43,9 @@ class Damage:
 
     messages: dict[str, Ints]  # (channel, serial)
     delivered: dict[str, Ints] = field(default_factory=dict)  # (channel, serial, client)
-    identity: dict[str, tuple[Ints, Ints]] = field(default_factory=dict)  # of `delivered`: what arrives instead
+    identity: dict[str, tuple[Ints, Ints]] = field(
+        default_factory=dict
+    )  # of `delivered`: what arrives instead
     moved_t: Ints = field(default_factory=lambda: np.empty(0, np.int64))  # of D6: when it arrives instead
     notices: dict[str, Ints] = field(default_factory=dict)  # (channel, client)
     stalled: Ints = field(default_factory=lambda: np.empty(0, np.int64))  # (channel, client)
@@ -147,7 +149,9 @@ def _victims(w: World) -> Ints:
 def _messages(w: World, each: int, victim: Ints) -> dict[str, Ints]:
     """For each class its messages, by position; channel 1, which may be the largest, has a share of all."""
     count = np.diff(w.start)[w.channel]
-    fit = (w.serial % APART == 2) & (w.serial > MARGIN) & (w.serial <= count - MARGIN) & (victim[w.channel] > 0)
+    fit = (
+        (w.serial % APART == 2) & (w.serial > MARGIN) & (w.serial <= count - MARGIN) & (victim[w.channel] > 0)
+    )
     following = np.minimum(np.arange(len(w.serial)) + 1, len(w.serial) - 1)
     fit &= ~w.twice & ~w.twice[following]
     fit &= (w.commit_t[following] - w.commit_t > 5 * MS) & (w.publisher[following] != w.publisher)
@@ -214,7 +218,9 @@ def _returns(w: World, damage: Damage, each: int, victim: Ints) -> World:
     channel, client = channel[here], client[here]
     asked, head, resumed = come_back(w, channel, client)
     replayed = np.flatnonzero(resumed & (head > asked))[:each]
-    damage.delivered["D2"] = np.sort((channel[replayed] << 36) + ((asked[replayed] + 1) << 16) + client[replayed])
+    damage.delivered["D2"] = np.sort(
+        (channel[replayed] << 36) + ((asked[replayed] + 1) << 16) + client[replayed]
+    )
     told = np.flatnonzero(~resumed & (asked > 0) & (head % APART < 2))  # a message with nothing planted
     if min(len(replayed), len(told) // 3) < each:
         raise ValueError(f"each: {each} do not fit into {len(replayed)} replays and {len(told)} gaps")

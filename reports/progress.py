@@ -1,4 +1,4 @@
-"""How far a judgement is, for whoever waits: one line that is redrawn on a terminal, plain lines elsewhere."""
+"""How far a judgement is, for whoever waits: one line, redrawn, on a terminal; plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def bar(share: float) -> str:
 class Reporter:
     """Writes steps to a stream as they come. A context manager: at the end no half line is left.
 
-    On a terminal one line is redrawn, and is gone at the end. Elsewhere each kind of step is a line of its own,
-    written when it is done, if it took ``plain_s``: who reads a log of short runs is not told of them.
+    On a terminal one line is redrawn, and is gone at the end. Elsewhere each kind of step is a line of its
+    own, written when it is done, if it took ``plain_s``: who reads a log of short runs is not told of them.
     """
 
     def __init__(self, out: TextIO, clock: Callable[[], float], *, plain_s: float = 2.0) -> None:

@@ -36,7 +36,7 @@ def ack_contradiction(part: Part) -> Found:
 def _differing(part: Part) -> Iterator[_Fault]:
     """Acks that name another place than an earlier ack of their message."""
     acks, place, message = part.records.acks, part.ack_place, part.records.acks.message
-    known = np.flatnonzero(part.facts.sends.known(message))
+    known = np.flatnonzero(part.ack_known)
     order = known[np.lexsort((acks.row[known], acks.t[known], message[known]))]
     begins, ends = runs(message[order])
     several = np.flatnonzero(ends - begins > 1)
@@ -66,7 +66,7 @@ def _holding_another(part: Part) -> Iterator[_Fault]:
         return
     at = np.minimum(np.searchsorted(places, part.ack_place), len(places) - 1)
     wrong = (places[at] == part.ack_place) & (messages[at] != acks.message)
-    wrong &= part.facts.sends.known(acks.message)
+    wrong &= part.ack_known
     for ack in np.flatnonzero(wrong).tolist():
         end = np.searchsorted(places, part.ack_place[ack], side="right")
         if int(acks.message[ack]) not in messages[at[ack] : end].tolist():

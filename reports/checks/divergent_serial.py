@@ -40,7 +40,7 @@ def _identities(part: Part) -> tuple[Int, Int, Int]:
     entries, acks = part.entries, part.records.acks
     home = np.flatnonzero(part.at_home)
     place, message, t = entries.place[home], entries.message[home], entries.first_t[home]
-    alone = ~member(part.ack_place, distinct(place)) & part.facts.sends.known(acks.message)
+    alone = ~member(part.ack_place, distinct(place)) & part.ack_known
     more = np.flatnonzero(alone & (part.ack_place >= 0))
     place = np.concatenate([place, part.ack_place[more]])
     message = np.concatenate([message, acks.message[more]])

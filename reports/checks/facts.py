@@ -168,13 +168,12 @@ class Facts:
 def read_facts(history: History) -> Facts:
     """Scan the run-wide records, and the identity and channel of every send."""
     scan = history.scan()
-    wide, sends, last_t = pl.collect_all(
-        [
-            scan.filter(pl.col("kind").is_in([int(kind) for kind in _RUN_WIDE])).select("kind", *COLUMNS),
-            scan.filter(pl.col("kind") == int(Kind.SEND)).select("publisher", "pub_seq", "channel").unique(),
-            scan.select(pl.col("t").max()),
-        ]
-    )
+    run_wide = pl.col("kind").is_in([int(kind) for kind in _RUN_WIDE])
+    sent = pl.col("kind") == int(Kind.SEND)
+    # One after the other: each reads ahead as far as its own memory allows.
+    wide = scan.filter(run_wide).select("kind", *COLUMNS).collect(engine="streaming")
+    sends = scan.filter(sent).select("publisher", "pub_seq", "channel").unique().collect(engine="streaming")
+    last_t = scan.select(pl.col("t").max()).collect(engine="streaming")
     kind = wide["kind"].to_numpy()
     rows = rows_of(wide)
     load = rows.client != CONTROL

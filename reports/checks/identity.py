@@ -41,14 +41,13 @@ def phantom(part: Part) -> Found:
     rows, place = rows.where(foreign), place[foreign]
     alien = _told(part, "L5", rows, place, (place, rows.message), "of no publisher of this run")
     entries, owners = part.entries, part.facts.owners
-    never_sent = ~part.facts.sends.known(entries.message) & ~owners.broken(np.asarray(entries.message) >> 32)
+    never_sent = ~part.entry_known & ~owners.broken(np.asarray(entries.message) >> 32)
     return alien + _entries_told(part, "L5", never_sent)
 
 
 def misrouted(part: Part) -> Found:
     """Counts (place, message) pairs."""
-    sent_to = part.facts.sends.channel_of(part.entries.message)
-    return _entries_told(part, "L6", (sent_to != 0) & ~part.at_home)
+    return _entries_told(part, "L6", (part.sent_to != 0) & ~part.at_home)
 
 
 def _strange(part: Part) -> tuple[Rows, Int]:
@@ -59,7 +58,7 @@ def _strange(part: Part) -> tuple[Rows, Int]:
 
 
 def _damaged(part: Part, rows: Rows, place: Int) -> Bool:
-    ours = part.entries.place[part.facts.sends.known(part.entries.message)]
+    ours = part.entries.place[part.entry_known]
     known = distinct(np.concatenate([ours, part.ack_place]))
     unreadable = (rows.message == 0) & member(place, known)
     return np.asarray(rows.flag(Flag.BAD_DIGEST) | unreadable)

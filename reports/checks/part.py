@@ -28,6 +28,7 @@ from .shards import Some
 from .tails import Sentinel, Stalled, sentinels, stalled
 from .windows import Windows, build
 
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Records:
     """The records of a part by kind. Client 0's subscriptions are final reads and kept apart."""
@@ -160,10 +161,24 @@ class Part:
         return None
 
     @cached_property
+    def sent_to(self) -> Int:
+        """The channel that the message of each entry was sent to; 0: it never was."""
+        return self.facts.sends.channel_of(self.entries.message)
+
+    @cached_property
+    def entry_known(self) -> Bool:
+        """Entries whose message was sent in this run."""
+        return self.facts.sends.known(self.entries.message)
+
+    @cached_property
+    def ack_known(self) -> Bool:
+        """Acks whose message was sent in this run."""
+        return self.facts.sends.known(self.records.acks.message)
+
+    @cached_property
     def at_home(self) -> Bool:
         """Entries in the channel that their message was sent to; what stands elsewhere is L6's or L5's."""
-        sent_to = self.facts.sends.channel_of(self.entries.message)
-        return np.asarray(self.places.channels(self.entries.place) == sent_to)
+        return np.asarray(self.places.channels(self.entries.place) == self.sent_to)
 
     @cached_property
     def observed(self) -> Int:

@@ -143,7 +143,7 @@ class Shards:
         for name in _READ:
             column = some.kind if name == "kind" else getattr(some.rows, name)
             at.append(self._file.tell())
-            self._file.write(column[order].astype(self._types[name], copy=False))
+            self._file.write(column[order].astype(self._types[name], copy=False).data)
         counts = np.bincount(small, minlength=self._pieces)
         return _Block(tuple(at), np.concatenate([[0], np.cumsum(counts)]))
 
@@ -162,7 +162,7 @@ class Shards:
     def _fill(self, raw: Column, at: int) -> None:
         done = 0
         while done < len(raw):
-            got = os.preadv(self._file.fileno(), [raw[done:]], at + done)
+            got = os.preadv(self._file.fileno(), [raw[done:].data], at + done)
             if not got:
                 raise OSError("the file that the records were sorted into is cut off")
             done += got

@@ -36,54 +36,55 @@ class Survey:
 
 def survey(history: History) -> Survey:
     """Count a history's records, by kind and by channel."""
-    load, flag = pl.col("client") != CONTROL, pl.col("flags")
-    too_high = pl.max_horizontal("client", "channel", "publisher") > MAX_ID
-    in_channels = pl.col("kind").is_in([int(kind) for kind in IN_CHANNELS])
-    kinds, channels, files = pl.collect_all(
-        [
-            history.scan()
-            .group_by("kind", load=load)
-            .agg(
-                pl.len(),
-                marked=((flag & int(Flag.REPLAYED)) != 0).sum(),
-                resumed=((flag & int(Flag.RESUMED)) != 0).sum(),
-                duplicate=((flag & int(Flag.DUPLICATE)) != 0).sum(),
-                lost=pl.col("serial").cast(pl.Int64).sum(),
-                too_high=too_high.sum(),
-            ),
-            history.scan()
-            .filter(in_channels & (pl.col("channel") <= MAX_ID))
-            .group_by("channel")
-            .agg(pl.len())
-            .sort("channel"),
-            history.scan().select("client", "file").unique().group_by("client").agg(pl.len()),
-        ]
+    kind, load = pl.col("kind"), pl.col("client") != CONTROL
+    # One after the other: each reads ahead as far as its own memory allows.
+    counted = _collected(history.scan().group_by("kind", "flags", load=load).agg(pl.len()))
+    lost = _collected(
+        history.scan().filter(kind == int(Kind.LOST_LOG)).select(pl.col("serial").cast(pl.Int64).sum())
+    )
+    too_high = _collected(
+        history.scan()
+        .filter(pl.any_horizontal(pl.col("client", "channel", "publisher") > MAX_ID))
+        .select(pl.len())
+    )
+    in_channels = kind.is_in([int(kind) for kind in IN_CHANNELS]) & (pl.col("channel") <= MAX_ID)
+    channels = _collected(
+        history.scan().filter(in_channels).group_by("channel").agg(pl.len()).sort("channel")
+    )
+    files = _collected(
+        history.scan().group_by("client").agg(several=pl.col("file").min() != pl.col("file").max())
     )
     known = {int(kind) for kind in Kind if kind != Kind.NONE}
 
-    def total(kind: Kind, column: str = "len", *, of_load: bool = True) -> int:
-        rows = kinds.filter((pl.col("kind") == int(kind)) & (pl.col("load") | (not of_load)))
-        return int(rows[column].sum())
+    def total(kind: Kind, flag: Flag | None = None, *, of_load: bool = True) -> int:
+        rows = counted.filter((pl.col("kind") == int(kind)) & (pl.col("load") | (not of_load)))
+        if flag is not None:
+            rows = rows.filter((pl.col("flags") & int(flag)) != 0)
+        return int(rows["len"].sum())
 
     coverage = Coverage(
         delivered=total(Kind.RECV),
-        replayed=total(Kind.RECV, "marked"),
+        replayed=total(Kind.RECV, Flag.REPLAYED),
         subscriptions=total(Kind.SUB),
-        resumed=total(Kind.SUB, "resumed"),
+        resumed=total(Kind.SUB, Flag.RESUMED),
         gaps=total(Kind.GAP),
-        duplicate_acks=total(Kind.ACK, "duplicate", of_load=False),
-        lost_log=total(Kind.LOST_LOG, "lost", of_load=False),
+        duplicate_acks=total(Kind.ACK, Flag.DUPLICATE, of_load=False),
+        lost_log=int(lost.item() or 0),
     )
     coverage.unexplain("BAD: an undecodable or illegal frame", total(Kind.BAD, of_load=False))
-    coverage.unexplain("client in the logs of several workers", int((files["len"] > 1).sum()))
-    coverage.unexplain("id of a client, channel or publisher above 2^31", int(kinds["too_high"].sum()))
-    unknown = int(kinds.filter(~pl.col("kind").is_in(sorted(known)))["len"].sum())
+    coverage.unexplain("client in the logs of several workers", int(files["several"].sum()))
+    coverage.unexplain("id of a client, channel or publisher above 2^31", int(too_high.item()))
+    unknown = int(counted.filter(~pl.col("kind").is_in(sorted(known)))["len"].sum())
     coverage.unexplain("record of an unknown kind", unknown)
     return Survey(
         coverage=coverage,
         channels=dict(zip(channels["channel"].to_list(), channels["len"].to_list(), strict=True)),
         unknown_kinds=unknown,
     )
+
+
+def _collected(frame: pl.LazyFrame) -> pl.DataFrame:
+    return frame.collect(engine="streaming")
 
 
 def parted(history: History, channels: Mapping[int, int], part_rows: int = PART_ROWS) -> list[Shard]:
@@ -106,7 +107,7 @@ def parted(history: History, channels: Mapping[int, int], part_rows: int = PART_
 
 
 def _client_ranges(history: History, large: list[int], part_rows: int) -> dict[int, tuple[Range, ...]]:
-    """Of large channels ranges of clients with about ``part_rows`` deliveries each; those with one are left out."""
+    """Of large channels ranges of clients with about ``part_rows`` deliveries each, where more than one."""
     if not large:
         return {}
     mine = (pl.col("kind") == int(Kind.RECV)) & pl.col("channel").is_in(large)
@@ -114,7 +115,7 @@ def _client_ranges(history: History, large: list[int], part_rows: int) -> dict[i
     counts = history.scan().filter(mine).group_by("channel", "client").agg(pl.len()).sort("channel", "client")
     ranges: dict[int, list[Range]] = {}
     rows = 0
-    for channel, client, count in counts.collect().iter_rows():
+    for channel, client, count in _collected(counts).iter_rows():
         known = ranges.setdefault(channel, [])
         if known and rows + count <= part_rows:
             known[-1] = known[-1][0], client

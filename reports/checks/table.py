@@ -70,18 +70,34 @@ CHECKS: Final[Mapping[str, Check]] = {
     "L10": Check(title="publisher-reorder", unit="messages", of="acked", part=publisher_reorder),
     "L11": Check(title="realtime-inversion", unit="messages", of="acked", part=realtime_inversion),
     "L12": Check(title="epoch-fault", unit="epochs", of="sentinels", part=epoch_fault),
-    "D1": Check(title="delivery-gap", by_client=True, unit="deliveries", of="delivered", absence=True, part=delivery_gap),
-    "D2": Check(title="false-resume", by_client=True, unit="resumes", of="resumed", absence=True, part=false_resume),
-    "D3": Check(title="bad-gap-notice", by_client=True, unit="notices", of="gaps", absence=True, part=bad_gap_notice),
+    "D1": Check(
+        title="delivery-gap",
+        by_client=True,
+        unit="deliveries",
+        of="delivered",
+        absence=True,
+        part=delivery_gap,
+    ),
+    "D2": Check(
+        title="false-resume", by_client=True, unit="resumes", of="resumed", absence=True, part=false_resume
+    ),
+    "D3": Check(
+        title="bad-gap-notice", by_client=True, unit="notices", of="gaps", absence=True, part=bad_gap_notice
+    ),
     "D4": Check(title="retention-breach", unit="notices", of="gaps", part=retention_breach),
-    "D5": Check(title="duplicate-delivery", by_client=True, unit="deliveries", of="delivered", part=duplicate_delivery),
-    "D6": Check(title="delivery-reorder", by_client=True, unit="deliveries", of="delivered", part=delivery_reorder),
+    "D5": Check(
+        title="duplicate-delivery", by_client=True, unit="deliveries", of="delivered", part=duplicate_delivery
+    ),
+    "D6": Check(
+        title="delivery-reorder", by_client=True, unit="deliveries", of="delivered", part=delivery_reorder
+    ),
     "D7": Check(title="unsolicited", by_client=True, unit="deliveries", of="delivered", part=unsolicited),
     "D8": Check(title="echo", by_client=True, unit="deliveries", of="delivered", part=echo),
     "D9": Check(title="start-edge", by_client=True, unit="deliveries", of="subscriptions", part=start_edge),
     "D10": Check(title="ack-protocol", unit="answers", of="acked", part=ack_protocol),
     "V1": Check(
-        title="stalled-subscriber", by_client=True,
+        title="stalled-subscriber",
+        by_client=True,
         unit="subscriptions",
         of="subscriptions",
         absence=True,

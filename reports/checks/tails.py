@@ -18,7 +18,7 @@ from .facts import Marks, Owners
 from .lineage import Lineage
 from .messages import Messages
 from .owed import Ledger, Missing, lineage_serves, missing_in
-from .rows import Int, Rows
+from .rows import Int, Rows, distinct, member
 from .windows import Windows
 
 
@@ -48,12 +48,14 @@ class Stalled:
 def sentinels(marks: Marks, channels: Iterable[int], acks: Rows, messages: Messages) -> dict[int, Sentinel]:
     """The last acked sentinel of each channel."""
     wanted = set(channels)
+    marked = [(channel, message) for channel, message in marks.sentinels if channel in wanted]
+    first_ack = _first_of(acks.message, distinct(np.array([message for _, message in marked], np.int64)))
     found: dict[int, Sentinel] = {}
-    for channel, message in marks.sentinels:
-        at, sent = np.flatnonzero(acks.message == message), messages.find(message)
-        if channel not in wanted or not len(at) or sent < 0:
+    for channel, message in marked:
+        sent = messages.find(message)
+        if message not in first_ack or sent < 0:
             continue
-        first = int(at[0])
+        first = first_ack[message]
         found[channel] = Sentinel(
             channel=channel,
             message=message,
@@ -63,6 +65,12 @@ def sentinels(marks: Marks, channels: Iterable[int], acks: Rows, messages: Messa
             record=acks.reference(first),
         )
     return found
+
+
+def _first_of(values: Int, wanted: Int) -> dict[int, int]:
+    """Where each of some values, given sorted, first stands; those that are nowhere are left out."""
+    at = np.flatnonzero(member(values, wanted))[::-1]
+    return dict(zip(values[at].tolist(), at.tolist(), strict=True))
 
 
 def stalled(

@@ -143,7 +143,7 @@ def test_how_golden_twins_are_parted_does_not_matter(cls: str, bad: bool, part_r
 
 
 def crowded(story: Story) -> Story:
-    """The story with more clients who see just what others saw, some of them until their first delivery only."""
+    """The story with more clients who see just what others saw, some only what comes before a delivery."""
     own = (Kind.SEND, Kind.ACK, Kind.NACK, Kind.MARK)
     for worker, log in story.logs.items():
         crowd: list[tuple[int, ...]] = []
