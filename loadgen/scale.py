@@ -31,6 +31,14 @@ def scaled(table: Mapping[str, Any], factor: float) -> dict[str, Any]:
     return {**table, **changes}
 
 
+def busier(table: Mapping[str, Any], factor: float) -> dict[str, Any]:
+    """A [workload] table with its publish rates times ``factor`` and as many clients as before."""
+    phases = table.get("phase")
+    if not isinstance(phases, list | tuple):
+        return dict(table)
+    return {**table, "phase": [_phase(row, factor) if isinstance(row, Mapping) else row for row in phases]}
+
+
 def _phase(phase: Mapping[str, Any], factor: float) -> dict[str, Any]:
     changes = _changed(phase, _PHASE_RATES, _rate(factor))
     if isinstance(sine := phase.get("sine"), Mapping):

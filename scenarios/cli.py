@@ -254,9 +254,9 @@ def ab(
     help="Nodes that may fail at the peak.",
 )
 def capacity(
-    scenario: str, overrides: tuple[str, ...], seed: int | None, allow_targets: tuple[str, ...], out: Path,
-    workers: int, vary: Literal["rate", "clients"], start: float, cap: float, budget: int, soak_s: float,
-    peak: float | None, growth: float, spare: int,
+    scenario: str, overrides: tuple[str, ...], seed: int | None, scale: float | None,
+    allow_targets: tuple[str, ...], out: Path, workers: int, vary: Literal["rate", "clients"],
+    start: float, cap: float, budget: int, soak_s: float, peak: float | None, growth: float, spare: int,
 ) -> None:  # fmt: skip
     """How much can the system take, and what does it need? Searches for the highest load of SCENARIO
     at which its gates hold, confirms it with a longer run, and plans nodes for --peak.
@@ -268,7 +268,7 @@ def capacity(
     from .run import Options
     from .search import Question, run_search
 
-    chosen = read_scenario(scenario, overrides, seed, allow_targets)
+    chosen = read_scenario(scenario, overrides, seed, scale, allow_targets)
     need = None if peak is None else Need(peak_deliveries_per_s=peak, growth=growth, spare=spare)
     question = Question(vary=vary, start=start, cap=cap, budget=budget, soak_s=soak_s, need=need)
     options = Options(out=out, workers=workers, quiet=True, allow_targets=allow_targets)

@@ -16,6 +16,7 @@ from typing import Final, Literal
 
 from rich.console import Console
 
+from loadgen.scale import busier, scaled
 from reports.capacity import SOAK_SHARE, Held, Need, Search, Trial
 from reports.capacity_report import CAPACITY_FILE, Soak, as_json, as_markdown, as_text, creep
 from reports.pipeline import report_run
@@ -43,20 +44,9 @@ class Question:
 def at_load(scenario: Scenario, load: float, vary: Vary) -> Scenario:
     """The scenario at a multiple of its own load: more messages, or more clients on as many more channels."""
     workload = scenario.workload
-    if vary == "clients":
-        more = {key: max(1, round(getattr(workload, key) * load)) for key in ("clients", "channels")}
-    else:
-        more = {}
-    # Each client says as much as before, so with more of them the sum grows too.
-    phases = tuple(
-        phase.model_copy(update={"publish_per_s": phase.publish_per_s * load}) for phase in workload.phase
-    )
-    scaled = type(workload).model_validate(
-        workload.model_dump(exclude_unset=True)
-        | more
-        | {"phase": [p.model_dump(exclude_unset=True) for p in phases]}
-    )
-    return scenario.model_copy(update={"workload": scaled})
+    change = scaled if vary == "clients" else busier
+    table = change(workload.model_dump(exclude_unset=True), load)
+    return scenario.model_copy(update={"workload": type(workload).model_validate(table)})
 
 
 def for_soak(scenario: Scenario, soak_s: float) -> Scenario:
