@@ -20,13 +20,14 @@ import polars as pl
 
 from reports.history import Flag, Kind
 from reports.latency import samples
+from reports.message_effects import LASTING, MESSAGE_EFFECTS, touched
 from reports.periods import NS, FaultWindow, fault_windows, seconds, start_ns
 
 if TYPE_CHECKING:
     from reports.history import History
 
 SLOWING: Final = frozenset(
-    {"latency", "bandwidth", "slicer", "loop_block", "disk_full"}
+    {"latency", "bandwidth", "slicer", "loop_block", "disk_full", *LASTING}
 )  # kinds that mean to end no connection
 GRACE_NS: Final = 2 * NS  # after a revert: undoing `timeout` closes, and a peer notices an end late
 MIN_SHIFT_MS: Final = 1.0  # a smaller shift of a median is the host's noise, not an effect
@@ -406,6 +407,19 @@ def _frozen_load(scene: Scene) -> Measured:
     return Measured(figures)
 
 
+# ── change single messages ────────────────────────────────────────────────────────────────
+
+
+def _of_messages(measured: Callable[[Scene], tuple[dict[str, Any], str]]) -> Callable[[Scene], Measured]:
+    return lambda scene: Measured(*measured(scene))
+
+
+def _held(scene: Scene) -> Measured:
+    figures, untouched = touched(scene)
+    shift = _shift(scene)
+    return Measured(figures | shift.figures, untouched or shift.why_not)
+
+
 def _any_trace(scene: Scene) -> Measured:
     """For a kind without a line in EFFECTS: closes, or a shift of latency."""
     closes, shift = _closes_in(scene), _shift(scene)
@@ -434,4 +448,6 @@ EFFECTS: Final[dict[str, Callable[[Scene], Measured]]] = {
     "disk_full": _no_room,
     "client_kill": _dead_load,
     "client_pause": _frozen_load,
+    "frame_delay": _held,
+    **{kind: _of_messages(measured) for kind, measured in MESSAGE_EFFECTS.items()},
 }

@@ -8,6 +8,7 @@ import pytest
 
 from reports.effects import EFFECTS, FaultEffect, effects
 from reports.history import Flag, Kind
+from reports.message_effects import MESSAGE_EFFECTS
 from reports.recovery import Recovery, recoveries
 from reports.sessions import closes, stays
 from tests.reports.synthetic import Cut, Slow, Synthetic, exit_line, fault_lines, in_memory, small, start_line
@@ -100,6 +101,71 @@ def test_latency_for_all_clients_has_no_control_group_and_still_shows() -> None:
 def test_latency_without_messages_to_compare_says_so() -> None:
     made = Synthetic(bare=True, faults=fault_lines("f", "latency", 4, 6))
     assert effect(made).why_not == "too few messages before or during it to compare their latency"
+
+
+def counted(fault: str, kind: str, begin: float, end: float, taken: int, **more: Any) -> list[dict[str, Any]]:
+    """Lines of a fault on messages; the proxy says with the revert how many it took."""
+    lines = fault_lines(fault, kind, begin, end, target="b", **more)
+    counts = {"acted": taken, "messages": 100}
+    effect = [
+        {"proxy": "b", "removed": True, "counts": counts},
+        {"proxy": "b", "removed": True, "counts": {}},
+    ]
+    return [*lines[:-1], lines[-1] | {"effect": effect}]
+
+
+CLOSING = ("frame_close", "frame_suppress_ping", "frame_oversize", "frame_bad_mask", "frame_bad_utf8")
+COUNTED = sorted(set(MESSAGE_EFFECTS) - set(CLOSING))
+
+
+@pytest.mark.parametrize("kind", CLOSING)
+def test_a_fault_on_messages_that_must_end_connections_shows_in_closes(kind: str) -> None:
+    found = effect(small(cuts=[Cut(4, 6, 1)], faults=counted("f", kind, 4, 6, 3)))
+    assert found.had_effect
+    assert (found.effects["messages_taken"], found.effects["messages_seen"]) == (3, 100)
+    assert found.effects["closes"] == 4
+
+
+@pytest.mark.parametrize("kind", CLOSING)
+def test_without_a_close_the_word_of_the_proxy_is_not_enough(kind: str) -> None:
+    found = effect(small(faults=counted("f", kind, 4, 6, 3)))
+    assert not found.had_effect
+    assert "nothing was refused" in found.why_not
+
+
+@pytest.mark.parametrize("kind", COUNTED)
+def test_a_fault_on_messages_whose_trace_is_a_finding_counts_by_what_it_took(kind: str) -> None:
+    found = effect(small(faults=counted("f", kind, 4, 6, 3)))
+    assert found.had_effect
+    assert found.effects["messages_taken"] == 3
+
+
+@pytest.mark.parametrize("kind", [*CLOSING, *COUNTED, "frame_delay"])
+def test_a_fault_that_took_no_message_had_no_effect(kind: str) -> None:
+    found = effect(small(cuts=[Cut(4, 6, 1)], faults=counted("f", kind, 4, 6, 0)))
+    assert found.why_not == "the proxy took none of the 100 messages that it saw"
+
+
+@pytest.mark.parametrize("kind", [*CLOSING, *COUNTED])
+def test_a_fault_whose_count_was_never_told_had_no_effect(kind: str) -> None:
+    found = effect(small(cuts=[Cut(4, 6, 1)], faults=fault_lines("f", kind, 4, 6, target="b")))
+    assert "did not tell" in found.why_not
+
+
+def test_held_messages_show_in_a_shift_of_latency() -> None:
+    lines = counted("f", "frame_delay", 4, 6, 9)
+    assert effect(small(slows=[Slow(4, 6, 30, 1)], faults=lines)).had_effect
+    assert "did not shift" in effect(small(faults=lines)).why_not
+
+
+def test_what_the_records_show_of_messages_stands_beside_the_count() -> None:
+    figures = {kind: effect(small(faults=counted("f", kind, 4, 6, 3))).effects for kind in COUNTED}
+    assert (figures["frame_drop"]["holes"], figures["frame_drop"]["retries"]) == (0, 0)
+    assert figures["frame_duplicate"]["repeats"] == 0
+    assert figures["frame_swap"]["overtaken"] == 0
+    assert figures["frame_corrupt"] == {
+        "messages_taken": 3, "messages_seen": 100, "damaged": 0, "unreadable": 0,
+    }  # fmt: skip
 
 
 def killed(*lines: dict[str, Any], kind: str = "kill", cut: bool = True) -> FaultEffect:
