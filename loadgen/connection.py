@@ -98,6 +98,8 @@ class _Socket(WSListener):
         self._client.opened(self, monotonic_ns())
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        if self._over:  # what comes behind a close frame is discarded (RFC 6455 § 1.4)
+            return
         try:
             payload = frame.get_payload_as_bytes()
             delivery = self._known.get(payload)

@@ -18,10 +18,12 @@ class FieldChange(BaseModel):
 
     field: str = Field(min_length=1)  # names joined by dots, and indices of lists: "position.1"
     how: Literal["set", "add", "remove"] = "set"
-    value: bool | int | float | str | None = None
+    value: bool | int | float | str = ""
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
+        if self.how == "set" and "value" not in self.model_fields_set:
+            raise ValueError("set takes a value")
         if self.how == "add" and (isinstance(self.value, bool) or not isinstance(self.value, int)):
             raise ValueError("add takes a whole number as value")
         return self
