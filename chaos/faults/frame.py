@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from chaos.faults.base import RemoveToxic, Script, ToxicFault
+from chaos.faults.clients import StreamFault
 from chaos.proxy.frame_view import FrameView
 
 NO_NETWORK = "no network does this to a single message, so an honest server would be accused"
@@ -21,10 +21,11 @@ NO_NETWORK = "no network does this to a single message, so an honest server woul
 Opcode = Literal["data", "text", "binary", "ping", "pong", "close", "liveness", "any"]
 
 
-class FrameFault(ToxicFault):
+class FrameFault(StreamFault):
     """Acts on messages that match, on one direction of each connection, counted there."""
 
-    toxic = "frame"
+    types = ("frame",)
+    counted = True
     action: ClassVar[str]  # of the toxic
 
     opcode: Opcode = Field(
@@ -35,7 +36,9 @@ class FrameFault(ToxicFault):
     after: int = Field(0, ge=0, description="let so many matching messages pass first")
     every: int = Field(1, ge=1, description="then take each n-th of those that match")
     times: int = Field(0, ge=0, description="at most so many on a connection; 0: no limit")
-    share: float = Field(1.0, gt=0, le=1, description="of those that are taken, more than 0, at most 1")
+    messages: float = Field(
+        1.0, gt=0, le=1, description="share of those that are taken, more than 0, at most 1"
+    )
 
     def own(self) -> dict[str, Any]:
         """The action's own attributes."""
@@ -66,14 +69,7 @@ class FrameFault(ToxicFault):
 
     def attributes(self) -> dict[str, Any]:
         match = {key: getattr(self, key) for key in ("opcode", "type", "channel", "after", "every", "times")}
-        return {"action": self.action, **match, "probability": self.share, **self.own()}
-
-    def script(self, fault_id: str, targets: tuple[str, ...]) -> Script:
-        plain = super().script(fault_id, targets)
-        removals = (action for action in plain.revert if isinstance(action, RemoveToxic))
-        return Script(
-            plain.apply, tuple(RemoveToxic(each.proxy, each.name, counted=True) for each in removals)
-        )
+        return {"action": self.action, **match, "probability": self.messages, **self.own()}
 
 
 class ViewFault(FrameFault):
