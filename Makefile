@@ -8,7 +8,7 @@ READY    := $(VENV)/.ready
 TOXIPROXY_VERSION := v2.12.0
 GO_ENV   := GOBIN=$(CURDIR)/.tools/bin
 
-.PHONY: run test check fmt setup mutants toxiproxy browser bench-chatd bench-proxy bench-peers centrifuge clean help
+.PHONY: run test check fmt setup mutants frame-mutants toxiproxy browser bench-chatd bench-proxy bench-peers centrifuge clean help
 
 run: $(READY) ## load chatd, break the wire and the process, prove what arrived (SCENARIO=…, ARGS=…)
 	@$(BIN)/chatproof run $(SCENARIO) $(ARGS)
@@ -52,6 +52,9 @@ browser: $(READY) ## install what the tests of the chat page need: Chromium (Deb
 
 mutants: $(READY) ## break chatd in every known way and see that it is found out (ARGS="skip-serial no-ack", --jobs 2)
 	@$(BIN)/python -m tests.mutants $(ARGS)
+
+frame-mutants: $(READY) ## an honest chatd, and a proxy that loses, repeats and falsifies messages: is it found out? (ARGS=frame-drop)
+	@$(BIN)/python -m tests.mutants --frames $(ARGS)
 
 bench-chatd: $(READY) ## what chatd costs, beside other servers (ARGS="--quick --only fanout")
 	@$(BIN)/python -m benchmarks.chatd $(ARGS)

@@ -2,7 +2,7 @@
 
     python benchmarks/proxy.py [--rounds 3]
 
-Rounds go through the three in turn, so that a slow minute of the machine hurts all
+Rounds go through all in turn, so that a slow minute of the machine hurts all
 alike; each figure is the median of its rounds. Ends by itself in less than 60 s.
 """
 
@@ -20,13 +20,22 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 BUILT = Path(__file__).parents[1] / ".tools/bin/toxiproxy-server"
-FRAME = bytes(120)  # a small chat frame
+MESSAGE = b'{"type":"message","channel":"room:1","serial":58,"message":"c7:12","user":"c7","time":1,"data":"'
+FRAME = bytes((0x81, 118)) + MESSAGE.ljust(117, b".") + b'"'  # a small chat frame, from the server
+assert len(FRAME) == 120
+CHUNK = FRAME * 2184  # 256 KiB
+RULE = {  # reads every message and never matches
+    "name": "never", "type": "frame", "attributes": {"action": "drop", "type": "gap"},
+}  # fmt: skip
+VIEW = ("--frame-view", "loadgen.drivers.chatd_view:FRAME_VIEW")
 FRAMES = 20_000
 BULK_MB = 256
+RULE_MB = 16  # through a rule, which looks at every frame
 COLUMNS = ("p50 µs", "p99 µs", "CPU µs/frame", "MB/s", "CPU ms/MB")
 
 
@@ -38,6 +47,7 @@ class Hop:
     client: socket.socket
     server: socket.socket
     process: psutil.Process | None
+    bulk_mb: int = BULK_MB
 
     def cpu_s(self) -> float:
         """CPU seconds that the proxy has used."""
@@ -46,7 +56,7 @@ class Hop:
 
 
 @contextmanager
-def hop(name: str, command: list[str] | None) -> Iterator[Hop]:
+def hop(name: str, command: list[str] | None, *, rule: bool = False) -> Iterator[Hop]:
     """Start a proxy, if there is a command, and connect through it."""
     with ExitStack() as stack:
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
@@ -57,17 +67,20 @@ def hop(name: str, command: list[str] | None) -> Iterator[Hop]:
             process = subprocess.Popen([*command, "--port", str(port)], stdout=subprocess.DEVNULL)
             stack.callback(process.wait)
             stack.callback(process.terminate)
-            target = create_proxy(f"http://127.0.0.1:{port}", f"127.0.0.1:{target[1]}")
+            toxics = [RULE] if rule else []
+            target = create_proxy(f"http://127.0.0.1:{port}", f"127.0.0.1:{target[1]}", toxics)
         client = stack.enter_context(socket.create_connection(target))
         server = stack.enter_context(listener.accept()[0])
         for end in (client, server):
             end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        yield Hop(name, client, server, psutil.Process(process.pid) if process else None)
+        bulk_mb = RULE_MB if rule else BULK_MB
+        yield Hop(name, client, server, psutil.Process(process.pid) if process else None, bulk_mb)
 
 
-def create_proxy(url: str, upstream: str) -> tuple[str, int]:
+def create_proxy(url: str, upstream: str, toxics: list[dict[str, Any]]) -> tuple[str, int]:
     """Where the new proxy listens; waits for the API to come up."""
-    body = json.dumps({"name": "bench", "upstream": upstream, "listen": "127.0.0.1:0"}).encode()
+    wanted = {"name": "bench", "upstream": upstream, "listen": "127.0.0.1:0", "toxics": toxics}
+    body = json.dumps(wanted).encode()
     for attempt in range(200):
         try:
             with urllib.request.urlopen(f"{url}/proxies", data=body) as answer:
@@ -100,8 +113,8 @@ def small_frames(way: Hop) -> dict[str, float]:
 
 def bulk(way: Hop) -> dict[str, float]:
     """As fast as it goes."""
-    chunk, cpu, start = bytes(1 << 18), way.cpu_s(), time.perf_counter()
-    total = BULK_MB * 1_000_000 // len(chunk) * len(chunk)
+    chunk, cpu, start = CHUNK, way.cpu_s(), time.perf_counter()
+    total = way.bulk_mb * 1_000_000 // len(chunk) * len(chunk)
     sender = threading.Thread(target=lambda: [way.server.sendall(chunk) for _ in range(total // len(chunk))])
     sender.start()
     buffer, got = bytearray(1 << 18), 0
@@ -140,13 +153,19 @@ def main() -> None:
             ways.append(stack.enter_context(hop("toxiproxy", [toxiproxy])))
         else:
             print("toxiproxy-server is neither on PATH nor in .tools/bin: `make toxiproxy` builds it")
-        ways.append(stack.enter_context(hop("embedded", [sys.executable, "-m", "chaos.proxy"])))
+        embedded = [sys.executable, "-m", "chaos.proxy"]
+        ways.append(stack.enter_context(hop("embedded", embedded)))
+        ways.append(stack.enter_context(hop("with a rule", [*embedded, *VIEW], rule=True)))
         figures = measure(ways, rounds)
     print(f"{'':12}" + "".join(f"{column:>14}" for column in COLUMNS))
     for name, row in figures.items():
         print(f"{name:12}" + "".join(f"{row[column]:14.2f}" for column in COLUMNS))
     print(f"one frame of {len(FRAME)} bytes at a time, then {BULK_MB} MB; medians of {rounds} rounds, each")
-    print("through all in turn; no toxics; times include the row `no proxy`")
+    print(
+        "through all in turn; no toxics, but for a frame rule that reads every message and never matches in the"
+    )
+    print("through all in turn; times include the row `no proxy`. No toxics, but in the last row a rule that")
+    print(f"reads every message and never matches, with {RULE_MB} MB")
 
 
 if __name__ == "__main__":

@@ -77,7 +77,10 @@ def resolved_toml(scenario: Scenario) -> str:
         "expect": scenario.expect.model_dump(),
         "deadlines": scenario.deadlines.model_dump(),
         "faults": faults.section.model_dump(),
-        "fault": [{**spec.common.model_dump(), **spec.params.model_dump()} for spec in faults.faults],
+        "fault": [
+            {**spec.common.model_dump(), **spec.params.model_dump(exclude_none=True)}
+            for spec in faults.faults
+        ],
         "gate": [_set_fields(gate) for gate in (*scenario.gates, *scenario.regressions)],
     }
     return tomli_w.dumps({key: value for key, value in document.items() if value != []})

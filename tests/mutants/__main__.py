@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from tests.mutants.frames import FRAME_RUNS
 from tests.mutants.judge import ROOT, Outcome, carry_out
 from tests.mutants.runs import RUNS
 
@@ -17,6 +18,7 @@ HEAD = f"{'':<5}{'mutant':<23}{'must':<9}{'fired':>6}  {'found':<34}{'seconds':>
 
 @click.command()
 @click.argument("names", nargs=-1)
+@click.option("--frames", is_flag=True, help="Only those in which the proxy changes messages.")
 @click.option("--jobs", default=1, show_default=True, help="Runs at a time; more than one may void some.")
 @click.option(
     "--out",
@@ -24,15 +26,15 @@ HEAD = f"{'':<5}{'mutant':<23}{'must':<9}{'fired':>6}  {'found':<34}{'seconds':>
     default=ROOT / "runs/mutants",
     help="What went wrong is kept there.",
 )
-def main(names: tuple[str, ...], jobs: int, out: Path) -> None:
+def main(names: tuple[str, ...], frames: bool, jobs: int, out: Path) -> None:
     """Run the mutants NAMES (all of them) and say of each what was found."""
-    if unknown := [name for name in names if name not in RUNS]:
-        raise click.UsageError(f"{', '.join(unknown)}: known are {', '.join(RUNS)}")
+    runs = {**RUNS, **FRAME_RUNS}
+    if unknown := [name for name in names if name not in runs]:
+        raise click.UsageError(f"{', '.join(unknown)}: known are {', '.join(runs)}")
+    chosen = names or [*(() if frames else RUNS), *FRAME_RUNS]
     click.echo(HEAD)
     with ThreadPoolExecutor(jobs) as pool:
-        outcomes = list(
-            map(_told, pool.map(lambda name: carry_out(name, RUNS[name], out / name), names or RUNS))
-        )
+        outcomes = list(map(_told, pool.map(lambda name: carry_out(name, runs[name], out / name), chosen)))
     wrong = [outcome for outcome in outcomes if outcome.wrong]
     spent_s = sum(outcome.seconds for outcome in outcomes)
     click.echo(f"\n{len(outcomes) - len(wrong)} of {len(outcomes)} as they should, {spent_s:.0f} s")

@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import tomli_w
@@ -77,7 +78,7 @@ def judge(name: str, run: Run, path: Path, *, status: int, seconds: float) -> Ou
     summary = json.loads((path / "analysis/summary.json").read_text())
     counts = {cls: found["count"] for cls, found in summary["classes"].items() if found["count"]}
     void, gaps = bool(summary["void"]), summary["coverage"]["gaps"]
-    fired = _fired(path) if run.mutant else 0
+    fired = _taken(path) if run.frames else _fired(path) if run.mutant else 0
     return Outcome(
         name=name,
         run=run,
@@ -97,7 +98,7 @@ def why_not(run: Run, counts: Mapping[str, int], *, fired: int, gaps: int, void:
 
     A void run still accuses by what it has seen; what it has not seen proves nothing, so it is no miss.
     """
-    if run.mutant and not fired:
+    if (run.mutant or run.frames) and not fired:
         return "never fired"
     if run.once and fired > 1:
         return f"fired {fired} times, not once"
@@ -119,6 +120,21 @@ def _fired(path: Path) -> int:
         return 0
     most = pl.read_parquet(samples)["chatd_mutant_fired_total"].max()
     return int(most) if isinstance(most, int | float) else 0
+
+
+def _taken(path: Path) -> int:
+    """How many messages the proxy took, of the fault that took the fewest."""
+    taken = {line["id"]: 0 for line in faults(path) if line["kind"].startswith("frame_")}
+    for line in faults(path):
+        for step in line.get("effect") or ():
+            taken[line["id"]] += (step.get("counts") or {}).get("acted", 0)
+    return min(taken.values(), default=0)
+
+
+def faults(path: Path) -> list[dict[str, Any]]:
+    """Lines of faults.jsonl about faults of the plan."""
+    lines = [json.loads(line) for line in (path / "faults.jsonl").read_text().splitlines()]
+    return [line for line in lines if line.get("id") and "target" in line]
 
 
 def _nothing(name: str, run: Run, seconds: float, why: str) -> Outcome:

@@ -64,13 +64,14 @@ NONE: Final = Mutant("", "an honest server", frozenset())
 class Run:
     """One run and what must be found in it.
 
-    ``mutant``: as ``server.mutant`` has it; "" for an honest server. ``file``: the scenario that comes with
-    chatproof to run, in the place of ``BASE``. ``classes``, ``may``: as in ``MUTANTS``, from which they are
-    taken where they are None. ``declares``: gaps must have been declared. ``exit``: what chatproof must end
-    with, if the run is not void.
+    ``mutant``: as ``server.mutant`` has it; "" for an honest server. ``frames``: the proxy changes messages.
+    ``file``: the scenario that comes with chatproof to run, in the place of ``BASE``. ``classes``, ``may``:
+    as in ``MUTANTS``, from which they are taken where they are None. ``declares``: gaps must be declared.
+    ``exit``: what chatproof must end with, if the run is not void.
     """
 
     mutant: str = ""
+    frames: bool = False
     number: str = ""
     file: str = ""
     server: Table = field(default_factory=dict)
@@ -109,6 +110,8 @@ class Run:
         tables["server"] |= {**({"mutant": self.mutant} if self.mutant else {}), **self.server}
         for section in ("workload", "deadlines", "expect"):
             tables.setdefault(section, {}).update(getattr(self, section))
+        if self.frames and self.must:
+            tables["faults"] = {"self_test": True}
         if self.faults:
             tables["fault"] = list(self.faults)
         return tables

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from chaos.faults import FAULTS
 from chatd.mutants import MUTANTS, parse
 from reports.checks import CHECKS
 from scenarios.model import parse as parse_scenario
+from tests.mutants.frames import FRAME_RUNS, FRAMES_IN_CI
 from tests.mutants.judge import why_not
 from tests.mutants.runs import IN_CI, RUNS, Run
 
@@ -37,6 +39,26 @@ def test_every_run_is_a_scenario(name: str, run: Run) -> None:
     assert scenario.server.mutant == run.mutant
     if run.mutant:
         parse(run.mutant)
+
+
+@pytest.mark.parametrize(("name", "run"), FRAME_RUNS.items(), ids=FRAME_RUNS)
+def test_every_run_with_changed_messages_is_a_scenario_of_an_honest_server(name: str, run: Run) -> None:
+    scenario = parse_scenario(run.scenario(), name=name)
+    assert scenario.server.mutant == ""
+    assert scenario.faults.section.self_test == bool(run.must)
+    assert {spec.common.kind.partition("_")[0] for spec in scenario.faults.faults} == {"frame"}
+
+
+def test_every_kind_of_fault_on_messages_has_a_run() -> None:
+    used = {fault["kind"] for run in FRAME_RUNS.values() for fault in run.faults}
+    assert used == {kind for kind in FAULTS if kind.startswith("frame_")}
+    assert set(FRAMES_IN_CI) <= set(FRAME_RUNS)
+
+
+def test_a_proxy_that_took_no_message_proves_nothing() -> None:
+    run = FRAME_RUNS["frame-drop"]
+    assert why_not(run, {"D1": 3}, **CAUGHT) == ""
+    assert why_not(run, {"D1": 3}, **{**CAUGHT, "fired": 0}) == "never fired"
 
 
 def test_the_runs_of_ci_are_of_different_parts() -> None:
