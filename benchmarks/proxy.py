@@ -161,9 +161,6 @@ def main() -> None:
     for name, row in figures.items():
         print(f"{name:12}" + "".join(f"{row[column]:14.2f}" for column in COLUMNS))
     print(f"one frame of {len(FRAME)} bytes at a time, then {BULK_MB} MB; medians of {rounds} rounds, each")
-    print(
-        "through all in turn; no toxics, but for a frame rule that reads every message and never matches in the"
-    )
     print("through all in turn; times include the row `no proxy`. No toxics, but in the last row a rule that")
     print(f"reads every message and never matches, with {RULE_MB} MB")
 
