@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
-from chaos.faults.base import Milliseconds, Shows
+from chaos.faults.base import Shows
 from chaos.faults.frame import FrameFault
 
 
@@ -16,7 +16,7 @@ class FrameDelay(FrameFault):
     shows = Shows.HELD
     action = "delay"
 
-    delay_ms: Milliseconds = Field(ge=1, examples=[150], description="how long a message is held")
+    delay_ms: int = Field(ge=1, le=86_400_000, examples=[150], description="how long a message is held")
 
     def own(self) -> dict[str, Any]:
         return {"delay": self.delay_ms}

@@ -6,7 +6,8 @@ import signal
 from dataclasses import dataclass
 from typing import Any
 
-from chaos.engines.base import TOXIPROXY_ABILITIES
+from chaos.engines.base import EngineTimeout
+from chaos.engines.embedded import EmbeddedEngine
 from chaos.faults.base import Toxic
 from chaos.nemesis import Nemesis
 from chaos.plan import Plan, PlannedFault, make_plan, parse_faults
@@ -20,7 +21,8 @@ class FakeEngine:
     """Proxies a and b in memory. ``fail`` says which calls raise what."""
 
     def __init__(self) -> None:
-        self.abilities = TOXIPROXY_ABILITIES
+        self.abilities = EmbeddedEngine.claims
+        self.counted: dict[str, int] | None = None  # None: it does not answer
         self.enabled = {"a": True, "b": True}
         self.toxics: dict[str, list[Toxic]] = {"a": [], "b": []}
         self.calls: list[str] = []
@@ -41,6 +43,11 @@ class FakeEngine:
         there = [toxic for toxic in self.toxics[proxy] if toxic.name == name]
         self.toxics[proxy] = [toxic for toxic in self.toxics[proxy] if toxic.name != name]
         return bool(there)
+
+    def counts(self, proxy: str, name: str) -> dict[str, int]:
+        if self.counted is None:
+            raise EngineTimeout("no answer")
+        return self.counted
 
     def set_enabled(self, proxy: str, enabled: bool) -> None:
         self._call(f"{proxy} {'on' if enabled else 'off'}")

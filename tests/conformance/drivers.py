@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Protocol
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chaos.proxy.frame_view import Change, FrameView, load_view
 from loadgen.drivers import DRIVERS
 from loadgen.drivers.base import Capability, Driver, Want
 from reports.history import GapReason
@@ -201,3 +202,47 @@ class DriverConformance:
         frame[data.draw(st.integers(0, len(frame) - 1))] ^= data.draw(st.integers(1, 255))
         driver.feed(bytes(frame), spy)
         assert len(spy.calls) == 1
+
+
+class FrameViewConformance:
+    """What the frame view of a driver must do, on frames that its peer writes."""
+
+    driver: ClassVar[type[Driver]]
+    peer: ClassVar[Peer]
+
+    @property
+    def view(self) -> FrameView:
+        return load_view(self.driver.frame_view)
+
+    @property
+    def frame(self) -> bytes:
+        return self.peer.message("room:1", 7, BODY)
+
+    def test_it_reads_type_and_channel_of_a_delivery(self) -> None:
+        seen = self.view.read(self.frame)
+        assert seen is not None
+        assert seen.type in self.view.types
+        assert seen.channel == "room:1"
+
+    def test_signs_of_life_are_types(self) -> None:
+        assert set(self.view.liveness) <= set(self.view.types)
+
+    def test_it_finds_the_body_and_changes_nothing_else(self) -> None:
+        span = self.view.body(self.frame)
+        assert span is not None
+        assert self.frame[slice(*span)] == BODY
+        other = self.view.with_body(self.frame, b'"other"')
+        assert other == self.frame.replace(BODY, b'"other"')
+
+    def test_a_moved_message_is_the_same_on_another_channel(self) -> None:
+        moved = self.view.moved(self.frame, "room:2")
+        assert moved == self.peer.message("room:2", 7, BODY)
+
+    @given(st.binary(max_size=60))
+    def test_whatever_comes_is_read_or_not_and_never_raises(self, payload: bytes) -> None:
+        view = self.view
+        changes = [Change("a.0", "add", 1), Change("b", "remove"), Change("c", "set", True)]
+        for result in (view.read(payload), view.body(payload), view.changed(payload, changes)):
+            assert result is None or result
+        view.moved(payload, "x")
+        view.with_body(payload, b"1")
