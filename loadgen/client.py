@@ -82,7 +82,7 @@ class Client:
         self.link, self.heard_ns = link, now_ns
         self._codec = self._shared.driver()
         wanted = [self._ask(lane, now_ns) for lane in self.lanes.values()]
-        link.send(self._codec.connect(self.name, wanted))
+        link.send(self._codec.connect(self.name, wanted, self._shared.token(self.name)))
 
     def disconnected(self, code: int, now_ns: int) -> float | None:
         """Record the end of the connection; returns the wait before the next dial, None for never."""

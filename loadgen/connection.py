@@ -12,8 +12,8 @@ import asyncio
 import errno
 import logging
 from collections.abc import Callable
-from time import monotonic_ns
-from typing import Final
+from time import monotonic_ns, time
+from typing import Any, Final
 
 from picows import (
     WSCloseCode,
@@ -31,6 +31,7 @@ from reports.history import CONN_ERRNO, BadReason
 
 from .client import ABNORMAL, Client
 from .publisher import Delivery, Shared
+from .trust import Auth, Tls, Tokens
 
 HANDSHAKE_S: Final = 10.0  # from the dial to the upgrade's answer
 _LEAVE_S: Final = 1.0  # a close frame that is not answered for so long is given up
@@ -57,6 +58,46 @@ class Memo:
         self.known[payload] = delivery
 
 
+class Trust:
+    """How a worker's clients are let in, and know whom they dial.
+
+    Args:
+        host: for the header Host, where it is not the dialled one.
+    Raises:
+        AuthFailed: a secret or a certificate cannot be used.
+    """
+
+    def __init__(self, auth: Auth | None = None, tls: Tls | None = None, host: str = "") -> None:
+        self.tokens, self._tls = Tokens(auth), tls or Tls()
+        self._context = self._tls.context() if tls is not None else None
+        self._host = host
+
+    def token(self, client: str) -> str | None:
+        """What a client logs in with; ``prepare`` came first."""
+        return self.tokens.of(client, time())
+
+    async def prepare(self, client: str) -> None:
+        """Have a token, without standing in the way of the others.
+
+        Raises:
+            AuthFailed: there is none.
+        """
+        if not self.tokens.ready(client, time()):
+            await asyncio.get_running_loop().run_in_executor(None, self.token, client)
+
+    def of(self, url: str) -> dict[str, Any]:
+        """Arguments for ``ws_connect``."""
+        if not url.startswith("wss:"):
+            return {}
+        name = {"server_hostname": self._tls.server_name} if self._tls.server_name else {}
+        return {"ssl_context": self._context or self._tls.context(), **name}
+
+    def headers(self, subprotocol: str | None) -> list[tuple[str, str]] | None:
+        """Of the upgrade request, besides the usual ones."""
+        given = [("Host", self._host)] if self._host else []
+        return given + ([("Sec-WebSocket-Protocol", subprotocol)] if subprotocol else []) or None
+
+
 class Wires:
     """What the sockets of a worker share.
 
@@ -64,6 +105,7 @@ class Wires:
         ended: called when a connection is over, with the client and how long it waits before it comes
             back (None: never).
         crashed: called with an exception of ours; picows would log it and go on.
+        trust: how to dial; by default without TLS of its own and without tokens.
     """
 
     def __init__(
@@ -72,7 +114,9 @@ class Wires:
         *,
         ended: Callable[[Client, float | None], None],
         crashed: Callable[[BaseException], None],
+        trust: Trust | None = None,
     ) -> None:
+        self.trust = trust or Trust()
         self.shared, self.ended, self.crashed = shared, ended, crashed
         self.memo = Memo()
         self.remembers = shared.driver.pure_deliveries
@@ -190,8 +234,8 @@ class _Socket(WSListener):
 
 async def dial(client: Client, url: str, wires: Wires) -> None:
     """Connect a client, or record why not; ``wires.ended`` hears of every end, this one included."""
+    await wires.trust.prepare(client.name)
     client.dialling(monotonic_ns())
-    subprotocol = wires.shared.driver.subprotocol
 
     def listener(_request: WSUpgradeRequest, _response: WSUpgradeResponse) -> _Socket:
         return _Socket(client, wires)
@@ -201,11 +245,12 @@ async def dial(client: Client, url: str, wires: Wires) -> None:
             listener,
             url,
             websocket_handshake_timeout=HANDSHAKE_S,
-            extra_headers=[("Sec-WebSocket-Protocol", subprotocol)] if subprotocol else None,
+            extra_headers=wires.trust.headers(wires.shared.driver.subprotocol),
             max_redirects=0,  # a redirect could lead away from the allowed targets
             max_frame_size=_MAX_FRAME_BYTES,
             read_buffer_init_size=_READ_BUFFER_BYTES,
             use_aiofastnet=False,
+            **wires.trust.of(url),
         )
     except (OSError, WSHandshakeError) as error:
         status, wait_s = _failure(error)

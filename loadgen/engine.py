@@ -17,7 +17,7 @@ from time import monotonic_ns
 from typing import Final, NamedTuple
 
 from .client import Client
-from .connection import Wires, dial
+from .connection import Trust, Wires, dial
 from .drivers import DRIVERS
 from .drivers.base import Position
 from .figures import Figures
@@ -67,7 +67,9 @@ class Engine:
         workload = spec.workload
         self.recorder = Recorder(Path(spec.run_dir) / "events", index, spec.nonce)
         fixed = workload.reconnect if isinstance(workload.reconnect, Backoff) else None
+        trust = Trust(workload.auth, spec.tls, spec.host)
         self._shared = Shared(
+            token=trust.token,
             recorder=self.recorder,
             driver=DRIVERS[workload.driver],
             nonce=spec.nonce,
@@ -97,7 +99,7 @@ class Engine:
             now_ns=monotonic_ns,
         )
         self.figures = Figures(self.recorder)
-        self._wires = Wires(self._shared, ended=self._ended, crashed=crashed)
+        self._wires = Wires(self._shared, ended=self._ended, crashed=crashed, trust=trust)
         self._crashed = crashed
         self._sentinels: Mapping[int, Position] = {}
         self._interactive = False  # sessions are opened by count, not by the schedule

@@ -57,6 +57,7 @@ class Shared:
         now_ns: CLOCK_MONOTONIC.
         later: calls a function after some seconds.
         channel_name: name of a channel on the wire, by id.
+        token: what a client logs in with, by name; None: it need not.
     """
 
     def __init__(
@@ -73,7 +74,9 @@ class Shared:
         rng: random.Random,
         returns: bool = True,
         channel_name: Callable[[int], str] = channel_name,
+        token: Callable[[str], str | None] = lambda _: None,
     ) -> None:
+        self.token = token
         self.channel_name = channel_name
         self.recorder, self.driver, self.nonce, self.body_bytes = recorder, driver, nonce, body_bytes
         self.ack_timeout_ns = int(ack_timeout_s * 1e9)

@@ -24,6 +24,7 @@ from .reconnects import Backoff as Backoff
 from .reconnects import Reconnect
 from .section import Duration, Seconds, Section
 from .topology import Membership, Topology, build
+from .trust import Auth, Tls
 
 if TYPE_CHECKING:
     from .prediction import Prediction
@@ -101,6 +102,8 @@ class Workload(Section):
     from where they were, and publish meanwhile as ever."""
     persona: tuple[Persona, ...] = ()
     topology: Topology = Topology()
+    auth: Auth | None = None
+    """Where the tokens of clients come from; None: nobody has to log in."""
 
     @field_validator("driver")
     @classmethod
@@ -200,6 +203,9 @@ class LoadSpec(Section):
     """Hosts besides loopback that may be loaded."""
     targets: tuple[str, ...] = Field(min_length=1)
     """Client c dials targets[c % len(targets)] and the driver's path."""
+    tls: Tls = Tls()
+    host: str = ""
+    """What clients say in the header Host, where a proxy stands before the target; empty: what they dial."""
     workload: Workload
 
     @field_validator("targets")

@@ -22,6 +22,7 @@ from loadgen.body import encode_body, identify
 from loadgen.drivers import DRIVERS
 from loadgen.drivers.base import Buffer, Driver, Hole, Position, Subscribed, Want, Welcome
 from loadgen.recorder import Recorder
+from loadgen.trust import Auth, AuthFailed, Tls, Tokens
 from loadgen.workload import client_name, message_id
 from reports.history import CONN_ERRNO, CONN_OK, NO_CHANNEL, BadReason, Flag, Kind, Mark
 
@@ -143,11 +144,28 @@ class Control:
         url: the target itself, ``ws://host:port``.
         names: of all channels, by id; ids count from 1, and the 0th name is not used.
         body_bytes: padding of the sentinels, as the load's.
+        auth, tls: how it is let in and knows whom it talks to, as the load.
+    Raises:
+        ControlFailed: a secret or a certificate cannot be used.
     """
 
     def __init__(
-        self, events: Path, *, url: str, driver: str, nonce: int, names: Sequence[str], body_bytes: int
+        self,
+        events: Path,
+        *,
+        url: str,
+        driver: str,
+        nonce: int,
+        names: Sequence[str],
+        body_bytes: int,
+        auth: Auth | None = None,
+        tls: Tls | None = None,
     ) -> None:
+        try:
+            self._tokens = Tokens(auth)
+            self._tls = (tls or Tls()).context() if url.startswith("wss:") else None
+        except AuthFailed as failed:
+            raise ControlFailed(str(failed)) from None
         self._url, self._driver_type = url, DRIVERS[driver]
         self._nonce, self._names, self._body_bytes = nonce, names, body_bytes
         self._channels = list(range(1, len(names)))
@@ -266,7 +284,7 @@ class _Connection:
     def __enter__(self) -> _Connection:
         self._socket = self._dial()
         try:
-            self.send(self.driver.connect(self._name, []))
+            self.send(self.driver.connect(self._name, [], self._token()))
             self.pump(lambda: self.session.welcome is not None)
         except BaseException:
             self._socket.close()
@@ -276,6 +294,12 @@ class _Connection:
     def __exit__(self, *exc: object) -> None:
         self._record_close(Flag.ON_PURPOSE)
         self._socket.close()
+
+    def _token(self) -> str | None:
+        try:
+            return self._control._tokens.of(self._name, time.time())
+        except AuthFailed as failed:
+            raise ControlFailed(str(failed)) from None
 
     def send(self, frame: bytes) -> None:
         self._socket.send(frame.decode())
@@ -307,7 +331,7 @@ class _Connection:
                 socket = connect(
                     control._url.rstrip("/") + self.driver.path(CLIENT),
                     subprotocols=[Subprotocol(subprotocol)] if subprotocol else None,
-                    compression=None, max_size=None, open_timeout=ANSWER_S, proxy=None,
+                    compression=None, max_size=None, open_timeout=ANSWER_S, proxy=None, ssl=control._tls,
                 )  # fmt: skip
             except (OSError, InvalidHandshake, TimeoutError) as failed:
                 self._record_dial(started_ns, _dial_result(failed))

@@ -26,6 +26,7 @@ from chaos.plan import FaultsError, FaultSpecs, parse_faults
 from chaos.proxy.frame_view import FrameView, load_view
 from loadgen.drivers import DRIVERS
 from loadgen.scale import scaled
+from loadgen.trust import Tls
 from loadgen.workload import Workload, is_loopback
 from reports.gates import Gate, GatesError, Regression, parse_gates, parse_regressions
 
@@ -49,7 +50,8 @@ class Server(chatd.config.Config):
     """``[server]``: chatd's own configuration, and where it runs. Port 0 takes a free one; the HTTP
     port is off unless asked for, so that a run has no port that it did not choose.
 
-    With ``url`` the run talks to a server that it did not start: no process faults then. ``command``
+    With ``url`` the run talks to a server that it did not start: no process faults then. ``tls.ca`` is a PEM
+    file of what clients trust besides the machine's own authorities. ``command``
     starts another build of chatd than this one; it is given only the keys that the scenario sets, so
     that it may be an older one.
     """
@@ -58,6 +60,7 @@ class Server(chatd.config.Config):
     http_port: int | Literal["auto", "free"] = Field(default=0)
     url: str = ""
     command: tuple[str, ...] = ()
+    tls: Tls = Tls()
 
     @field_validator("command")
     @classmethod
@@ -70,8 +73,8 @@ class Server(chatd.config.Config):
     @classmethod
     def _is_websocket(cls, url: str) -> str:
         parts = urlsplit(url)
-        if url and (parts.scheme != "ws" or not parts.hostname or parts.query or parts.fragment):
-            raise ValueError("must be ws://HOST[:PORT][/PATH]; TLS targets are not supported yet")
+        if url and (parts.scheme not in ("ws", "wss") or not parts.hostname or parts.query or parts.fragment):
+            raise ValueError("must be ws://HOST[:PORT][/PATH] or wss://HOST[:PORT][/PATH]")
         return url
 
 

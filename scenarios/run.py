@@ -120,10 +120,10 @@ def perform(scenario: Scenario, plan: Plan, options: Options, rundir: RunDirecto
     """Everything of a run that has processes in it; returns when all of them have ended."""
     with ExitStack() as stack:
         progress = stack.enter_context(Progress(console, total_s=scenario.duration_s, quiet=options.quiet))
-        stage = Stage(scenario, plan, rundir, progress, stack)
+        stage = Stage(scenario, plan, rundir, progress, stack, allow_targets=options.allow_targets)
         stage.start_target()
         stage.start_proxy()
-        stage.start_load(workers=options.workers, ui=options.ui, allow_targets=options.allow_targets)
+        stage.start_load(workers=options.workers, ui=options.ui)
         stage.walk_plan()
         stage.heal_and_settle()
         stage.drain()

@@ -32,7 +32,7 @@ from .load import Load, LoadFailed
 from .model import Scenario
 from .rundir import RunDirectory
 from .sampler import Sampler
-from .target import StageFailed, start_chatd
+from .target import StageFailed, Target, start_chatd, trusted
 
 START_S = 15.0  # for each process to be ready
 LEAD_S = 0.7  # between the order to start and t0, so that every worker is ready for it
@@ -47,9 +47,17 @@ class Stage:
     """One run's processes. Methods are called in the order of their definition."""
 
     def __init__(
-        self, scenario: Scenario, plan: Plan, rundir: RunDirectory, progress: Progress, stack: ExitStack
+        self,
+        scenario: Scenario,
+        plan: Plan,
+        rundir: RunDirectory,
+        progress: Progress,
+        stack: ExitStack,
+        *,
+        allow_targets: tuple[str, ...] = (),
     ) -> None:
         self._scenario, self._plan, self._rundir = scenario, plan, rundir
+        self._allow_targets = allow_targets
         self._progress, self._stack = progress, stack
         self._nonce = secrets.randbits(63)
         self._journal = Journal(rundir.path / "faults.jsonl")
@@ -70,23 +78,30 @@ class Stage:
         """Start chatd, or take the one that the scenario names, and learn its contract."""
         server = self._scenario.server
         hooks = self._plan.hooked()
-        self._target_url = server.url or start_chatd(server, self._supervisor, self._rundir, hooks=hooks)
-        parts = urlsplit(self._target_url)
-        host, port = str(parts.hostname), parts.port or 80
-        self._upstream = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        metrics = None if server.url else (host, port)
-        sampler = Sampler(self._supervisor.pids, metrics)
-        self._stack.callback(sampler.stop, self._rundir.path / "metrics")
-        self._control = Control(
-            self._rundir.path / "events",
-            url=self._target_url,
-            driver=self._scenario.workload.driver,
-            nonce=self._nonce,
-            names=channel_names(self._scenario.workload, self._scenario.seed),
-            body_bytes=self._scenario.workload.body_bytes,
+        target = (
+            Target(server.url)
+            if server.url
+            else start_chatd(server, self._supervisor, self._rundir, hooks=hooks)
         )
-        self._stack.callback(self._control.close)
+        self._target_url, self._tls = target.url, trusted(server)
+        parts = urlsplit(self._target_url)
+        host, port = str(parts.hostname), parts.port or {"ws": 80, "wss": 443}[parts.scheme]
+        self._upstream = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        sampler = Sampler(self._supervisor.pids, target.pages)
+        self._stack.callback(sampler.stop, self._rundir.path / "metrics")
+        workload = self._scenario.workload
         try:
+            self._control = Control(
+                self._rundir.path / "events",
+                url=self._target_url,
+                driver=workload.driver,
+                nonce=self._nonce,
+                names=channel_names(workload, self._scenario.seed),
+                body_bytes=workload.body_bytes,
+                auth=workload.auth,
+                tls=self._tls,
+            )
+            self._stack.callback(self._control.close)
             welcome = self._control.contract(time.monotonic() + START_S)
         except ControlFailed as failed:
             raise StageFailed(str(failed)) from None
@@ -107,12 +122,13 @@ class Stage:
                     run_id=self._rundir.run_id[-6:],
                     seed=self._scenario.seed,
                     frame_view=DRIVERS[self._scenario.workload.driver].frame_view,
+                    allow_targets=self._allow_targets,
                 )
                 listening = engine.create(PROXIES, upstream=self._upstream)
             except EngineError as failed:
                 raise StageFailed(f"the fault engine: {failed}") from None
-            path = urlsplit(self._target_url).path
-            self._targets = [f"ws://{listening[name]}{path}" for name in PROXIES]
+            parts = urlsplit(self._target_url)
+            self._targets = [f"{parts.scheme}://{listening[name]}{parts.path}" for name in PROXIES]
             self._engine = engine
         via = f"proxy ({self._engine.describe()})" if self._engine else "direct"
         self._rundir.update(via=via)
@@ -120,14 +136,16 @@ class Stage:
             self._rundir.manifest["versions"][self._engine.name] = self._engine.version
         self._progress.step(f"wire      {via}")
 
-    def start_load(self, *, workers: int, ui: bool, allow_targets: tuple[str, ...]) -> None:
+    def start_load(self, *, workers: int, ui: bool) -> None:
         """Start the Locust master and the workers; nothing is sent yet."""
         spec = LoadSpec(
             run_dir=self._rundir.path,
             nonce=self._nonce,
             seed=self._scenario.seed,
             targets=tuple(self._targets),
-            allow_targets=allow_targets,
+            tls=self._tls,
+            host=urlsplit(self._target_url).netloc if self._engine else "",
+            allow_targets=self._allow_targets,
             workload=self._scenario.workload,
         )
         self._rundir.write_json("config/load.json", spec.model_dump(mode="json"))

@@ -95,13 +95,21 @@ class Engine(Protocol):
     def version(self) -> str: ...
 
     def start(
-        self, supervisor: Supervisor, *, log_dir: Path, run_id: str, seed: int = 0, frame_view: str = ""
+        self,
+        supervisor: Supervisor,
+        *,
+        log_dir: Path,
+        run_id: str,
+        seed: int = 0,
+        frame_view: str = "",
+        allow_targets: tuple[str, ...] = (),
     ) -> None:
         """Start the engine, or find the one that runs already.
 
         Args:
             run_id: makes the names of this run's proxies unique.
             seed: of random draws while the run lasts; a real Toxiproxy cannot take one.
+            allow_targets: hosts besides loopback that its proxies may dial.
             frame_view: "module:attribute" of what reads the server's messages, for faults on them.
         Raises:
             EngineError: it cannot be started or found, or does not answer.

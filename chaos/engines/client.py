@@ -186,11 +186,19 @@ class ApiEngine(ABC):
         self._mine: dict[str, str] = {}  # the run's name of a proxy -> the server's
         self.abilities = self.claims
         self.frame_view = ""
+        self.allow_targets: tuple[str, ...] = ()
 
     def start(
-        self, supervisor: Supervisor, *, log_dir: Path, run_id: str, seed: int = 0, frame_view: str = ""
+        self,
+        supervisor: Supervisor,
+        *,
+        log_dir: Path,
+        run_id: str,
+        seed: int = 0,
+        frame_view: str = "",
+        allow_targets: tuple[str, ...] = (),
     ) -> None:
-        self.frame_view = frame_view
+        self.frame_view, self.allow_targets = frame_view, allow_targets
         try:
             self._client = self._reach(supervisor, log_dir, seed)
         except ProcessError as error:

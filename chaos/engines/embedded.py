@@ -34,6 +34,8 @@ class EmbeddedEngine(ApiEngine):
         argv = [sys.executable, "-m", "chaos.proxy", "--port", "0", "--seed", str(seed)]
         if self.frame_view:
             argv += ["--frame-view", self.frame_view]
+        for host in self.allow_targets:
+            argv += ["--allow-target", host]
         spec = ProcessSpec(
             name="proxy",
             argv=tuple(argv),

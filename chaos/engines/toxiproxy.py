@@ -65,7 +65,14 @@ class ToxiproxyEngine(ApiEngine):
         return client
 
     def start(
-        self, supervisor: Supervisor, *, log_dir: Path, run_id: str, seed: int = 0, frame_view: str = ""
+        self,
+        supervisor: Supervisor,
+        *,
+        log_dir: Path,
+        run_id: str,
+        seed: int = 0,
+        frame_view: str = "",
+        allow_targets: tuple[str, ...] = (),
     ) -> None:
         super().start(supervisor, log_dir=log_dir, run_id=run_id, seed=seed)
         self.abilities = _abilities(self.client, self._prefix + "trial")

@@ -135,7 +135,7 @@ class Driver(Protocol):
         """Path and query that client ``ordinal`` dials, so that a proxy can pick its targets by ordinal."""
         ...
 
-    def connect(self, client: str, wanted: Sequence[Want]) -> bytes:
+    def connect(self, client: str, wanted: Sequence[Want], token: str | None = None) -> bytes:
         """The first frame: who we are and, where the server can take them here, the subscriptions."""
         ...
 

@@ -70,9 +70,10 @@ class ChatdDriver:
     def path(ordinal: int) -> str:
         return f"/ws?c={ordinal}"
 
-    def connect(self, client: str, wanted: Sequence[Want]) -> bytes:
+    def connect(self, client: str, wanted: Sequence[Want], token: str | None = None) -> bytes:
         subscribe = [wire.ChannelFrom(channel=want.channel, from_=want.start) for want in wanted]
-        return wire.encode(wire.Connect(id=self._next_id(None), client=client, subscribe=subscribe))
+        first = wire.Connect(id=self._next_id(None), client=client, token=token, subscribe=subscribe)
+        return wire.encode(first)
 
     def subscribe(self, want: Want) -> bytes:
         request = self._next_id(want.channel)

@@ -1,0 +1,111 @@
+"""A server that the run did not start: over TLS, with tokens, through the fault proxy."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.chatd.certificates import Certificate, make_certificate
+from tests.e2e.test_run import ROOT, run
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+SECRET = "forty characters of secret, at the least"
+SCENARIO = """
+version = 1
+why = "Can a server that somebody else runs be held to its promises too?"
+
+[server]
+url = "{url}"
+tls.ca = "ca.pem"
+
+[workload]
+clients = 20
+channels = 4
+channels_per_client = 2
+connect_over_s = 0.5
+
+[workload.auth]
+secret_file = "secret"
+
+[[workload.phase]]
+name = "all"
+duration_s = 6.0
+publish_per_s = 30.0
+
+[[fault]]
+id = "cut"
+kind = "down"
+target = "a"
+at_s = 3.0
+duration_s = 0.5
+
+[expect]
+resumes = true
+
+[[gate]]
+id = "some-day"
+kind = "threshold"
+metric = "delivery"
+expr = "p(99) < 10s"
+"""
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Certificate:
+    return make_certificate(tmp_path, "ca")
+
+
+@pytest.fixture
+def server(tmp_path: Path, certificate: Certificate) -> Iterator[str]:
+    """The address of a chatd that nobody but this test knows of."""
+    (tmp_path / "secret").write_text(SECRET)
+    argv = [
+        sys.executable,
+        "-m",
+        "chatd",
+        "--port",
+        "0",
+        "--http-port",
+        "0",
+        "--data",
+        str(tmp_path / "data"),
+    ]
+    argv += ["--tls-cert", str(certificate.cert), "--tls-key", str(certificate.key)]
+    argv += ["--auth-secret-file", str(tmp_path / "secret"), "--retry-ms", "100,1000"]
+    with subprocess.Popen(argv, cwd=ROOT, stderr=subprocess.PIPE, bufsize=0) as process:
+        assert process.stderr is not None
+        line = process.stderr.readline().decode()
+        found = re.search(r"url=(wss://127\.0\.0\.1:\d+)/ws", line)
+        assert found, line
+        yield found[1]
+        process.terminate()
+
+
+def test_a_server_with_tls_and_tokens_is_held_to_its_promises(tmp_path: Path, server: str) -> None:
+    (tmp_path / "theirs.toml").write_text(SCENARIO.format(url=server))
+    status, output, summary = run("theirs.toml", cwd=tmp_path)
+    assert status == 0, output
+    assert summary["via"].startswith("proxy")
+    assert summary["coverage"]["resumed"] >= 20
+    assert summary["coverage"]["acked"] > 100
+    written = "".join(
+        path.read_text(errors="replace") for path in (tmp_path / "runs/latest").rglob("*.json*")
+    )
+    assert SECRET not in written
+    assert "eyJ" not in written  # what every JWT begins with
+
+
+def test_a_server_that_is_not_trusted_is_not_loaded(tmp_path: Path, server: str) -> None:
+    (tmp_path / "other").mkdir()
+    stranger = make_certificate(tmp_path / "other", "ca")
+    stranger.cert.rename(tmp_path / "ca.pem")
+    (tmp_path / "theirs.toml").write_text(SCENARIO.format(url=server))
+    status, _, summary = run("theirs.toml", cwd=tmp_path)
+    assert status == 5
+    assert "CERTIFICATE_VERIFY_FAILED" in json.dumps(summary["void"])
