@@ -7,7 +7,7 @@ It is slow, and meant for histories of some hundred records.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -72,7 +72,7 @@ class Case:
     def of(cls, history: History) -> Case:
         rows = history.scan().select(Record._fields).collect().rows()
         return cls(
-            records=tuple(sorted(Record(*row) for row in rows)),
+            records=tuple(_with_channels(sorted(Record(*row) for row in rows))),
             run=history.run,
             subscriptions=dict(history.names.subscriptions),
             channel_names=history.names.channels,
@@ -91,9 +91,22 @@ class Case:
     def echo(self) -> bool:
         return bool(self.contract.get("echo", True))
 
-    def deadline_ns(self, name: str) -> int | None:
-        value = (self.contract.get("deadlines") or {}).get(name)
-        return None if value is None else int(value * NS)
+    def seconds_ns(self, name: str, default_s: float) -> int:
+        """``dedupe_s`` or one of the deadlines."""
+        within = self.contract if name in self.contract else self.contract.get("deadlines") or {}
+        return int(within.get(name, default_s) * NS)
+
+    @property
+    def dedupe_ns(self) -> int:
+        return self.seconds_ns("dedupe_s", 300)
+
+    @property
+    def settle_ns(self) -> int:
+        return self.seconds_ns("settle_s", 10)
+
+    @property
+    def ack_ns(self) -> int:
+        return self.seconds_ns("ack_s", 5)
 
     @property
     def uncertainty_ns(self) -> int:
@@ -105,14 +118,41 @@ class Case:
         names = self.channel_names
         name = (names[channel] if channel < len(names) else None) or ""
         before, colon, _ = name.partition(":")
-        own = (self.contract.get("namespaces") or {}).get(before if colon else "") or {}
-        keys = ("retain_n", "retain_s", "retain_bytes")
-        return {key: own.get(key, self.contract.get(key)) for key in keys}
+        named = self.contract.get("namespaces") or {}
+        said = named[before] if colon and before in named else self.contract
+        return {key: said.get(key) for key in ("retain_n", "retain_s", "retain_bytes")}
 
     # ── records ───────────────────────────────────────────────────────────────────────────
 
-    def of_kind(self, *kinds: Kind) -> Iterator[Record]:
-        return (r for r in self.records if r.kind in kinds)
+    def of_kind(self, *kinds: Kind) -> list[Record]:
+        return [r for kind in kinds for r in self._by_kind.get(int(kind), [])]
+
+    @cached_property
+    def _by_kind(self) -> dict[int, list[Record]]:
+        return _grouped(self.records, lambda r: r.kind)
+
+    def of_client(self, client: int) -> list[Record]:
+        """In the order of observation."""
+        return self._by_client.get(client, [])
+
+    @cached_property
+    def _by_client(self) -> dict[int, list[Record]]:
+        return _grouped(self.records, lambda r: r.client)
+
+    def of_channel(self, channel: int) -> list[Record]:
+        return self._by_channel.get(channel, [])
+
+    @cached_property
+    def _by_channel(self) -> dict[int, list[Record]]:
+        return _grouped(self.records, lambda r: r.channel)
+
+    @cached_property
+    def homes(self) -> dict[Message, int]:
+        """The channel that each message was sent to. Of several, which is the load's own fault, the first."""
+        homes: dict[Message, int] = {}
+        for r in self.of_kind(Kind.SEND):
+            homes[r.message] = min(r.channel, homes.get(r.message, r.channel))
+        return homes
 
     @cached_property
     def channels(self) -> tuple[int, ...]:
@@ -122,15 +162,19 @@ class Case:
     def clients(self) -> tuple[int, ...]:
         return tuple(sorted({r.client for r in self.records}))
 
-    def marks(self, mark: Mark) -> list[Record]:
-        return sorted((r for r in self.of_kind(Kind.MARK) if r.serial == mark), key=lambda r: r.t)
-
     def marked_ns(self, *marks: Mark) -> int | None:
-        """When the first of these marks was set that was set at all."""
+        """When the first of these marks was set that was set at all; client 0's count before others'."""
         for mark in marks:
-            if found := self.marks(mark):
-                return found[0].t
+            found = [r for r in self.of_kind(Kind.MARK) if r.serial == mark]
+            own = [r for r in found if r.client == 0]
+            if own or found:
+                return min(r.t for r in own or found)
         return None
+
+    @property
+    def waited_until_ns(self) -> int | None:
+        """When waiting was over: nothing that comes later counts as late."""
+        return self.marked_ns(Mark.FINAL_READS, Mark.END)
 
     @cached_property
     def end_ns(self) -> int:
@@ -145,3 +189,18 @@ class Case:
 
     def is_torn(self, client: int) -> bool:
         return self.worker_of(client) in self.broken
+
+
+def _grouped(records: Iterable[Record], key: Callable[[Record], int]) -> dict[int, list[Record]]:
+    groups: dict[int, list[Record]] = {}
+    for record in records:
+        groups.setdefault(key(record), []).append(record)
+    return groups
+
+
+def _with_channels(records: list[Record]) -> Iterator[Record]:
+    """An answer to no open request has no channel: it is about the channel that its message was sent to."""
+    homes = {r.message: r.channel for r in reversed(records) if r.kind == Kind.SEND}
+    for r in records:
+        lacks = r.channel == 0 and r.kind in (Kind.ACK, Kind.NACK)
+        yield r._replace(channel=homes.get(r.message, 0)) if lacks else r

@@ -1,128 +1,267 @@
-"""D1 to D10: what a subscriber and a publisher must see."""
+"""D1 to D10: what a subscriber and a publisher must see. Each function gives the set of accused things."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 from reports.history import Flag, GapReason, Kind
-from tests.oracle.case import NS, Case
-from tests.oracle.ends import lost_tail
+from tests.oracle.case import NS, Record
 from tests.oracle.lineage import Place
-from tests.oracle.outcomes import Messages
-from tests.oracle.windows import Segment, subscribers
+from tests.oracle.outcomes import Messages, final_reads
+from tests.oracle.owed import excused, missing, serials
+from tests.oracle.windows import Segment, Window, subscribers
 
 Accused = set[tuple[Any, ...]]
+OVERHEAD_BYTES = 512  # that a server may count besides a message's body
+CLOCK_SHARE, CLOCK_SLACK_NS = 0.01, NS // 10  # by which the server's clock may differ from ours
 
 
-def owed_and_missing(case: Case, m: Messages) -> Iterator[tuple[Segment, Place]]:
-    """Of each segment of a channel, the places that it was owed and that never came.
-
-    Owed is what stands after the start and up to the last received one, and the tail where the client
-    stayed and was forced back in vain; not one's own messages where echo is off.
-    """
-    for subscriber in subscribers(case):
-        if subscriber.channel != m.channel or case.is_torn(subscriber.client):
-            continue
-        for segment in subscriber.segments:
-            missing = set(segment.missing(segment.start, segment.last)) | lost_tail(case, m, segment)
-            for serial in sorted(missing):
-                place = m.lineage.place(segment.epoch, serial)
-                own = m.owners.get(place) == {segment.client}
-                if case.echo or not own:
-                    yield segment, place
+def _where(r: Record) -> tuple[int, int]:
+    return r.file, r.row
 
 
-def missing(case: Case) -> tuple[Accused, Accused]:
-    """D1 and D2 by what is missing: (channel, place, client, number of segment).
-
-    What a resumed window's replay left out is D2; everything else D1. A serial that nothing ever showed is neither.
-    """
-    gaps: Accused = set()
-    resumes: Accused = set()
-    for channel in case.channels:
-        m = Messages(case, channel)
-        for segment, place in owed_and_missing(case, m):
-            if place not in m.shown:
-                continue
-            in_replay = any(
-                w.resumed and w.sub.serial < place[1] <= w.replayed_up_to for w in segment.windows
-            )
-            thing = channel, place, segment.client, segment.windows[0].sub.row
-            (resumes if in_replay else gaps).add(thing)
-    return gaps, resumes
-
-
-def events(case: Case, anomaly: str) -> Accused:
-    """Records that are wrong by themselves: (file, row)."""
+def gap(m: Messages) -> Accused:
+    """D1: (client, segment, place) owed, not promised by a resume, and never received."""
     return {
-        (e.record.file, e.record.row)
-        for subscriber in subscribers(case)
-        for e in subscriber.events
-        if e.anomaly == anomaly
-        if anomaly != "D3" or not case.is_torn(subscriber.client)
+        (x.segment.client, _where(x.segment.windows[0].opened_by), x.place)
+        for x in missing(m.case, m)
+        if not x.in_replay
     }
 
 
-def retention_breach(case: Case) -> Accused:
-    """D4: (channel, place, client) declared trimmed though certainly still retained."""
-    accused: Accused = set()
-    if case.broken:
-        return accused  # what else was sent is not known
-    for channel in case.channels:
-        m, kept = Messages(case, channel), case.retention(channel)
-        if any(value is None for value in kept.values()):
-            continue
-        for gap in case.of_kind(Kind.GAP):
-            if gap.channel != channel or gap.t2 != GapReason.TRIMMED or gap.client == 0:
+def false_resume(m: Messages) -> Accused:
+    """D2: the SUB that said `resumed` where the replay lacks something, or is another epoch's stream."""
+    accused: Accused = {_where(x.window.opened_by) for x in missing(m.case, m) if x.in_replay}
+    for subscriber in subscribers(m.case, m.channel):
+        for window in subscriber.windows:
+            asked_epoch, asked = window.asked
+            if not window.resumed or not asked_epoch:
                 continue
-            for serial in range(gap.pub_seq, min(gap.serial, gap.pub_seq + 10_000) + 1):
-                place = m.lineage.place(gap.epoch, serial)
-                if _certainly_retained(case, m, place, gap.t, kept):
-                    accused.add((channel, place, gap.client))
+            served = [window.epoch, *([window.live.epoch] if window.live else [])]
+            if any(e and not m.lineage.goes_on(asked_epoch, e, asked) for e in served):
+                accused.add(_where(window.opened_by))
+        accused |= {
+            _where(window.opened_by)
+            for window, _ in subscriber.strangers
+            if window.resumed and window.asked[0]
+        }
     return accused
 
 
-def _certainly_retained(case: Case, m: Messages, place: Place, t_ns: int, kept: dict[str, Any]) -> bool:
-    """Whether an entry is within all three limits, by the worst case, at ``t_ns``."""
-    here = [x for x in m.known if place in m.stands_at(x)]
-    sent = [t for x in here if (t := m.first_sent_ns(x)) is not None]
-    placed = [r.t for r in (*m.acks, *m.arrivals) if m.place(r) == place]
-    if not sent or min(placed) > t_ns:
-        return False
-    newer, newer_bytes = set(), 0
-    for message in m.known:
-        sends = m.sends_of(message)
-        if sends and min(r.t for r in sends) > t_ns + case.uncertainty_ns:
-            continue
-        places = m.stands_at(message)
-        if not places or any(p[1] > place[1] for p in places) or not sends:
-            newer.add(message)
-            newer_bytes += max((r.serial for r in sends), default=0)
-    own_bytes = max(r.serial for x in here for r in m.sends_of(x))
-    return bool(
-        len(newer) < kept["retain_n"]
-        and t_ns - min(sent) < kept["retain_s"] * NS
-        and newer_bytes + own_bytes <= kept["retain_bytes"]
+# ── D3 ────────────────────────────────────────────────────────────────────────────────────
+
+
+def bad_gap_notice(m: Messages) -> Accused:
+    """D3: the GAP that is not the real hole, or the SUB whose GAP is lacking."""
+    accused: Accused = set()
+    for subscriber in subscribers(m.case, m.channel):
+        for segment in subscriber.segments:
+            for window in segment.windows:
+                opening = _opening(m, window)
+                if opening is not None:
+                    accused |= _judge_opening(m, segment, window)
+                for notice in window.gaps:
+                    if opening is None or notice is not window.gaps[0]:
+                        accused |= _judge_inside(m, subscriber.windows, segment, window, notice)
+    return accused
+
+
+def _opening(m: Messages, window: Window) -> tuple[int, int, int, int] | None:
+    """What the GAP of a subscription must say that does not start where it was asked to; None: it does."""
+    asked_epoch, asked = window.asked
+    if not asked_epoch:
+        return None
+    same = m.lineage.goes_on(asked_epoch, window.epoch, asked) and window.start == asked
+    if same or (window.resumed and window.epoch != asked_epoch):  # that is D2's
+        return None
+    return asked_epoch, asked + 1, window.epoch, window.start
+
+
+def _judge_opening(m: Messages, segment: Segment, window: Window) -> Accused:
+    if window.gaps:
+        said = window.gaps[0]
+        wrong = (said.publisher, said.pub_seq, said.epoch, said.serial) != _opening(m, window)
+        return {_where(said)} if wrong else set()
+    followed = any(r.kind in (Kind.RECV, Kind.LIVE) for r in window.records)  # else it may be still to come
+    torn = m.case.is_torn(segment.client)
+    return {_where(window.opened_by)} if followed and not torn else set()
+
+
+def _judge_inside(
+    m: Messages, windows: list[Window], segment: Segment, window: Window, notice: Record
+) -> Accused:
+    """A GAP in an open stream: it begins after the last thing, nothing of it comes, and what comes follows it."""
+    turns = window.turned and window.opened_by is notice
+    home = windows[windows.index(window) - 1] if turns else window
+    came = [r for r in home.records if r.kind == Kind.RECV and _is_of(m, home, r)]
+    stood = max(
+        home.start,
+        *(r.serial for r in came if r.row < notice.row),
+        *(g.serial for g in home.gaps if g.row < notice.row),
+        0,
+    )
+    first, last = notice.pub_seq, notice.serial
+    if notice.publisher != home.epoch or first <= stood:
+        return {_where(notice)}
+    if _lacks(m, segment if not turns else None, home, came, stood, first - 1):
+        return {_where(notice)}
+    if turns:
+        return set()
+    following = [r.serial for r in came if r.row > notice.row and r.serial > last]
+    wrong = (
+        (last < first and notice.t2 != GapReason.AHEAD)
+        or any(first <= r.serial <= last for r in came)
+        or (following and _lacks(m, segment, home, came, last, following[0] - 1))
+    )
+    return {_where(notice)} if wrong else set()
+
+
+def _is_of(m: Messages, window: Window, r: Record) -> bool:
+    after = max(window.start, window.opened_by.serial)
+    return m.lineage.holds(window.epoch, (r.epoch, r.serial)) or m.lineage.goes_on(
+        window.epoch, r.epoch, after
     )
 
 
-def ack_protocol(case: Case) -> Accused:
-    """D10: (file, row) of an answer to no attempt, or of one more answer than attempts."""
+def _lacks(
+    m: Messages, segment: Segment | None, window: Window, came: list[Record], after: int, up_to: int
+) -> bool:
+    """Whether something that was owed in (``after``, ``up_to``] did not come in a window."""
+    if segment is None:
+        segment = next(
+            s for sub in subscribers(m.case, m.channel) for s in sub.segments
+            if any(w.opened_by is window.opened_by for w in s.windows)
+        )  # fmt: skip
+    if m.case.is_torn(segment.client):
+        return False
+    there = {r.serial for r in came}
+    return any(s not in there and not excused(m, segment, window, s) for s in serials(max(after, 0), up_to))
+
+
+# ── D4 ────────────────────────────────────────────────────────────────────────────────────
+
+
+def retention_breach(m: Messages) -> Accused:
+    """D4: the notice that declares trimmed what was certainly still retained.
+
+    A notice is a GAP, or the floor of the channel's last final read. Of what it declares the newest
+    message of known place is judged, with every doubt in the server's favour.
+    """
+    case = m.case
+    kept = case.retention(m.channel)
+    foreign = any(r.kind == Kind.RECV and r.has(Flag.FOREIGN) for r in m.arrivals)
+    if case.broken or foreign or any(value is None for value in kept.values()):
+        return set()  # how much was published, or promised, is not known
+    notices = [  # record, epoch, first, last, when
+        (g, g.epoch, g.pub_seq, g.serial, g.t)
+        for subscriber in subscribers(case, m.channel)
+        for window in subscriber.windows
+        for g in window.gaps
+        if g.t2 == GapReason.TRIMMED and g.publisher == g.epoch
+    ]
+    notices += [(r.live, r.epoch, 1, r.floor - 1, r.live.t) for r in final_reads(case, m.channel)[-1:]]
+    return {
+        _where(record)
+        for record, epoch, first, last, t_ns in notices
+        if _certainly_retained(m, m.lineage.place(epoch, last), first, t_ns, kept)
+    }
+
+
+def _certainly_retained(m: Messages, end: Place, first: int, t_ns: int, kept: dict[str, Any]) -> bool:
+    """Whether the newest known message in [``first``, ``end``] was within all three limits at ``t_ns``."""
+    stream = {x: place[1] for x, place in m.stands.items() if place[0] == end[0]}
+    declared = {x: serial for x, serial in stream.items() if first <= serial <= end[1]}
+    if not declared:
+        return False
+    newest = max(declared, key=lambda x: declared[x])
+    at = declared[newest]
+    placed = [r.t for r in (*m.acks, *m.at_home) if r.message == newest]
+    if min(placed) > t_ns:
+        return False  # it may not have been there yet
+    older = set()  # certainly at or before it: all attempts were made by then
+    for x in sorted(stream, key=lambda x: stream[x]):
+        if stream[x] > at or any(r.t > t_ns for r in m.sends_of(x)):
+            break
+        older.add(x)
+    newer = [r for r in m.sends if r.t <= t_ns and r.message not in older]
+    begun = [serial for x, serial in stream.items() if min(r.t for r in m.sends_of(x)) <= t_ns]
+    count = max(len(newer), max([at, *begun]) - at)
+    own = m.sends_of(newest)
+    size = sum(r.serial + OVERHEAD_BYTES for r in newer) + sum(r.serial + OVERHEAD_BYTES for r in own)
+    age_ns = (t_ns - min(r.t for r in own)) * (1 + CLOCK_SHARE) + CLOCK_SLACK_NS
+    return bool(
+        count < int(kept["retain_n"]) and age_ns < kept["retain_s"] * NS and size <= kept["retain_bytes"]
+    )
+
+
+# ── one record at a time ──────────────────────────────────────────────────────────────────
+
+
+def duplicate_delivery(m: Messages) -> Accused:
+    """D5: a delivery of a serial that had been delivered in the segment."""
+    return {
+        _where(r)
+        for subscriber in subscribers(m.case, m.channel)
+        for segment in subscriber.segments
+        for i, r in enumerate(segment.counted)
+        if any(earlier.serial == r.serial for earlier in segment.counted[:i])
+    }
+
+
+def delivery_reorder(m: Messages) -> Accused:
+    """D6: a first delivery of a serial that comes after a higher one."""
+    return {
+        _where(r)
+        for subscriber in subscribers(m.case, m.channel)
+        for segment in subscriber.segments
+        for i, r in enumerate(segment.counted)
+        if any(earlier.serial > r.serial for earlier in segment.counted[:i])
+        and not any(earlier.serial == r.serial for earlier in segment.counted[:i])
+        and r.serial not in segment.witnessed
+    }
+
+
+def unsolicited(m: Messages) -> Accused:
+    """D7: a delivery with no open window. A torn log may have lost the SUB; a damaged one is L7's alone."""
+    return {
+        _where(r)
+        for subscriber in subscribers(m.case, m.channel)
+        for r in subscriber.outside
+        if not m.case.is_torn(r.client) and not r.has(Flag.BAD_DIGEST)
+    }
+
+
+def echo(m: Messages) -> Accused:
+    """D8: a client's own message, though echo is off."""
+    own = (r for r in m.bodies if r.kind == Kind.RECV and r.client == r.publisher)
+    return set() if m.case.echo else {_where(r) for r in own}
+
+
+def start_edge(m: Messages) -> Accused:
+    """D9: a delivery at or before the start of its segment."""
+    return {
+        _where(r)
+        for subscriber in subscribers(m.case, m.channel)
+        for segment in subscriber.segments
+        for r in segment.early
+    }
+
+
+def ack_protocol(m: Messages) -> Accused:
+    """D10: an answer to no attempt, to another's, or one more than attempts so far."""
     accused: Accused = set()
-    for client in case.clients:
-        open_attempts: dict[tuple[int, int, int], int] = {}
-        for r in case.records:
-            if r.client != client:
-                continue
-            attempt = r.channel, r.publisher, r.pub_seq
-            if r.kind == Kind.SEND:
-                open_attempts[attempt] = open_attempts.get(attempt, 0) + 1
-            elif r.kind in (Kind.ACK, Kind.NACK):
-                if r.has(Flag.NOT_OPEN) or open_attempts.get(attempt, 0) == 0:
-                    accused.add((r.file, r.row))
-                else:
-                    open_attempts[attempt] -= 1
+    open_attempts: dict[tuple[int, int], int] = {}
+    for r in m.case.of_channel(m.channel):
+        if r.kind == Kind.SEND:
+            open_attempts[r.message] = open_attempts.get(r.message, 0) + 1
+        if r.kind not in (Kind.ACK, Kind.NACK):
+            continue
+        if r.has(Flag.NOT_OPEN):
+            accused.add(_where(r))
+        elif m.case.is_torn(r.client):
+            continue
+        elif r.client != r.publisher or open_attempts.get(r.message, 0) == 0:
+            accused.add(_where(r))
+        else:
+            open_attempts[r.message] -= 1
     return accused
-
-

@@ -1,8 +1,6 @@
-"""Windows, segments and what a subscriber is owed.
+"""Windows and segments: when a client was subscribed, and where its stream may not break.
 
-A window is one subscription of one client. A segment is windows that go on from each other. Inside a
-segment every serial between its start and its last received one was delivered, declared
-missing, damaged on its way, or is missing.
+A window is one subscription of one client. A segment is windows that go on from each other.
 """
 
 from __future__ import annotations
@@ -13,253 +11,187 @@ from reports.history import Flag, Kind
 from tests.oracle.case import Case, Record
 from tests.oracle.lineage import Lineage
 
-MOST_SERIALS = 20_000  # of one range that are looked at one by one
-
 
 @dataclass
 class Window:
-    """From SUB to the first of UNSUB, CLOSE, the next SUB of the channel, the end of the log."""
+    """From SUB to the first of UNSUB, CLOSE, the next SUB of the channel, the end of the log.
 
-    sub: Record
-    records: list[Record] = field(default_factory=list)  # RECV, GAP, LIVE in it
+    A GAP into another epoch, or an EPOCH that tells of one, inside a window opens a window of its own.
+    """
+
+    opened_by: Record
+    start: int  # delivery starts after this serial
+    records: list[Record] = field(default_factory=list)  # RECV, GAP and LIVE in it
     end: Record | None = None
+    top: int = 0  # where the client stood at its end: start, received, or end of a declared gap
+
+    @property
+    def epoch(self) -> int:
+        return self.opened_by.epoch
+
+    @property
+    def turned(self) -> bool:
+        """Not opened by a SUB."""
+        return self.opened_by.kind != Kind.SUB
 
     @property
     def resumed(self) -> bool:
-        return self.sub.has(Flag.RESUMED)
+        return not self.turned and self.opened_by.has(Flag.RESUMED)
+
+    @property
+    def asked(self) -> tuple[int, int]:
+        """(epoch, serial) that the SUB asked for; (0, 0): none."""
+        return (0, 0) if self.turned else self.opened_by.asked
+
+    @property
+    def gaps(self) -> list[Record]:
+        return [r for r in self.records if r.kind == Kind.GAP]
 
     @property
     def live(self) -> Record | None:
+        """The end of its replay."""
         return next((r for r in self.records if r.kind == Kind.LIVE), None)
 
-    def open_until(self, t_ns: int) -> bool:
-        return self.end is None or self.end.t > t_ns
-
     @property
-    def replayed_up_to(self) -> int:
-        """The last serial of the replay: where LIVE stands, else the highest that came as replayed."""
-        if self.live is not None:
-            return self.live.serial
-        replayed = [r.serial for r in self.records if r.kind == Kind.RECV and r.has(Flag.REPLAYED)]
-        return max(replayed, default=self.sub.serial)
+    def replay_end(self) -> int:
+        """Up to which serial ``resumed`` promised everything: its LIVE, or, cut before, where it stood."""
+        return self.top if self.live is None else self.live.serial
+
+    def is_open(self, t_ns: int) -> bool:
+        return self.opened_by.t <= t_ns and (self.end is None or self.end.t > t_ns)
 
 
 @dataclass
 class Segment:
-    """A stretch of one client's stream in which nothing may be missing."""
+    """A stretch of one client's stream in which nothing may be missing, repeated or late."""
 
     client: int
     channel: int
-    epoch: int
-    start: int
     windows: list[Window] = field(default_factory=list)
-    delivered: set[int] = field(default_factory=set)
-    damaged: set[int] = field(default_factory=set)
-    gaps: list[Record] = field(default_factory=list)
-    next: int = 0  # after the highest received or declared
-    last: int = 0  # the highest received
-    arrivals: list[Record] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.next, self.last = self.start + 1, self.start
+    counted: list[Record] = field(default_factory=list)  # intact arrivals of this run, after the start
+    early: list[Record] = field(default_factory=list)  # at or before the start
+    witnessed: set[int] = field(default_factory=set)  # serials that arrived damaged or foreign
 
     @property
-    def stand(self) -> int:
-        return self.next - 1
+    def start(self) -> int:
+        return self.windows[0].start
+
+    @property
+    def top(self) -> int:
+        return self.windows[-1].top
 
     def declared(self, serial: int) -> bool:
-        return any(gap.pub_seq <= serial <= gap.serial for gap in self.gaps)
+        return any(gap.pub_seq <= serial <= gap.serial for w in self.windows for gap in w.gaps)
 
-    def is_missing(self, serial: int) -> bool:
-        return (
-            self.start < serial
-            and serial not in self.delivered
-            and serial not in self.damaged
-            and not self.declared(serial)
-        )
-
-    def missing(self, after: int, up_to: int) -> list[int]:
-        """Missing serials in (``after``, ``up_to``]."""
-        stop = min(up_to, after + MOST_SERIALS)
-        return [serial for serial in range(after + 1, stop + 1) if self.is_missing(serial)]
-
-
-@dataclass(frozen=True)
-class Event:
-    """Something wrong with one record of a subscriber: class and record."""
-
-    anomaly: str
-    record: Record
+    def window_of(self, serial: int) -> Window | None:
+        """The window in which a serial should have arrived."""
+        return next((w for w in self.windows if w.start < serial <= w.top), None)
 
 
 @dataclass
 class Subscriber:
-    """One client on one channel: its segments, what came outside any window, and what was wrong."""
+    """One client on one channel."""
 
     client: int
     channel: int
     windows: list[Window] = field(default_factory=list)
-    orphans: list[Record] = field(default_factory=list)
     segments: list[Segment] = field(default_factory=list)
-    events: list[Event] = field(default_factory=list)
+    outside: list[Record] = field(default_factory=list)  # RECV with no window open
+    strangers: list[tuple[Window, Record]] = field(default_factory=list)  # RECV of another stream
 
 
-def subscribers(case: Case) -> list[Subscriber]:
+def subscribers(case: Case, channel: int) -> list[Subscriber]:
     """All that ever subscribed or received; client 0 only reads."""
+    lineage = Lineage(case, channel)
     found = []
     for client in case.clients:
-        for channel in case.channels:
-            if client == 0:
-                continue
-            subscriber = Subscriber(client, channel)
-            _cut_into_windows(case, subscriber)
-            if subscriber.windows or subscriber.orphans:
-                _Walk(case, subscriber).go()
-                found.append(subscriber)
+        subscriber = Subscriber(client, channel)
+        if client == 0:
+            continue
+        _cut_into_windows(case.of_client(client), subscriber)
+        _chain(case, lineage, subscriber)
+        found.append(subscriber)
     return found
 
 
-def _cut_into_windows(case: Case, subscriber: Subscriber) -> None:
+def _cut_into_windows(records: list[Record], subscriber: Subscriber) -> None:
     window: Window | None = None
-    for record in case.records:
-        if record.client != subscriber.client:
+    early_gaps: list[Record] = []  # before the SUB that they are about
+    for r in records:
+        about = r.channel == subscriber.channel
+        if r.kind == Kind.CLOSE or (about and r.kind in (Kind.UNSUB, Kind.SUB)):
+            if window is not None:
+                window.end, window = r, None
+        if not about:
             continue
-        about = record.channel == subscriber.channel
-        ends = record.kind == Kind.CLOSE or (about and record.kind in (Kind.UNSUB, Kind.SUB))
-        if ends and window is not None:
-            window.end, window = record, None
-        if about and record.kind == Kind.SUB:
-            window = Window(record)
+        if r.kind == Kind.SUB:
+            window = Window(r, r.serial, early_gaps)
+            early_gaps = []
             subscriber.windows.append(window)
-        if about and record.kind in (Kind.RECV, Kind.GAP, Kind.LIVE):
-            (subscriber.orphans if window is None else window.records).append(record)
+        elif window is None:
+            if r.kind == Kind.GAP:
+                early_gaps.append(r)
+            elif r.kind == Kind.RECV:
+                subscriber.outside.append(r)
+        elif r.kind in (Kind.EPOCH, Kind.GAP) and r.epoch not in (0, window.epoch):
+            window.end = r
+            window = Window(r, 0)  # its start is known when the one before is walked
+            subscriber.windows.append(window)
+        if window is not None and r.kind in (Kind.RECV, Kind.GAP, Kind.LIVE):
+            window.records.append(r)
 
 
-class _Walk:
-    """Goes through one subscriber's windows, record by record."""
-
-    def __init__(self, case: Case, subscriber: Subscriber) -> None:
-        self.case, self.subscriber = case, subscriber
-        self.lineage = Lineage(case, subscriber.channel)
-        self.segment: Segment | None = None
-
-    def accuse(self, anomaly: str, record: Record) -> None:
-        self.subscriber.events.append(Event(anomaly, record))
-
-    def begin(self, epoch: int, start: int, window: Window) -> Segment:
-        self.segment = Segment(self.subscriber.client, self.subscriber.channel, epoch, start, [window])
-        self.subscriber.segments.append(self.segment)
-        return self.segment
-
-    def go(self) -> None:
-        for orphan in self.subscriber.orphans:
-            if orphan.kind == Kind.RECV and not orphan.has(Flag.BAD_DIGEST):
-                self.accuse("D7", orphan)
-        for window in self.subscriber.windows:
-            self.open(window)
-            for number, record in enumerate(window.records):
-                if record.kind == Kind.GAP:
-                    self.gap(window, record, first=number == 0)
-                elif record.kind == Kind.RECV:
-                    self.receive(window, record)
-
-    # ── SUB ───────────────────────────────────────────────────────────────────────────────
-
-    def open(self, window: Window) -> None:
-        sub, before = window.sub, self.segment
-        asked_epoch, asked = sub.asked
-        went_on = bool(asked_epoch) and self.lineage.holds(sub.epoch, sub.asked) and sub.serial == asked
-        if (
-            before is not None
-            and window.resumed
-            and went_on
-            and asked == before.stand
-            and self.lineage.holds(sub.epoch, (before.epoch, before.stand))
-        ):
-            before.windows.append(window)
-            before.epoch = sub.epoch
-        else:
-            self.begin(sub.epoch, sub.serial, window)
-        if not asked_epoch:
-            return
-        if window.resumed:
-            if not self.lineage.holds(sub.epoch, sub.asked):
-                self.accuse("D2", sub)  # another epoch's stream
-            elif sub.serial > asked:
-                self.accuse("D2", sub)  # the serials in between are missing
-            return
-        hole = not self.lineage.holds(sub.epoch, sub.asked) or sub.serial > asked
-        follows = window.records[0] if window.records else None
-        if hole and follows is not None and follows.kind != Kind.GAP:
-            self.accuse("D3", sub)
-
-    # ── GAP ───────────────────────────────────────────────────────────────────────────────
-
-    def gap(self, window: Window, gap: Record, *, first: bool) -> None:
-        segment, sub = self.segment, window.sub
-        assert segment is not None
-        if first and not window.resumed and sub.asked[0]:
-            asked_epoch, asked = sub.asked
-            said = gap.publisher, gap.pub_seq, gap.epoch, gap.serial
-            if said != (asked_epoch, asked + 1, sub.epoch, sub.serial):
-                self.accuse("D3", gap)
-            return
-        real = self.lineage.holds(segment.epoch, (gap.publisher, gap.pub_seq - 1)) and self.follows(
-            segment, gap.pub_seq
-        )
-        goes_on = self.lineage.holds(gap.epoch, (segment.epoch, segment.stand))
-        if not real or (goes_on and gap.serial < gap.pub_seq):
-            self.accuse("D3", gap)
+def _chain(case: Case, lineage: Lineage, subscriber: Subscriber) -> None:
+    """Find where the client stood at the end of each window, and which windows go on from the one before."""
+    before: Window | None = None
+    for window in subscriber.windows:
+        goes_on = before is not None and _goes_on(lineage, before, window)
+        if before is not None and window.turned:
+            fork = window.opened_by.serial
+            is_gap = window.opened_by.kind == Kind.GAP
+            window.start = before.top if goes_on else fork if is_gap else min(before.top, fork)
         if not goes_on:
-            self.begin(gap.epoch, gap.serial, window)
-            return
-        segment.epoch = gap.epoch
-        segment.gaps.append(gap)
-        segment.next = max(segment.next, gap.serial + 1)
+            subscriber.segments.append(Segment(subscriber.client, subscriber.channel))
+        segment = subscriber.segments[-1]
+        segment.windows.append(window)
+        window.top = max([window.start, *(gap.serial for gap in window.gaps)])
+        for r in window.records:
+            if r.kind != Kind.RECV:
+                continue
+            if not _belongs(lineage, window, r):
+                subscriber.strangers.append((window, r))
+                continue
+            window.top = max(window.top, r.serial)
+            _arrive(case, segment, r)
+        before = window
 
-    def follows(self, segment: Segment, serial: int) -> bool:
-        """Whether a serial is the next one; where echo is off, one's own may stand in between."""
-        if serial == segment.next:
-            return True
-        return not self.case.echo and serial > segment.next
 
-    # ── RECV ──────────────────────────────────────────────────────────────────────────────
+def _goes_on(lineage: Lineage, before: Window, window: Window) -> bool:
+    """Whether a window continues the one before it: resumed from exactly where the client stood."""
+    if not lineage.goes_on(before.epoch, window.epoch, before.top):
+        return False
+    if window.turned:
+        return True
+    asked_epoch, asked = window.asked
+    return (
+        window.resumed
+        and asked == before.top == window.start
+        and lineage.holds(before.epoch, (asked_epoch, asked))
+    )
 
-    def receive(self, window: Window, record: Record) -> None:
-        segment, serial = self.segment, record.serial
-        assert segment is not None
-        if record.epoch != segment.epoch:
-            segment = self.change_epoch(window, segment, record)
-        if record.has(Flag.BAD_DIGEST):  # witnesses its serial, and nothing else
-            segment.damaged.add(serial)
-            segment.next = max(segment.next, serial + 1)
-            segment.last = max(segment.last, serial)
-            return
-        segment.arrivals.append(record)
-        own = record.publisher == record.client and not record.has(Flag.FOREIGN)
-        if own and not self.case.echo:
-            self.accuse("D8", record)
-        if serial in segment.delivered:
-            self.accuse("D5", record)
-        elif serial <= segment.start:
-            self.accuse("D5" if window.resumed else "D9", record)
-        elif serial in segment.damaged:
-            pass
-        elif segment.declared(serial):
-            self.accuse("D3", next(gap for gap in segment.gaps if gap.pub_seq <= serial <= gap.serial))
-        elif serial < segment.next:
-            self.accuse("D6", record)
-        segment.delivered.add(serial)
-        segment.next = max(segment.next, serial + 1)
-        segment.last = max(segment.last, serial)
 
-    def change_epoch(self, window: Window, segment: Segment, record: Record) -> Segment:
-        """A message of another epoch than the last one, with no GAP in between."""
-        if self.lineage.holds(record.epoch, (segment.epoch, segment.stand)):
-            segment.epoch = record.epoch
-            return segment
-        parent = self.lineage.parents.get(record.epoch)
-        if parent is not None and parent[0] == segment.epoch:  # back to the fork, as EPOCH told
-            return self.begin(record.epoch, parent[1], window)
-        self.accuse("D2" if window.resumed else "D3", record)
-        return self.begin(record.epoch, record.serial - 1, window)
+def _belongs(lineage: Lineage, window: Window, r: Record) -> bool:
+    """Whether a message is of the stream that its window serves."""
+    after = max(window.start, window.opened_by.serial)
+    return lineage.holds(window.epoch, (r.epoch, r.serial)) or lineage.goes_on(window.epoch, r.epoch, after)
+
+
+def _arrive(case: Case, segment: Segment, r: Record) -> None:
+    if not r.shows:
+        segment.witnessed.add(r.serial)
+    elif r.publisher == r.client and not case.echo:
+        pass  # D8's, and no part of the stream
+    elif r.serial <= segment.start:
+        segment.early.append(r)
+    else:
+        segment.counted.append(r)
