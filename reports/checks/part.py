@@ -307,7 +307,7 @@ class Part:
             sent=self.messages.message,
             seen=self.seen,
             observed=self.observed,
-            hidden=member(self.ack_place, self.own.get(CONTROL, np.empty(0, np.int64))),
+            hidden=(acks.publisher == CONTROL) & (not self.facts.contract.echo),
             owed=self.owed,
             reads=self.final_reads,
             lineage=self.facts.lineage,

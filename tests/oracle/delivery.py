@@ -9,7 +9,7 @@ from tests.oracle.case import NS, Record
 from tests.oracle.lineage import Place
 from tests.oracle.outcomes import Messages, final_reads
 from tests.oracle.owed import excused, missing, serials
-from tests.oracle.windows import Segment, Window, subscribers
+from tests.oracle.windows import Segment, Window
 
 Accused = set[tuple[Any, ...]]
 OVERHEAD_BYTES = 512  # that a server may count besides a message's body
@@ -32,7 +32,7 @@ def gap(m: Messages) -> Accused:
 def false_resume(m: Messages) -> Accused:
     """D2: the SUB that said `resumed` where the replay lacks something, or is another epoch's stream."""
     accused: Accused = {_where(x.window.opened_by) for x in missing(m.case, m) if x.in_replay}
-    for subscriber in subscribers(m.case, m.channel):
+    for subscriber in m.subscribers:
         for window in subscriber.windows:
             asked_epoch, asked = window.asked
             if not window.resumed or not asked_epoch:
@@ -54,7 +54,7 @@ def false_resume(m: Messages) -> Accused:
 def bad_gap_notice(m: Messages) -> Accused:
     """D3: the GAP that is not the real hole, or the SUB whose GAP is lacking."""
     accused: Accused = set()
-    for subscriber in subscribers(m.case, m.channel):
+    for subscriber in m.subscribers:
         for segment in subscriber.segments:
             for window in segment.windows:
                 opening = _opening(m, window)
@@ -129,7 +129,7 @@ def _lacks(
     """Whether something that was owed in (``after``, ``up_to``] did not come in a window."""
     if segment is None:
         segment = next(
-            s for sub in subscribers(m.case, m.channel) for s in sub.segments
+            s for sub in m.subscribers for s in sub.segments
             if any(w.opened_by is window.opened_by for w in s.windows)
         )  # fmt: skip
     if m.case.is_torn(segment.client):
@@ -154,7 +154,7 @@ def retention_breach(m: Messages) -> Accused:
         return set()  # how much was published, or promised, is not known
     notices = [  # record, epoch, first, last, when
         (g, g.epoch, g.pub_seq, g.serial, g.t)
-        for subscriber in subscribers(case, m.channel)
+        for subscriber in m.subscribers
         for window in subscriber.windows
         for g in window.gaps
         if g.t2 == GapReason.TRIMMED and g.publisher == g.epoch
@@ -201,7 +201,7 @@ def duplicate_delivery(m: Messages) -> Accused:
     """D5: a delivery of a serial that had been delivered in the segment."""
     return {
         _where(r)
-        for subscriber in subscribers(m.case, m.channel)
+        for subscriber in m.subscribers
         for segment in subscriber.segments
         for i, r in enumerate(segment.counted)
         if any(earlier.serial == r.serial for earlier in segment.counted[:i])
@@ -212,7 +212,7 @@ def delivery_reorder(m: Messages) -> Accused:
     """D6: a first delivery of a serial that comes after a higher one."""
     return {
         _where(r)
-        for subscriber in subscribers(m.case, m.channel)
+        for subscriber in m.subscribers
         for segment in subscriber.segments
         for i, r in enumerate(segment.counted)
         if any(earlier.serial > r.serial for earlier in segment.counted[:i])
@@ -225,7 +225,7 @@ def unsolicited(m: Messages) -> Accused:
     """D7: a delivery with no open window. A torn log may have lost the SUB; a damaged one is L7's alone."""
     return {
         _where(r)
-        for subscriber in subscribers(m.case, m.channel)
+        for subscriber in m.subscribers
         for r in subscriber.outside
         if not m.case.is_torn(r.client) and not r.has(Flag.BAD_DIGEST)
     }
@@ -241,7 +241,7 @@ def start_edge(m: Messages) -> Accused:
     """D9: a delivery at or before the start of its segment."""
     return {
         _where(r)
-        for subscriber in subscribers(m.case, m.channel)
+        for subscriber in m.subscribers
         for segment in subscriber.segments
         for r in segment.early
     }

@@ -8,7 +8,6 @@ from typing import Any
 from reports.history import GapReason, Kind
 from tests.oracle.case import NS
 from tests.oracle.outcomes import Messages, final_reads
-from tests.oracle.windows import subscribers
 
 Accused = set[tuple[Any, ...]]
 HEARD_LATE_NS = 1 * NS  # an exit is written down when its supervisor hears of it
@@ -69,6 +68,8 @@ def came_back(m: Messages) -> Accused:
     doubt_ns = m.case.uncertainty_ns
     seen = sights(m)
     accused: Accused = set()
+    if len({s.epoch for s in seen}) < 2:
+        return accused
     for between in seen:
         before = {s.epoch for s in seen if s.end_ns + doubt_ns <= between.begin_ns}
         after = {s.epoch for s in seen if between.end_ns + doubt_ns <= s.begin_ns}
@@ -78,32 +79,34 @@ def came_back(m: Messages) -> Accused:
 
 def head_went_down(m: Messages) -> Accused:
     """A head was told below a serial that had been shown before it was asked for; or a client was told
-    that it is ahead of the stream at a serial that something had shown."""
-    accused: Accused = set()
-    heads = [(read.epoch, read.head, read.asked_ns) for read in final_reads(m.case, m.channel)]
-    for subscriber in subscribers(m.case, m.channel):
-        for window in subscriber.windows:
-            if window.live is not None and not window.resumed and not window.turned:
-                if window.opened_by.t2:
-                    heads.append((window.live.epoch, window.live.serial, window.opened_by.t2))
-            for notice in window.gaps:
-                ahead = notice.t2 == GapReason.AHEAD and notice.publisher == notice.epoch
-                if ahead and m.lineage.place(notice.epoch, notice.pub_seq - 1) in m.shown:
-                    accused.add((notice.epoch,))
+    that it is ahead of the stream at a serial that something had shown before it asked."""
+    doubt_ns = m.case.uncertainty_ns
     known = [(m.place(r), r.t) for r in m.at_home]
     known += [(place, r.t) for x, place in m.stands.items() for r in m.acks if r.message == x]
+    heads = [(read.epoch, read.head, read.asked_ns) for read in final_reads(m.case, m.channel)]
+    accused: Accused = set()
+    for subscriber in m.subscribers:
+        for window in subscriber.windows:
+            asked_ns = window.opened_by.t if window.turned else window.opened_by.t2
+            if window.live is not None and not window.resumed and not window.turned and asked_ns:
+                heads.append((window.live.epoch, window.live.serial, asked_ns))
+            for notice in window.gaps:
+                place = m.lineage.place(notice.epoch, notice.pub_seq - 1)
+                ahead = notice.t2 == GapReason.AHEAD and notice.publisher == notice.epoch
+                if ahead and any(p == place and t + doubt_ns < asked_ns for p, t in known):
+                    accused.add((notice.epoch,))
     for epoch, head, asked_ns in heads:
-        for (own, serial), t_ns in known:
-            if own == epoch and serial > head and t_ns + m.case.uncertainty_ns < asked_ns:
-                accused.add((epoch,))
+        if any(p[0] == epoch and p[1] > head and t + doubt_ns < asked_ns for p, t in known):
+            accused.add((epoch,))
     return accused
 
 
 def given_twice(m: Messages) -> Accused:
     """A message was acked and seen at a place that had been shown to hold another before it was first sent."""
     accused: Accused = set()
-    for one in m.at_home:
-        for other in m.at_home:
+    contested = [r for r in m.at_home if len(m.holders[m.place(r)]) > 1]
+    for one in contested:
+        for other in contested:
             if m.place(one) != m.place(other) or one.message == other.message:
                 continue
             sent_ns = m.first_sent_ns(other.message)

@@ -10,7 +10,6 @@ from reports.history import Flag
 from tests.oracle.case import Message, Record
 from tests.oracle.outcomes import Messages, Outcome, final_reads
 from tests.oracle.owed import holes, missing
-from tests.oracle.windows import subscribers
 
 Accused = set[tuple[Any, ...]]
 
@@ -76,7 +75,8 @@ def lost_acked(m: Messages) -> Accused:
             last = covering[-1]
             has_it = any(entry.shows and entry.message == message for entry in last.entries)
             unreadable = any(not entry.shows for entry in last.at(ack.serial))
-            if not has_it and not unreadable:
+            hidden = not case.echo and message[0] == 0  # a reader does not get its own messages
+            if not has_it and not unreadable and not hidden:
                 accused.add((message,))
         elif place in owed and place not in seen_places and message not in m.seen_at:
             accused.add((message,))
@@ -87,17 +87,19 @@ def log_hole(m: Messages) -> Accused:
     """L4: a place in the last final read's range that has no entry and is not L3's; or one that a
     subscriber's stream went over, that nothing ever showed, and that no gap declared."""
     case, accused = m.case, set()
-    lost = {m.place(r) for r in m.acks for (message,) in lost_acked(m) if r.message == message}
+    lost_messages = lost_acked(m)
+    lost = {m.place(r) for r in m.acks if (r.message,) in lost_messages}
     if not case.is_torn(0):
         for read in final_reads(case, m.channel)[-1:]:
             for serial in range(read.floor, read.head + 1):
                 place = m.lineage.place(read.epoch, serial)
-                if read.covers(serial) and not read.at(serial) and place not in lost:
+                own = not case.echo and 0 in m.owners.get(place, set())  # a reader does not get its own
+                if read.covers(serial) and not read.at(serial) and place not in lost and not own:
                     accused.add(place)
     if case.broken:
         return accused
     known = {place[0] for place in m.shown}
-    for subscriber in subscribers(case, m.channel):
+    for subscriber in m.subscribers:
         publishes = any(r.client == subscriber.client for r in m.sends)
         if publishes and not case.echo:
             continue  # its own messages do not come: they are no holes
@@ -135,8 +137,10 @@ def _is_damaged(m: Messages, r: Record) -> bool:
     """The digest is wrong; or there is no identity where a message of this run is known to stand."""
     if r.has(Flag.BAD_DIGEST):
         return True
-    ours = {m.place(b) for b in m.bodies if b.message in m.case.homes} | {m.place(a) for a in m.acks}
-    return r.has(Flag.FOREIGN) and r.message == (0, 0) and m.place(r) in ours
+    if not r.has(Flag.FOREIGN) or r.message != (0, 0):
+        return False
+    ours = [b for b in m.bodies if b.message in m.case.homes] + m.acks
+    return any(m.place(known) == m.place(r) for known in ours)
 
 
 def failed_visible(m: Messages) -> Accused:

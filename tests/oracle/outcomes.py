@@ -8,6 +8,7 @@ from functools import cached_property
 from reports.history import Flag, Kind
 from tests.oracle.case import Case, Message, Record
 from tests.oracle.lineage import Lineage, Place
+from tests.oracle.windows import Subscriber, subscribers
 
 
 class Outcome(Enum):
@@ -36,6 +37,10 @@ class Messages:
 
     def place(self, record: Record) -> Place:
         return self.lineage.place(record.epoch, record.serial)
+
+    @cached_property
+    def subscribers(self) -> list[Subscriber]:
+        return subscribers(self.case, self.channel)
 
     @cached_property
     def _sends(self) -> dict[Message, list[Record]]:

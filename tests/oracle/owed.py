@@ -9,7 +9,7 @@ from reports.history import Kind, Mark
 from tests.oracle.case import Case, Record
 from tests.oracle.lineage import Place
 from tests.oracle.outcomes import Messages
-from tests.oracle.windows import Segment, Window, subscribers
+from tests.oracle.windows import Segment, Window
 
 MOST_SERIALS = 5_000  # of one range that are looked at one by one
 
@@ -54,7 +54,7 @@ def excused(m: Messages, segment: Segment, window: Window, serial: int) -> bool:
 
 def missing(case: Case, m: Messages) -> Iterator[Missing]:
     """All that the channel's subscribers with a whole log were owed and never got."""
-    for subscriber in subscribers(case, m.channel):
+    for subscriber in m.subscribers:
         if case.is_torn(subscriber.client):
             continue
         for segment in subscriber.segments:
@@ -97,7 +97,7 @@ def stalled(case: Case, m: Messages) -> list[Stalled]:
         return []
     sent_ns = m.first_sent_ns(ack.message)
     found = []
-    for subscriber in subscribers(case, m.channel):
+    for subscriber in m.subscribers:
         for segment in subscriber.segments:
             for window in segment.windows:
                 before = sent_ns is not None and segment.windows[0].opened_by.t < sent_ns
