@@ -12,7 +12,8 @@ Per channel, one finding for each epoch that
   it was first sent.
 
 What was asked for, or first sent, at one time and answered, or shown, at another, tells that its epoch was
-there at some time between the two. Positive evidence, so a torn log accuses as well.
+there at some time between the two. Clocks of clients may differ by ``clock.uncertainty_ns``: what is closer
+together than that has no order. Positive evidence, so a torn log accuses as well.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from reports.periods import NS
 
 from .part import Part
 from .result import CAP, Finding, Found, Reference
-from .rows import Bool, Int, Rows, distinct, member, pack, runs
+from .rows import NEVER, Bool, Int, Rows, distinct, member, pack, runs
 from .telling import earliest_of, finding
 
 EXIT_SLACK_NS: Final = NS  # an exit is written down when its supervisor hears of it
@@ -80,7 +81,8 @@ def _changes_of(part: Part, channel: int, epochs: list[int]) -> Iterator[_Fault]
         (epoch for epoch in epochs if len(intervals[epoch][0])), key=lambda e: intervals[e][1].min()
     )
     for epoch in shown if part.facts.target_exits is not None else ():
-        if (change := _unexplained(intervals, epoch, part.facts.target_exits or ())) is not None:
+        exits = np.array(sorted(part.facts.target_exits or ()), np.int64)
+        if (change := _unexplained(intervals, epoch, exits, part.facts.contract.clock_ns)) is not None:
             other, other_t, t = change
             yield _Fault(
                 channel=channel,
@@ -92,7 +94,7 @@ def _changes_of(part: Part, channel: int, epochs: list[int]) -> Iterator[_Fault]
                 records=_first_record(part, channel, epoch),
             )
     for epoch in shown:
-        if (again := _came_back(intervals, epoch)) is not None:
+        if (again := _came_back(intervals, epoch, part.facts.contract.clock_ns)) is not None:
             other, other_t, t = again
             yield _Fault(
                 channel=channel,
@@ -110,9 +112,8 @@ def _intervals(part: Part, channel: int, epoch: int) -> tuple[Int, Int]:
     r, messages = part.records, part.messages
     begins, ends = [], []
     for subs in (r.subs, r.control_subs):
-        mine = (subs.channel == channel) & (subs.epoch == epoch)
-        asked = np.where(subs.t2 > 0, subs.t2, subs.t)[mine]
-        begins.append(asked)
+        mine = (subs.channel == channel) & (subs.epoch == epoch) & (subs.t2 > 0)
+        begins.append(subs.t2[mine])
         ends.append(subs.t[mine])
     for rows in (r.acks, r.reads, r.arrivals):
         lo, hi = (
@@ -122,41 +123,52 @@ def _intervals(part: Part, channel: int, epoch: int) -> tuple[Int, Int]:
         some = some.where((some.channel == channel) & (some.epoch == epoch))
         at = np.searchsorted(messages.message, some.message)
         known = member(some.message, messages.message)
+        known[known] = messages.channel[at[known]] == channel  # what strayed in says nothing of this stream
         begins.append(messages.sent_t[messages.begin[at[known]]])
         ends.append(some.t[known])
     return np.concatenate(begins), np.concatenate(ends)
 
 
+def _latest_before(begins: Int, ends: Int, times: Int) -> Int:
+    """Of the stretches that ended by each time the latest begin; -1: none had ended."""
+    order = np.argsort(ends, kind="stable")
+    latest = np.maximum.accumulate(begins[order])
+    count = np.searchsorted(ends[order], times, side="right")
+    return np.where(count > 0, np.append(latest, -1)[count - 1], -1)
+
+
 def _unexplained(
-    intervals: dict[int, tuple[Int, Int]], epoch: int, exits: tuple[int, ...]
+    intervals: dict[int, tuple[Int, Int]], epoch: int, exits: Int, clock_ns: int
 ) -> tuple[int, int, int] | None:
-    """Another epoch that was certainly there before, since when, and when this one was first seen.
+    """Another epoch that was certainly there before, since when, and when this one was seen.
 
     None: an exit between the two may have been the cause, or nothing is certain.
     """
     begins, ends = intervals[epoch]
-    first = int(np.argmin(ends))
-    since = [
-        (int(other_begins[other_ends <= begins[first]].max()), other)
-        for other, (other_begins, other_ends) in intervals.items()
-        if other != epoch and (other_ends <= begins[first]).any()
-    ]
-    if not since:
+    found = []
+    for other, (other_begins, other_ends) in intervals.items():
+        if other == epoch or not len(other_begins):
+            continue
+        since = _latest_before(other_begins, other_ends, begins - clock_ns)
+        exit_t = np.append(exits, NEVER)[np.searchsorted(exits, since - clock_ns)]
+        guilty = np.flatnonzero((since >= 0) & (exit_t > ends + EXIT_SLACK_NS))
+        found += [(int(ends[i]), other, int(since[i])) for i in guilty.tolist()]
+    if not found:
         return None
-    other_t, other = max(since)
-    if any(other_t <= t <= ends[first] + EXIT_SLACK_NS for t in exits):
-        return None
-    return other, other_t, int(ends[first])
+    t, other, other_t = min(found)
+    return other, other_t, t
 
 
-def _came_back(intervals: dict[int, tuple[Int, Int]], epoch: int) -> tuple[int, int, int] | None:
+def _came_back(
+    intervals: dict[int, tuple[Int, Int]], epoch: int, clock_ns: int
+) -> tuple[int, int, int] | None:
     """Another epoch that was certainly between two appearances of one, when, and when that came again."""
     begins, ends = intervals[epoch]
     for other, (other_begins, other_ends) in intervals.items():
         if other == epoch:
             continue
-        between = other_ends[other_begins >= ends.min()]
-        if len(between) and (again := ends[begins >= between.min()]).size:
+        between = other_ends[other_begins >= ends.min() + clock_ns]
+        if len(between) and (again := ends[begins >= between.min() + clock_ns]).size:
             return other, int(between.min()), int(again.min())
     return None
 
@@ -185,7 +197,7 @@ def _ahead(part: Part) -> Iterator[_Fault]:
     place = part.places.of(some.channel, some.epoch, some.pub_seq.astype(np.int64) - 1)
     shown_place, shown_t = _shown(part)
     for i in np.flatnonzero(member(place, distinct(shown_place))).tolist():
-        if shown_t[shown_place == place[i]].min() >= asked_t[i]:
+        if shown_t[shown_place == place[i]].min() >= asked_t[i] - part.facts.contract.clock_ns:
             continue
         t, serial, client = int(some.t[i]), int(some.pub_seq[i]) - 1, int(some.client[i])
         yield _Fault(
@@ -205,6 +217,7 @@ def _heads(part: Part) -> Iterator[_Fault]:
     channel, epoch, head, asked_t, t, file, row = _told_heads(part)
     place = part.places.own(channel, epoch, head)  # what it inherited cannot be lost by going down
     shown_place, shown_t = _shown(part)
+    by_t = asked_t - part.facts.contract.clock_ns
     order = np.lexsort((shown_t, shown_place >> 32))
     shown_place, shown_t = shown_place[order], shown_t[order]
     begins, ends = runs(shown_place >> 32)
@@ -216,12 +229,12 @@ def _heads(part: Part) -> Iterator[_Fault]:
         places, times = shown_place[begins[at] : ends[at]], shown_t[begins[at] : ends[at]]
         highest = np.maximum.accumulate(places)
         mine = np.flatnonzero((place >> 32 == stream) & (place < highest[-1]))
-        before = np.searchsorted(times, asked_t[mine])
+        before = np.searchsorted(times, by_t[mine])
         low = mine[(before > 0) & (highest[np.maximum(before - 1, 0)] > place[mine])]
         if not len(low):
             continue
         first = int(low[np.argmin(t[low])])
-        passed = int(highest[np.searchsorted(times, asked_t[first]) - 1])
+        passed = int(highest[np.searchsorted(times, by_t[first]) - 1])
         seen_t = int(times[np.searchsorted(highest, passed)])
         yield _Fault(
             channel=int(channel[first]),
@@ -281,7 +294,8 @@ def _given_twice(part: Part) -> Iterator[_Fault]:
             message = int(entries.message[i])
             sent_t = int(messages.sent(messages.find(message))[0])
             ack: Bool = (part.ack_place == place) & (acks.message == message)
-            if i == first or sent_t <= entries.first_t[first] or not ack.any():
+            early = sent_t <= entries.first_t[first] + part.facts.contract.clock_ns
+            if i == first or early or not ack.any():
                 continue
             channel, epoch = part.places.stream(place)
             serial = place & 0xFFFF_FFFF

@@ -53,7 +53,7 @@ def sentinels(marks: Marks, channels: Iterable[int], acks: Rows, messages: Messa
     found: dict[int, Sentinel] = {}
     for channel, message in marked:
         sent = messages.find(message)
-        if message not in first_ack or sent < 0:
+        if message not in first_ack or sent < 0 or int(messages.channel[sent]) != channel:
             continue
         first = first_ack[message]
         found[channel] = Sentinel(

@@ -2,10 +2,11 @@
 
     damaged, said = damage(story, random.Random(5))
 
-Each edit is one of: a record is lost, comes twice, changes places with a later one, or has one field
-changed, mostly to what the same field of another record says; a request and its answer stay some request of
-their client's. Times stay in order in every log, and
-records stay in the log of their client's worker, as no recorder could do otherwise.
+Each edit is one of: a record is lost, comes twice, stands elsewhere, changes places with a later one, or
+has one field changed, mostly to what the same field of another record says; a request and its answer stay some request of
+their client's. Or the contract promises something else, a log is torn, a line about a process is another one.
+Times stay in order in every log, and records stay in the log of their client's worker, as no
+recorder could do otherwise.
 """
 
 from __future__ import annotations
@@ -23,13 +24,20 @@ CHANGEABLE = ("t2", "client", "channel", "publisher", "pub_seq", "serial", "epoc
 IDENTITY = ("client", "channel", "publisher", "pub_seq")  # of a request and its answer
 ABOUT_REQUESTS = (Kind.SEND, Kind.ACK, Kind.NACK)
 BITS = 8
+PROMISES: dict[str, list[float]] = {
+    "retain_n": [0, 1, 3, 10, 1000],
+    "retain_s": [0.1, 1, 86_400],
+    "retain_bytes": [100, 3000, 1 << 26],
+    "dedupe_s": [0, 0.1, 300],
+}
 
 
 def damage(story: Story, rng: random.Random) -> tuple[Story, list[str]]:
     """A copy with one to three random edits, and what they are. The story is left as it is."""
     damaged = copy.copy(story)
     damaged.logs = {worker: list(log) for worker, log in story.logs.items()}
-    damaged.faults = list(story.faults)
+    damaged.faults, damaged.torn = list(story.faults), set(story.torn)
+    damaged.contract = dict(story.contract)
     said = [rng.choice(EDITS)(damaged, rng) for _ in range(rng.randint(1, 3))]
     return damaged, said
 
@@ -61,6 +69,17 @@ def _repeat(story: Story, rng: random.Random) -> str:
     to = min(len(log) - 1, at + rng.choice([0, 0, 1, 3, 10]))
     log.insert(to + 1, _with(log[at], "t", log[to][FIELDS["t"]]))
     return f"{name} comes again behind {to}"
+
+
+def _move(story: Story, rng: random.Random) -> str:
+    """To anywhere in the log: from another subscription to this one, from before a fault to after it."""
+    log, at, name = _some(story, rng)
+    row = log[at]
+    if rng.random() < 0.5:
+        del log[at]
+    to = rng.randrange(len(log)) if log else 0
+    log.insert(to, _with(row, "t", log[to][FIELDS["t"]] if log else row[FIELDS["t"]]))
+    return f"{name} stands at {to}"
 
 
 def _swap(story: Story, rng: random.Random) -> str:
@@ -114,10 +133,30 @@ def _change_fault(story: Story, rng: random.Random) -> str:
     return f"line {at} of faults.jsonl: planned becomes {story.faults[at]['planned']}"
 
 
+def _change_contract(story: Story, rng: random.Random) -> str:
+    if rng.random() < 0.3:
+        story.echo = not story.echo
+        return f"echo becomes {story.echo}"
+    name, values = rng.choice(sorted(PROMISES.items()))
+    story.contract[name] = rng.choice(values)
+    return f"{name} becomes {story.contract[name]}"
+
+
+def _tear(story: Story, rng: random.Random) -> str:
+    worker = rng.choice(sorted(story.logs))
+    story.torn.add(worker)
+    if worker and rng.random() < 0.5:
+        del story.logs[worker][rng.randrange(len(story.logs[worker])) :]
+    return f"the log of worker {worker} is torn after {len(story.logs[worker])} records"
+
+
 EDITS: tuple[Callable[[Story, random.Random], str], ...] = (
     *(_drop, _repeat, _swap),
     *(_change,) * 4,
     *(_drop, _repeat, _swap) * 2,
     *(_change,) * 4,
+    *(_move,) * 3,
+    *(_change_contract,) * 3,
     _change_fault,
+    _tear,
 )
