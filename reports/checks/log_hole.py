@@ -51,17 +51,14 @@ def _lacking(part: Part, read: Read) -> list[Hole]:
         (int(ends[i]) + 1, int(ends[i + 1]) - 1) for i in np.flatnonzero(np.diff(ends) > 1).tolist()
     ]
     found = cut(found, read.gaps)
-    if found and len(part.fate.lost):
-        acks = part.records.acks.where(np.array(part.fate.lost, np.intp))
-        mine = sorted({int(s) for s in acks.serial[acks.channel == read.channel]})
-        found = cut(found, [(serial, serial) for serial in mine])
     holes = [
         (stream, first, last)
         for begin, end in found
         for stream, first, last in part.places.streams(read.channel, read.epoch, begin, end)
     ]
+    lost = part.ack_place[np.array(part.fate.lost, np.intp)]
     hidden = part.own.get(CONTROL, np.empty(0, np.int64))  # where echo is off, no read of client 0 shows them
-    return _apart(holes, hidden) if len(hidden) else holes
+    return _apart(holes, distinct(np.concatenate([lost, hidden])))
 
 
 def _apart(holes: Iterable[Hole], places: Int) -> list[Hole]:

@@ -135,7 +135,8 @@ def _retained(part: Part, channel: int, newest: Int, t: Int, kept: Retention) ->
     age = (t - first_sent) * (1 + CLOCK_SHARE) + CLOCK_SLACK_NS
     room = sizes[written] - older_bytes + size[placed.at[newest]]
     newer = np.maximum(written - older, above)
-    return np.asarray((newer < kept.n) & (age < kept.ns) & (room <= kept.bytes))
+    begun = first_sent <= t  # else it was not there yet
+    return np.asarray(begun & (newer < kept.n) & (age < kept.ns) & (room <= kept.bytes))
 
 
 def _tell(part: Part, said: _Trimmed, i: int, newest: int) -> Finding:

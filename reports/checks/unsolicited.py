@@ -7,7 +7,8 @@
 - D9: a message at or before the position after which delivery starts, in a subscription that begins a
   segment. In one that goes on, such a message was delivered before: D5.
 
-All are positive evidence; but a torn log may have lost the subscription, so its clients are left out of D7.
+A damaged message is L7's alone. All are positive evidence; but a torn log may have lost the subscription, so
+its clients are left out of D7.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from .telling import earliest_of, finding, place_text
 def unsolicited(part: Part) -> Found:
     """Counts deliveries."""
     outside = np.flatnonzero(part.windows.window < 0)
-    outside = outside[~part.facts.owners.broken(part.records.arrivals.client[outside])]
+    arrivals = part.records.arrivals.where(outside)
+    outside = outside[~part.facts.owners.broken(arrivals.client) & ~arrivals.flag(Flag.BAD_DIGEST)]
     return _found(part, "D7", outside)
 
 

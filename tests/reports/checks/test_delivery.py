@@ -169,3 +169,12 @@ def test_findings_about_entries_name_their_place(cls: str) -> None:
     finding = judge(TWINS[cls].bad()).classes[cls].findings[0]
     assert (finding.channel, finding.epoch, finding.serials) == ("room:1", "E1", ((1, 1),))
     assert "room:1 E1 1" in finding.sentence
+
+
+def test_a_damaged_message_outside_of_any_subscription_is_only_damaged() -> None:
+    scene = two_clients()
+    scene.leave(2)
+    scene.recv(2, 1, scene.publish(1), flags=Flag.BAD_DIGEST)
+    scene.subscribe(2)
+    scene.finish()
+    assert counts(judge(scene)) == {"L7": 1}

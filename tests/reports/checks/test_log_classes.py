@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from reports.checks import Verdict
-from reports.history import Flag, GapReason
-from tests.builders import Story, exit_line, start_line
+from reports.history import Flag, GapReason, Kind, Mark
+from tests.builders import T0, Story, exit_line, start_line
 from tests.reports.checks.twins import realtime_inversion, two_clients
 from tests.reports.checks.verdicts import counts, judge
 from tests.scenes import Scene
@@ -257,3 +257,80 @@ def test_an_answer_that_was_not_due_is_counted_once(answer: object) -> None:
     scene.retry((1, 1))
     scene.finish()
     assert counts(judge(scene)) == {"D10": 1}
+
+
+def test_a_sentinel_acked_in_anothers_place_is_not_lost_where_its_reader_gets_no_own_messages() -> None:
+    scene = two_clients()
+    scene.echo = False
+    scene.publish(1)
+    scene.mark(Mark.HEAL), scene.mark(Mark.DRAIN)
+    sentinel = scene.publish(0, commit=False)
+    scene.mark(Mark.SENTINEL, channel=1, of=sentinel)
+    scene.log[1].append(sentinel)
+    scene.ack(*sentinel, 1)
+    scene.deliver(1, 2)
+    scene.log[1][1] = None  # no read of client 0 shows it
+    scene.final_reads()
+    assert counts(judge(scene)) == {"L9": 1}
+
+
+def test_a_lost_message_of_an_earlier_life_excuses_no_hole_of_this_one() -> None:
+    scene = two_clients()
+    scene.publish(1), scene.publish(1, skip=[2]), scene.publish(1)
+    scene.cut(2)
+    scene.faults = [start_line(), exit_line(planned=True, t=scene.now)]
+    scene.new_life()
+    scene.publish(1)
+    scene.log[1].append(None)
+    scene.publish(1)
+    scene.back(2)
+    scene.finish()
+    assert counts(judge(scene)) == {"D1": 1, "L3": 1, "L4": 1}
+
+
+@pytest.mark.parametrize("exit_s", [pytest.param(3.0, id="exit between"), pytest.param(0.5, id="exit before")])
+def test_a_change_of_epoch_is_explained_by_no_exit_before_the_other_was_last_there(exit_s: float) -> None:
+    """A first subscription to E2 that took long hides when E2 began; a second one shows it."""
+    scene = two_clients()
+    scene.wait(1)
+    scene.publish(1)  # E1 is there after 1 s
+    scene.wait(4)
+    scene.cut(2)
+    scene.new_life()
+    scene.put(Kind.SUB, 1, t2=T0, channel=1, epoch=2)  # asked for at the beginning
+    scene.unsub(1)
+    scene.back(2)
+    scene.faults = [start_line(), exit_line(planned=True, t=T0 + int(exit_s * 1e9))]
+    scene.finish()
+    assert counts(judge(scene)) == ({"L12": 1} if exit_s < 1 else {})
+
+
+@pytest.mark.parametrize("uncertainty_ms", [0, 10_000])
+def test_epochs_closer_together_than_clocks_agree_have_no_order(
+    monkeypatch: pytest.MonkeyPatch, uncertainty_ms: int
+) -> None:
+    scene = two_clients()
+    scene.faults = [start_line()]
+    scene.publish(1)
+    scene.cut(2)
+    scene.new_life()
+    scene.back(2)
+    scene.finish()
+    run = scene.run()
+    run["clock"]["uncertainty_ns"] = uncertainty_ms * 1_000_000
+    monkeypatch.setattr(scene, "run", lambda: run)
+    assert counts(judge(scene)) == ({} if uncertainty_ms else {"L12": 1})
+
+
+def test_a_misrouted_message_says_nothing_of_the_epoch_of_the_channel_it_strayed_into() -> None:
+    scene = two_clients(channels=2)
+    scene.publish(1, 2)
+    scene.cut(2)
+    scene.faults = [start_line(), exit_line(planned=True, t=scene.now)]
+    scene.new_life(2)
+    scene.back(2)
+    scene.publish(1, 2)
+    stray = scene.publish(1, 1)
+    scene.recv(2, 2, stray, 2, epoch=1)
+    scene.finish()
+    assert "L12" not in counts(judge(scene))
