@@ -20,7 +20,7 @@ Message = tuple[int, int]  # (publisher, pub_seq)
 
 
 class Record(NamedTuple):
-    """One record, and where it stands: ``file`` is the worker, ``row`` the order of observation in its log."""
+    """One record, and where it stands: ``file`` is the worker, ``row`` its place in that worker's log."""
 
     file: int
     row: int

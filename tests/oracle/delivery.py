@@ -90,7 +90,7 @@ def _judge_opening(m: Messages, segment: Segment, window: Window) -> Accused:
 def _judge_inside(
     m: Messages, windows: list[Window], segment: Segment, window: Window, notice: Record
 ) -> Accused:
-    """A GAP in an open stream: it begins after the last thing, nothing of it comes, and what comes follows it."""
+    """A GAP in an open stream: it begins after the last thing, nothing of it comes, what comes follows it."""
     turns = window.turned and window.opened_by is notice
     home = windows[windows.index(window) - 1] if turns else window
     came = [r for r in home.records if r.kind == Kind.RECV and _is_of(m, home, r)]
@@ -239,10 +239,7 @@ def echo(m: Messages) -> Accused:
 def start_edge(m: Messages) -> Accused:
     """D9: a delivery at or before the start of its segment."""
     return {
-        _where(r)
-        for subscriber in m.subscribers
-        for segment in subscriber.segments
-        for r in segment.early
+        _where(r) for subscriber in m.subscribers for segment in subscriber.segments for r in segment.early
     }
 
 

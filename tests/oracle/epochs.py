@@ -102,7 +102,7 @@ def head_went_down(m: Messages) -> Accused:
 
 
 def given_twice(m: Messages) -> Accused:
-    """A message was acked and seen at a place that had been shown to hold another before it was first sent."""
+    """A message was acked and seen at a place that had been shown to hold another before it was sent."""
     accused: Accused = set()
     contested = [r for r in m.at_home if len(m.holders[m.place(r)]) > 1]
     for one in contested:

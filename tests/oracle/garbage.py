@@ -3,10 +3,10 @@
     damaged, said = damage(story, random.Random(5))
 
 Each edit is one of: a record is lost, comes twice, stands elsewhere, changes places with a later one, or
-has one field changed, mostly to what the same field of another record says; a request and its answer stay some request of
-their client's. Or the contract promises something else, a log is torn, a line about a process is another one.
-Times stay in order in every log, and records stay in the log of their client's worker, as no
-recorder could do otherwise.
+has one field changed, mostly to what the same field of another record says; a request and its answer stay
+some request of their client's. Or the contract promises something else, a log is torn, a line about a
+process is another one. Times stay in order in every log, and records stay in the log of their client's
+worker, as no recorder could do otherwise.
 """
 
 from __future__ import annotations

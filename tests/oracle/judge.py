@@ -1,7 +1,7 @@
-"""The second oracle: all classes of a history, from the page alone. ``judge`` is its entry point.
+"""The second oracle: all classes of a history. ``judge`` is its entry point.
 
-A checker that shares no code with ``reports.checks`` (a test sees to that): nested loops over plain tuples that
-read like the page, each message, place and subscriber looked at by itself. It is slow, and meant
+A checker that shares no code with ``reports.checks`` (a test sees to that): nested loops over plain tuples
+that read like the page, each message, place and subscriber looked at by itself. It is slow, and meant
 for histories of some hundred records.
 """
 

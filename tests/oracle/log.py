@@ -175,7 +175,7 @@ def _inversions(m: Messages) -> Iterator[tuple[Message, Message]]:
 
 
 def publisher_reorder(m: Messages) -> Accused:
-    """L10: a message of which an earlier one of its publisher, last sent before its first, stands behind it."""
+    """L10: a message before which an earlier one of its publisher, last sent before it, does not stand."""
     accused: Accused = set()
     for one, other in _inversions(m):
         if one[0] != other[0] or m.case.is_torn(one[0]):

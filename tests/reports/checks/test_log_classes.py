@@ -288,7 +288,9 @@ def test_a_lost_message_of_an_earlier_life_excuses_no_hole_of_this_one() -> None
     assert counts(judge(scene)) == {"D1": 1, "L3": 1, "L4": 1}
 
 
-@pytest.mark.parametrize("exit_s", [pytest.param(3.0, id="exit between"), pytest.param(0.5, id="exit before")])
+@pytest.mark.parametrize(
+    "exit_s", [pytest.param(3.0, id="exit between"), pytest.param(0.5, id="exit before")]
+)
 def test_a_change_of_epoch_is_explained_by_no_exit_before_the_other_was_last_there(exit_s: float) -> None:
     """A first subscription to E2 that took long hides when E2 began; a second one shows it."""
     scene = two_clients()
