@@ -1,8 +1,8 @@
 """What the oracle judges: a history as plain tuples, and the few questions that every group asks of it.
 
-The oracle is a second checker, written from the definitions of the anomaly classes: nested loops over lists, no
-code shared with ``reports.checks`` (a test sees to that). Where the definitions can be read in two ways, both
-follow DECISIONS.md 26. It is slow, and meant for histories of some hundred records.
+The oracle is a second checker, written from the definitions of the anomaly classes: nested loops over lists,
+no code shared with ``reports.checks`` (a test sees to that). Where the definitions can be read in two ways,
+both follow DECISIONS.md 26. It is slow, and meant for histories of some hundred records.
 """
 
 from __future__ import annotations
