@@ -13,15 +13,28 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from typing import Final
+from typing import Final, Literal, cast
 
-from chatd.protocol.cursor import Backoff
 from chatd.protocol.errors import may_return
-from reports.history import CONN_OK, BadReason, Flag, Kind
+from reports.history import CONN_OK, BadReason, Flag, Kind, Mark
 
+from .actions import Action
 from .body import identify
-from .drivers.base import Buffer, Driver, Hole, Position, Subscribed, Want, Welcome
+from .drivers.base import (
+    ActingDriver,
+    Buffer,
+    Capability,
+    Driver,
+    Hole,
+    Position,
+    Start,
+    Subscribed,
+    Want,
+    Welcome,
+)
+from .personas import EVERYBODY, Persona
 from .publisher import RETRY_S, Lane, Link, Pending, Publisher, Shared
+from .reconnects import comes_back, heeds, waits
 from .workload import client_name, parse_message_id
 
 log = logging.getLogger(__name__)
@@ -31,33 +44,39 @@ _RECV: Final = int(Kind.RECV)
 _REPLAYED: Final = int(Flag.REPLAYED)
 _OWN_ECHO: Final = int(Flag.OWN_ECHO)
 _DOUBTFUL: Final = int(Flag.FOREIGN | Flag.BAD_DIGEST)
+_KIND: Final = {action: action.name.lower() for action in Action}
 ABNORMAL: Final = 1006  # the socket ended without a close frame
-DEFAULT_RETRY_S: Final = (0.5, 30.0)  # before a server has given its hint
 DEFAULT_SILENCE_S: Final = 33.0
 
 
 class Client:
-    """A virtual client; see the module. ``ordinal`` is its id in records."""
+    """A virtual client; see the module. ``ordinal`` is its id in records, ``persona`` its ways."""
 
     __slots__ = (
-        "_backoff", "_by_id", "_codec", "_goodbye", "_publisher", "_put", "_shared", "attempt", "dialled_ns",
-        "ended", "heard_ns", "lanes", "leaving", "link", "name", "ordinal", "ready", "silence_ns",
+        "_again", "_by_id", "_codec", "_goodbye", "_heeds", "_publisher", "_put", "_returns", "_shared",
+        "_waits", "attempt", "deaf", "dialled_ns", "ended", "heard_ns", "lanes", "leaving", "link", "name",
+        "ordinal", "persona", "ready", "silence_ns", "slow",
     )  # fmt: skip
 
-    def __init__(self, ordinal: int, channels: Iterable[int], shared: Shared) -> None:
-        self.ordinal, self.name = ordinal, client_name(ordinal)
+    def __init__(
+        self, ordinal: int, channels: Iterable[int], shared: Shared, persona: Persona = EVERYBODY
+    ) -> None:
+        self.ordinal, self.name, self.persona = ordinal, client_name(ordinal), persona
         self._by_id = {channel: Lane(channel, shared.channel_name(channel)) for channel in channels}
         self.lanes = {lane.name: lane for lane in self._by_id.values()}
         self._shared, self._put = shared, shared.recorder.put
-        self._publisher = Publisher(ordinal, shared)
+        self._publisher = Publisher(ordinal, shared, persona)
         self._codec: Driver = shared.driver()
-        base_s, cap_s = shared.backoff_s or DEFAULT_RETRY_S
-        self._backoff = Backoff(base_s, cap_s)
+        policy = persona.reconnect or shared.reconnect
+        self._waits, self._heeds, self._returns = waits(policy), heeds(policy), comes_back(policy)
+        self._again = recovery(persona, shared.driver.capabilities)
         self._goodbye: tuple[tuple[float, float], Sequence[str]] | None = None
         self.silence_ns = int(DEFAULT_SILENCE_S * 1e9)  # silence for longer than this is a dead peer
         self.link: Link | None = None
         self.ready = False  # connected, in the server's words
         self.leaving = False  # we are closing on purpose
+        self.slow = persona.read_per_s is not None  # until it has to catch up with the rest
+        self.deaf = False  # the socket is open, and nothing is read or written
         self.ended = False  # it will not come back
         self.attempt = 0  # dials since the last success
         self.dialled_ns = 0
@@ -69,13 +88,16 @@ class Client:
         self.attempt += 1
         self.dialled_ns = now_ns
 
-    def dial_failed(self, status: int, now_ns: int) -> float:
+    def dial_failed(self, status: int, now_ns: int, asked_s: float = 0.0) -> float:
         """Record a dial without a connection; returns how long to wait before the next, in seconds.
 
-        ``status``: the HTTP status, or CONN_ERRNO + errno.
+        Args:
+            status: the HTTP status, or CONN_ERRNO + errno.
+            asked_s: for how long the server asks to stay away.
         """
         self._record_conn(status, 0, now_ns)
-        return self._backoff.next_delay_s(now_ns / 1e9, self._shared.rng)
+        wait_s = self._waits.next_delay_s(now_ns / 1e9, self._shared.rng)
+        return max(wait_s, asked_s) if self._heeds else wait_s
 
     def opened(self, link: Link, now_ns: int) -> None:
         """The socket is up: say who we are and ask for the subscriptions, each from its position."""
@@ -92,11 +114,11 @@ class Client:
         self._put(Kind.CLOSE, now_ns, 0, self.ordinal, 0, 0, 0, code, 0, flags)
         self.link, self.ready, self.leaving = None, False, False
         for lane in self.lanes.values():
-            lane.subscribed = lane.live = lane.left = lane.returning = False
+            lane.subscribed = lane.live = lane.left = lane.returning = lane.present = False
         self._publisher.disconnected(self.lanes.values())
         if flags:
             return 0.0
-        if not may_return(code) or not self._shared.returns:
+        if not may_return(code) or not self._returns:
             self.ended = True
             return None
         return self._wait_s(code, now_ns)
@@ -108,19 +130,43 @@ class Client:
             self._publisher.leaving()
             self.link.close()
 
-    def unsubscribe(self) -> None:
-        """Leave all channels; the connection stays."""
-        for lane in self.lanes.values():
+    def lose(self) -> None:
+        """The connection breaks without a word from either side."""
+        if self.link is not None and not self.leaving:
+            self.link.abort()
+
+    def deafen(self) -> None:
+        """Read, answer and send nothing more; the socket stays open."""
+        if self.link is not None and not self.leaving and not self.deaf:
+            self.deaf = True
+            self._put(Kind.MARK, self._shared.now_ns(), 0, self.ordinal, 0, 0, 0, Mark.DEAF, 0, 0)
+            self._publisher.leaving()
+            self.link.hold()
+
+    def hear(self) -> None:
+        """Read on, send what waited."""
+        if self.deaf:
+            now_ns = self._shared.now_ns()
+            self.deaf, self.heard_ns = False, now_ns
+            self._put(Kind.MARK, now_ns, 0, self.ordinal, 0, 0, 0, Mark.HEARS, 0, 0)
+            if self.link is not None:
+                self.link.release()
+                if self.ready and not self.leaving:
+                    self._publisher.connected(self.link, self._codec, self.lanes.values())
+
+    def unsubscribe(self, lanes: Iterable[Lane] | None = None) -> None:
+        """Leave some channels, or all; the connection stays."""
+        for lane in self.lanes.values() if lanes is None else lanes:
             known = lane.subscribed and not lane.left and not lane.returning
             if known and self.link is not None and not self.leaving:
                 lane.left = True
                 lane.asked_ns = self._shared.now_ns()
                 self.link.send(self._codec.unsubscribe(lane.name))
 
-    def subscribe_again(self) -> None:
-        """Come back to the channels that it has left, to each where it was."""
+    def subscribe_again(self, lanes: Iterable[Lane] | None = None) -> None:
+        """Come back to those of the channels that it has left, to each where it was."""
         if (link := self.link) is not None:
-            for lane in self.lanes.values():
+            for lane in self.lanes.values() if lanes is None else lanes:
                 if lane.left:
                     lane.left, lane.returning = False, lane.subscribed
                     self._subscribe_again(lane, link)
@@ -128,6 +174,13 @@ class Client:
     @property
     def all_live(self) -> bool:
         return self.ready and all(lane.live for lane in self.lanes.values())
+
+    @property
+    def unsent(self) -> int:
+        """Publishes that wait and were never written."""
+        return sum(
+            not pending.attempts for lane in self.lanes.values() for _, pending in lane.outbox.pending()
+        )
 
     def next_target(self) -> Sequence[str]:
         """Where the server said to go, once; empty for the usual target."""
@@ -142,10 +195,10 @@ class Client:
 
         Source: PROTOCOL.md § Close codes.
         """
-        if 4100 <= code <= 4199:
+        if 4100 <= code <= 4199 and self._heeds:
             low_s, high_s = self._goodbye[0] if self._goodbye else (0.0, 0.0)
             return self._shared.rng.uniform(low_s, high_s)
-        return self._backoff.next_delay_s(now_ns / 1e9, self._shared.rng)
+        return self._waits.next_delay_s(now_ns / 1e9, self._shared.rng)
 
     def _record_conn(self, status: int, node: int, now_ns: int) -> None:
         self._put(Kind.CONN, now_ns, self.dialled_ns, self.ordinal, 0, node, self.attempt, status, 0, 0)
@@ -153,6 +206,42 @@ class Client:
     def publish(self, channel: int, pub_seq: int, scheduled_ns: int) -> None:
         """Say something on one of its channels, now or as soon as it is connected."""
         self._publisher.publish(self._by_id[channel], pub_seq, scheduled_ns)
+
+    def react(self, channel: int, pub_seq: int, scheduled_ns: int) -> None:
+        """React to a late message of one of its channels; where there is none, nothing is said."""
+        lane = self._by_id[channel]
+        if about := self._shared.newest.get(lane.name):
+            self._publisher.publish(lane, pub_seq, scheduled_ns, about)
+        else:
+            self._shared.tally.skipped += 1
+
+    def act(self, channel: int, action: Action) -> None:
+        """Do something on one of its channels that leaves nothing in the log."""
+        lane, tally = self._by_id[channel], self._shared.tally
+        name = _KIND[action]
+        if self.link is None or not self.ready or self.leaving or self.deaf or not lane.live:
+            tally.missed[name] += 1
+        elif action is Action.CHURN:
+            tally.done[name] += 1
+            self.unsubscribe((lane,))
+            self._shared.later(self.persona.churn_away_s, lambda: self.subscribe_again((lane,)))
+        elif (frame := self._acting(lane, action)) is not None:
+            tally.done[name] += 1
+            self.link.send(frame)
+        else:
+            tally.missed[name] += 1
+
+    def _acting(self, lane: Lane, action: Action) -> bytes | None:
+        """The frame of an action; None: there is nothing to act on."""
+        codec = cast(ActingDriver, self._codec)
+        if action is Action.TYPING:
+            return codec.typing(lane.name)
+        if action is Action.RECEIPT:
+            return codec.receipt(lane.name, lane.serial) if lane.serial else None
+        if action is Action.PRESENCE:
+            lane.present = not lane.present
+            return codec.presence(lane.name, lane.present)
+        return codec.history(lane.name, self.persona.history_limit)
 
     # What the server says -----------------------------------------------------------------------------
 
@@ -188,12 +277,14 @@ class Client:
             flags,
         )
 
-    def message(self, channel: str, serial: int, body: Buffer) -> None:
+    def message(self, channel: str, serial: int, body: Buffer, about: int = 0) -> None:
         if not 0 <= serial <= _MAX_SERIAL:
             self.bad(BadReason.SERIAL_RANGE)
             return
         delivery = (channel, serial, *identify(body, self._shared.nonce))
         self._shared.last = delivery
+        if not about:
+            self._shared.newest[channel] = serial
         self.deliver(*delivery)
 
     def connected(self, welcome: Welcome) -> None:
@@ -202,9 +293,8 @@ class Client:
             return
         self._record_conn(CONN_OK, node_id(welcome.node), self.heard_ns)
         self.ready, self.attempt, self._goodbye = True, 0, None
-        if self._shared.backoff_s is None:
-            self._backoff.base_s, self._backoff.cap_s = welcome.retry_s
-        self._backoff.connected(self.heard_ns / 1e9)
+        self._waits.hinted(welcome.retry_s)
+        self._waits.connected(self.heard_ns / 1e9)
         silence_s = welcome.ping_s + welcome.pong_s
         self.silence_ns = int(silence_s * 1e9) if silence_s else 2**63
         assert self.link is not None
@@ -295,7 +385,7 @@ class Client:
         lane = tag.lane
         identity = (self.ordinal, lane.channel, self.ordinal, tag.pub_seq)
         self._put(Kind.ACK, self.heard_ns, tag.scheduled_ns, *identity, serial, number, flags)
-        self._publisher.answered(tag, retry=False)
+        self._publisher.placed(tag)
 
     def nack(
         self, tag: object | None, code: int, *, temporary: bool, definite: bool, after_s: float | None
@@ -318,6 +408,13 @@ class Client:
             link = self.link
             self._shared.later(RETRY_S, lambda: self._subscribe_again(lane, link))
 
+    def noticed(self, what: Capability, answer: bool = False) -> None:
+        self._shared.noticed = None if answer else what
+        self._shared.tally.note(what)
+
+    def failed(self, what: Capability, code: int) -> None:
+        self._shared.tally.failed[what] += 1
+
     def goodbye(self, code: int, after_s: tuple[float, float], to: Sequence[str]) -> None:
         self._goodbye = (after_s, to)
 
@@ -334,9 +431,14 @@ class Client:
             link.send(self._codec.subscribe(self._ask(lane, self._shared.now_ns())))
 
     def _ask(self, lane: Lane, now_ns: int) -> Want:
-        lane.asked = None if lane.epoch_name is None else (lane.epoch_name, lane.serial)
-        lane.asked_ns = now_ns
-        return Want(lane.name, "new" if lane.asked is None else lane.asked)
+        start: Start = "new"
+        lane.asked, lane.asked_ns = None, now_ns
+        if lane.epoch_name is not None:  # it was here before
+            if self._again == "resume":
+                start = lane.asked = (lane.epoch_name, lane.serial)
+            else:
+                start = self._again
+        return Want(lane.name, start, self.persona.watch_presence)
 
     def _epoch(self, name: str) -> int:
         return self._shared.recorder.epoch(name)
@@ -366,6 +468,16 @@ class Client:
             return
         identity = (self.ordinal, lane.channel, parent, 0)
         self._put(Kind.EPOCH, self.heard_ns, 0, *identity, fork, self._epoch(epoch), 0)
+
+
+def recovery(persona: Persona, offered: frozenset[Capability]) -> Literal["resume", "first", "new"]:
+    """Where a client that comes back begins: where it was, else with all that is kept, else with what is new.
+
+    What the persona asks for comes first, of what the server offers.
+    """
+    if persona.recover == "resume" and Capability.RESUME in offered:
+        return "resume"
+    return "first" if persona.recover != "fresh" and Capability.HISTORY in offered else "new"
 
 
 def node_id(name: str) -> int:

@@ -12,6 +12,7 @@ import asyncio
 import errno
 import logging
 from collections.abc import Callable
+from socket import IPPROTO_TCP, SO_RCVBUF, SOL_SOCKET, TCP_INFO
 from time import monotonic_ns, time
 from typing import Any, Final
 
@@ -30,6 +31,7 @@ from picows import (
 from reports.history import CONN_ERRNO, BadReason
 
 from .client import ABNORMAL, Client
+from .drivers.base import Capability
 from .publisher import Delivery, Shared
 from .trust import Auth, Tls, Tokens
 
@@ -39,6 +41,9 @@ _WRITE_BUFFER_BYTES: Final = 65_536  # uvloop's own low-water mark is 16 bytes
 _READ_BUFFER_BYTES: Final = 4_096  # per connection; grows when frames need it
 _MAX_FRAME_BYTES: Final = 16 * 1024 * 1024
 _MEMO_SIZE: Final = 4_096
+_SLOW_S: Final = 0.1  # between two looks at what a slow reader may take
+_SLOW_BUFFER_BYTES: Final = 16_384
+_ESTABLISHED: Final = 1  # TCP_ESTABLISHED of linux/include/net/tcp_states.h
 
 # picows says one INFO line per connection, and a warning when a write buffer fills up.
 logging.getLogger("picows").setLevel(logging.ERROR)
@@ -56,6 +61,20 @@ class Memo:
         if len(self.known) >= _MEMO_SIZE:
             self.known.clear()
         self.known[payload] = delivery
+
+
+class Noise:
+    """What frames are that have no place in a stream, by their bytes. Bounded, as ``Memo`` is."""
+
+    __slots__ = ("known",)
+
+    def __init__(self) -> None:
+        self.known: dict[bytes, Capability] = {}
+
+    def remember(self, payload: bytes, what: Capability) -> None:
+        if len(self.known) >= _MEMO_SIZE:
+            self.known.clear()
+        self.known[payload] = what
 
 
 class Trust:
@@ -118,7 +137,7 @@ class Wires:
     ) -> None:
         self.trust = trust or Trust()
         self.shared, self.ended, self.crashed = shared, ended, crashed
-        self.memo = Memo()
+        self.memo, self.noise = Memo(), Noise()
         self.remembers = shared.driver.pure_deliveries
 
 
@@ -129,6 +148,7 @@ class _Socket(WSListener):
         super().__init__()
         self._client, self._wires = client, wires
         self._known = wires.memo.known
+        self._held = False
         self._transport: WSTransport | None = None
         self._fragments: list[bytes] = []
         self._code = 0  # of the close frame; 0: none yet
@@ -183,6 +203,24 @@ class _Socket(WSListener):
         transport.send(WSMsgType.TEXT, frame)
         return True
 
+    def hold(self) -> None:
+        self._held = True
+        if self._transport is not None:
+            self._transport.underlying_transport.pause_reading()
+
+    def release(self) -> None:
+        self._held = False
+        if self._transport is not None and not self._over:
+            self._transport.underlying_transport.resume_reading()
+
+    @property
+    def cut(self) -> bool:
+        """Linux tells the state of a connection that nobody reads: struct tcp_info begins with it."""
+        if self._transport is None or self._over:
+            return True
+        socket = self._transport.underlying_transport.get_extra_info("socket")
+        return bool(socket.getsockopt(IPPROTO_TCP, TCP_INFO, 1)[0] != _ESTABLISHED)
+
     def close(self) -> None:
         if self._transport is not None:
             self._transport.send_close(WSCloseCode.OK)
@@ -211,11 +249,19 @@ class _Socket(WSListener):
             self._client.bad(BadReason.UNDECODABLE)
 
     def _feed(self, payload: bytes) -> None:
-        wires = self._wires
-        self._client.feed(payload, monotonic_ns())
+        wires, client = self._wires, self._client
+        if (what := wires.noise.known.get(payload)) is not None:
+            client.heard_ns = monotonic_ns()
+            wires.shared.tally.note(what)
+            return
+        client.feed(payload, monotonic_ns())
+        if not wires.remembers:
+            return
         delivery = wires.shared.take_delivery()
-        if delivery is not None and wires.remembers:
+        if delivery is not None:
             wires.memo.remember(payload, delivery)
+        elif (notice := wires.shared.take_notice()) is not None:
+            wires.noise.remember(payload, notice)
 
     def _closing(self, payload: bytes) -> None:
         code = int.from_bytes(payload[:2], "big") if len(payload) >= 2 else 1005
@@ -232,13 +278,51 @@ class _Socket(WSListener):
         self._wires.ended(self._client, self._client.disconnected(code, monotonic_ns()))
 
 
+class _SlowSocket(_Socket):
+    """One whose reader takes ``persona.read_per_s`` frames, and leaves the rest to the kernel's buffers."""
+
+    def __init__(self, client: Client, wires: Wires, per_s: float) -> None:
+        super().__init__(client, wires)
+        self._per_s, self._due, self._paused = per_s, per_s * _SLOW_S, False
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        # Small, so that what waits is seen by the server and not hidden by the kernel.
+        socket = transport.underlying_transport.get_extra_info("socket")
+        socket.setsockopt(SOL_SOCKET, SO_RCVBUF, _SLOW_BUFFER_BYTES)
+        super().on_ws_connected(transport)
+        self._refill()
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        super().on_ws_frame(transport, frame)
+        self._due -= 1
+        if self._due < 1 and not self._paused and self._client.slow:
+            self._paused = True
+            transport.underlying_transport.pause_reading()
+
+    def release(self) -> None:
+        self._paused = False
+        super().release()
+
+    def _refill(self) -> None:
+        """A frame's worth of patience for each 1 / per_s; what was read at one go beyond it is a debt."""
+        if self._over or self._transport is None:
+            return
+        step_s = _SLOW_S if self._per_s * _SLOW_S >= 1 else 1 / self._per_s
+        self._due = min(max(1.0, self._per_s * step_s), self._due + self._per_s * step_s)
+        if self._paused and not self._held and (self._due >= 1 or not self._client.slow):
+            self._paused = False
+            self._transport.underlying_transport.resume_reading()
+        asyncio.get_running_loop().call_later(step_s, self._refill)
+
+
 async def dial(client: Client, url: str, wires: Wires) -> None:
     """Connect a client, or record why not; ``wires.ended`` hears of every end, this one included."""
     await wires.trust.prepare(client.name)
     client.dialling(monotonic_ns())
 
     def listener(_request: WSUpgradeRequest, _response: WSUpgradeResponse) -> _Socket:
-        return _Socket(client, wires)
+        per_s = client.persona.read_per_s
+        return _Socket(client, wires) if per_s is None else _SlowSocket(client, wires, per_s)
 
     try:
         _, socket = await ws_connect(
@@ -259,7 +343,7 @@ async def dial(client: Client, url: str, wires: Wires) -> None:
         if isinstance(socket, _Socket):
             return
         status, wait_s = CONN_ERRNO + errno.ECONNRESET, 0.0
-    wires.ended(client, max(wait_s, client.dial_failed(status, monotonic_ns())))
+    wires.ended(client, client.dial_failed(status, monotonic_ns(), wait_s))
 
 
 def _failure(error: OSError | WSHandshakeError) -> tuple[int, float]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from time import monotonic_ns
 from typing import Final, NamedTuple
 
+from .actions import Action
 from .client import Client
 from .connection import Trust, Wires, dial
 from .drivers import DRIVERS
@@ -23,10 +24,11 @@ from .drivers.base import Position
 from .figures import Figures
 from .moves import Move, moves
 from .pacer import Pacer
+from .personas import assigned, personas_of
 from .publisher import Shared
-from .reconnects import Backoff
 from .recorder import Recorder
 from .schedule import blocks, count_publishes, owned, striped
+from .tally import Tally
 from .workload import LoadSpec, channel_names, client_channels, target_fault
 
 TICK_S: Final = 0.1  # how late a deadline may be noticed
@@ -44,6 +46,7 @@ class State(NamedTuple):
     scheduled_left: int
     unacked: int  # due, without a final answer
     behind: int  # open subscriptions below their sentinel
+    unsent: int  # of the unacked, those that were never written
 
 
 class Engine:
@@ -66,7 +69,6 @@ class Engine:
         self._spec, self._loop = spec, asyncio.get_running_loop()
         workload = spec.workload
         self.recorder = Recorder(Path(spec.run_dir) / "events", index, spec.nonce)
-        fixed = workload.reconnect if isinstance(workload.reconnect, Backoff) else None
         trust = Trust(workload.auth, spec.tls, spec.host)
         self._shared = Shared(
             token=trust.token,
@@ -75,16 +77,19 @@ class Engine:
             nonce=spec.nonce,
             body_bytes=workload.body_bytes,
             ack_timeout_s=workload.ack_timeout_s,
-            backoff_s=None if fixed is None else (fixed.base_s, fixed.cap_s),
+            reconnect=workload.reconnect,
             now_ns=monotonic_ns,
             later=self._loop.call_later,
             rng=random.Random(f"{spec.seed}:{index}"),
-            returns=workload.reconnect != "never",
             channel_name=channel_names(workload, spec.seed).__getitem__,
         )
         channels = client_channels(workload, spec.seed)
         ordinals = owned(workload, index, workers)
-        self._clients = {c: Client(c, channels[c], self._shared) for c in ordinals}
+        personas, dealt = personas_of(workload), assigned(workload, spec.seed)
+        self._clients = {
+            c: Client(c, channels[c], self._shared, personas[int(dealt[c - 1])]) for c in ordinals
+        }
+        self._deaf: set[int] = set()  # by plan: what is cut meanwhile stays so until they hear again
         self._ordinals = list(ordinals)
         self._present: set[int] = set()  # sessions that have arrived and not left
         self.total = count_publishes(workload, spec.seed, index, workers) if total is None else total
@@ -169,7 +174,13 @@ class Engine:
             scheduled_left=self.total - self._pacer.scheduled,
             unacked=sum(len(lane.outbox) for client in clients for lane in client.lanes.values()),
             behind=sum(map(self._behind, clients)),
+            unsent=sum(client.unsent for client in clients),
         )
+
+    @property
+    def tally(self) -> Tally:
+        """Counts of what has no record of its own."""
+        return self._shared.tally
 
     def fold(self) -> None:
         """Bring ``figures`` up to now."""
@@ -192,14 +203,35 @@ class Engine:
     def _move_on_schedule(self, ordinal: int, move: Move) -> None:
         if self._interactive:
             return
-        if move is Move.ARRIVE:
-            self._arrive(ordinal)
-        elif move is Move.LEAVE:
-            self._leave(ordinal)
-        elif move is Move.UNSUBSCRIBE:
-            self._clients[ordinal].unsubscribe()
-        elif move is Move.SUBSCRIBE:
-            self._clients[ordinal].subscribe_again()
+        client = self._clients[ordinal]
+        match move:
+            case Move.ARRIVE:
+                self._arrive(ordinal)
+            case Move.LEAVE:
+                self._leave(ordinal)
+            case Move.DROP:
+                client.lose()
+            case Move.DEAFEN:
+                self._deafen(client)
+            case Move.HEAR:
+                self._hear(client)
+            case Move.UNSUBSCRIBE:
+                client.unsubscribe()
+            case Move.SUBSCRIBE:
+                client.subscribe_again()
+            case Move.CATCH_UP:
+                client.slow = False
+
+    def _deafen(self, client: Client) -> None:
+        client.deafen()
+        if client.deaf:
+            self._deaf.add(client.ordinal)
+
+    def _hear(self, client: Client) -> None:
+        self._deaf.discard(client.ordinal)
+        client.hear()
+        if client.link is None and client.ordinal in self._present:
+            self._arrive(client.ordinal)
 
     def _arrive(self, ordinal: int) -> None:
         self._present.add(ordinal)
@@ -221,14 +253,17 @@ class Engine:
             client.publish(channel, pub_seq, scheduled_ns)
 
     def _react(self, ordinal: int, channel: int, pub_seq: int, scheduled_ns: int) -> None:
-        raise NotImplementedError
+        if ordinal in self._present:
+            self._clients[ordinal].react(channel, pub_seq, scheduled_ns)
 
     def _act(self, ordinal: int, channel: int, action: int) -> None:
-        raise NotImplementedError
+        if ordinal in self._present:
+            self._clients[ordinal].act(channel, Action(action))
 
     def _dial(self, client: Client) -> None:
         self._redials.pop(client.ordinal, None)
-        if self._stopping or client.ended or client.ordinal not in self._present:
+        away = client.ordinal not in self._present or client.ordinal in self._deaf
+        if self._stopping or client.ended or away:
             return
         task = self._loop.create_task(dial(client, self._target(client), self._wires))
         self._dials[client.ordinal] = task
@@ -267,7 +302,12 @@ class Engine:
         now_ns = monotonic_ns()
         self._shared.expire(now_ns)
         for client in self._clients.values():
-            if client.link is not None and now_ns - client.heard_ns > client.silence_ns:
+            if client.link is None:
+                continue
+            if client.deaf:
+                if client.link.cut:
+                    client.hear()  # what was sent before the end, and the end; it comes back when it hears
+            elif now_ns - client.heard_ns > client.silence_ns:
                 client.link.abort()
         self._at("tick", TICK_S, self._tick)
         if self.recorder.wants_segment:

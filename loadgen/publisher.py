@@ -3,7 +3,9 @@
 A publish without a final answer stays in the outbox of its lane, in order. After a
 reconnect it is sent again under the same message id before anything newer on that channel.
 After a refusal that may pass (overload, or an earlier publish that was refused) the lane is held until
-everything in flight is answered, and then goes on in order. Nothing is ever given up.
+everything in flight is answered, and then goes on in order. Nothing is ever given up, unless the
+client's persona says so: ``outbox`` "resend" does not make what falls due while the client is down, and
+"drop" gives up what was not answered besides. Both are counted.
 """
 
 from __future__ import annotations
@@ -11,14 +13,17 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 from chatd.protocol.cursor import Outbox
 from reports.history import Flag, Kind
 
 from .body import encode_body
-from .drivers.base import Driver, Position
+from .drivers.base import ActingDriver, Capability, Driver, Position
+from .personas import EVERYBODY, Persona
+from .reconnects import Reconnect
 from .recorder import Recorder
+from .tally import Tally
 from .workload import channel_name, message_id
 
 RETRY_S: Final = 0.5  # after a refusal that names no wait
@@ -41,6 +46,19 @@ class Link(Protocol):
         """Drop the socket now."""
         ...
 
+    def hold(self) -> None:
+        """Read nothing more until ``release``."""
+        ...
+
+    def release(self) -> None:
+        """Read on."""
+        ...
+
+    @property
+    def cut(self) -> bool:
+        """Whether the other side has closed, as far as can be known without reading."""
+        ...
+
 
 class Timer(Protocol):
     """Something that was put off and can still be called off."""
@@ -52,8 +70,7 @@ class Shared:
     """What all clients of a worker share.
 
     Args:
-        backoff_s: base and cap of reconnects; None: whatever the server asks for.
-        returns: whether a client that loses its connection dials again.
+        reconnect: policy of clients whose persona has none of its own.
         now_ns: CLOCK_MONOTONIC.
         later: calls a function after some seconds.
         channel_name: name of a channel on the wire, by id.
@@ -68,11 +85,10 @@ class Shared:
         nonce: int,
         body_bytes: int,
         ack_timeout_s: float,
-        backoff_s: tuple[float, float] | None,
+        reconnect: Reconnect = "server-hint",
         now_ns: Callable[[], int],
         later: Callable[[float, Callable[[], None]], Timer],
         rng: random.Random,
-        returns: bool = True,
         channel_name: Callable[[int], str] = channel_name,
         token: Callable[[str], str | None] = lambda _: None,
     ) -> None:
@@ -80,16 +96,24 @@ class Shared:
         self.channel_name = channel_name
         self.recorder, self.driver, self.nonce, self.body_bytes = recorder, driver, nonce, body_bytes
         self.ack_timeout_ns = int(ack_timeout_s * 1e9)
-        self.backoff_s, self.returns = backoff_s, returns
+        self.reconnect = reconnect
         self.now_ns, self.later, self.rng = now_ns, later, rng
         # All waits are equally long, so a queue keeps them in order.
         self.deadlines: deque[tuple[int, Publisher, Pending, int]] = deque()
         self.last: Delivery | None = None  # for `take_delivery`
+        self.noticed: Capability | None = None  # for `take_notice`
+        self.newest: dict[str, int] = {}  # by channel, the serial of a late message: what reactions are about
+        self.tally = Tally()
 
     def take_delivery(self) -> Delivery | None:
         """What the frame just read delivered, once."""
         delivery, self.last = self.last, None
         return delivery
+
+    def take_notice(self) -> Capability | None:
+        """What the frame just read was, if it has no place in a stream; once."""
+        noticed, self.noticed = self.noticed, None
+        return noticed
 
     def expire(self, now_ns: int) -> None:
         """Deal with attempts that have waited for their answer until ``now_ns`` or longer."""
@@ -102,11 +126,17 @@ class Shared:
 class Pending:
     """A publish without a final answer."""
 
-    __slots__ = ("attempts", "body", "lane", "message", "open", "pub_seq", "scheduled_ns")
+    __slots__ = (
+        "about", "attempts", "body", "lane", "message", "open", "pub_seq", "repeated", "scheduled_ns",
+    )  # fmt: skip
 
-    def __init__(self, lane: Lane, message: str, pub_seq: int, scheduled_ns: int, body: bytes) -> None:
+    def __init__(
+        self, lane: Lane, message: str, pub_seq: int, scheduled_ns: int, body: bytes, about: int
+    ) -> None:
         self.lane, self.message, self.pub_seq = lane, message, pub_seq
         self.scheduled_ns, self.body = scheduled_ns, body
+        self.about = about  # of a reaction, the serial that it is about; 0: a message
+        self.repeated = False  # it was sent once more although it had been acked
         self.attempts = 0
         self.open = 0  # attempts on this connection that are not answered yet
 
@@ -116,7 +146,7 @@ class Lane:
 
     __slots__ = (
         "asked", "asked_ns", "channel", "epoch", "epoch_name", "floor", "held", "left", "live", "name",
-        "outbox", "retry_s", "returning", "serial", "subscribed", "timer",
+        "outbox", "present", "retry_s", "returning", "serial", "subscribed", "timer",
     )  # fmt: skip
 
     def __init__(self, channel: int, name: str) -> None:
@@ -129,6 +159,7 @@ class Lane:
         self.asked_ns = 0
         self.subscribed = self.live = False
         self.left = False  # on this connection: unsubscribe was sent
+        self.present = False  # on this connection: the last presence request was to enter
         self.returning = False  # to be subscribed to again as soon as that is answered
         self.outbox: Outbox[Pending] = Outbox()
         self.held = False  # a refusal is being waited out: nothing new is sent
@@ -139,10 +170,12 @@ class Lane:
 class Publisher:
     """Sends a client's publishes and keeps them until they are answered."""
 
-    __slots__ = ("_codec", "_link", "_ordinal", "_put", "_shared")
+    __slots__ = ("_codec", "_keeps", "_link", "_ordinal", "_persona", "_put", "_shared")
 
-    def __init__(self, ordinal: int, shared: Shared) -> None:
+    def __init__(self, ordinal: int, shared: Shared, persona: Persona = EVERYBODY) -> None:
         self._ordinal, self._shared, self._put = ordinal, shared, shared.recorder.put
+        self._persona = persona
+        self._keeps = persona.outbox == "queue"  # what falls due while there is no connection
         self._link: Link | None = None  # None: not connected, or leaving
         self._codec: Driver | None = None
 
@@ -164,21 +197,33 @@ class Publisher:
             if lane.timer is not None:
                 lane.timer.cancel()
                 lane.timer = None
-            for _, pending in lane.outbox.pending():
+            for message, pending in lane.outbox.pending():
                 pending.open = 0
+                if self._persona.outbox == "drop":
+                    lane.outbox.settle(message)
+                    if pending.attempts:
+                        self._shared.tally.given_up += 1
+                    else:
+                        self._shared.tally.dropped += 1
 
-    def publish(self, lane: Lane, pub_seq: int, scheduled_ns: int) -> None:
-        """Say something, now or, while the connection or the lane is not there, as soon as it is."""
+    def publish(self, lane: Lane, pub_seq: int, scheduled_ns: int, about: int = 0) -> None:
+        """Say something, now or, while the connection or the lane is not there, as soon as it is.
+
+        ``about``: of a reaction, the serial of the message that it is about.
+        """
         shared = self._shared
+        if self._link is None and not self._keeps:
+            shared.tally.dropped += 1
+            return
         body = encode_body(
             nonce=shared.nonce,
             channel=lane.channel,
             publisher=self._ordinal,
             pub_seq=pub_seq,
             scheduled_ns=scheduled_ns,
-            body_bytes=shared.body_bytes,
+            body_bytes=0 if about else shared.body_bytes,
         )
-        pending = Pending(lane, message_id(self._ordinal, pub_seq), pub_seq, scheduled_ns, body)
+        pending = Pending(lane, message_id(self._ordinal, pub_seq), pub_seq, scheduled_ns, body, about)
         lane.outbox.add(pending.message, pending)
         if not lane.held:
             self._send(pending)
@@ -186,11 +231,19 @@ class Publisher:
     def unanswered(self, pending: Pending) -> None:
         """An attempt got no answer in time: the next one has the same id, so it cannot be placed twice."""
         lane = pending.lane
-        if lane.held:
+        if lane.held or self._link is None:
             pending.open = 0
             self._go_on(lane)
         else:
             self._send(pending)
+
+    def placed(self, pending: Pending) -> None:
+        """An attempt was acked. A persona that repeats itself sends it once more, after a while."""
+        self.answered(pending, retry=False)
+        shared, persona = self._shared, self._persona
+        if persona.repeat and not pending.repeated and shared.rng.random() < persona.repeat:
+            pending.repeated = True
+            shared.later(persona.repeat_after_s, lambda: self._repeat(pending))
 
     def answered(self, pending: Pending, *, retry: bool, after_s: float | None = None) -> None:
         """An attempt was answered, finally or (``retry``) with a refusal that may pass in ``after_s``."""
@@ -207,7 +260,11 @@ class Publisher:
         if self._link is None or self._codec is None:
             return
         shared, lane = self._shared, pending.lane
-        frame = self._codec.publish(lane.name, pending.message, pending.body, pending)
+        if pending.about:
+            codec = cast(ActingDriver, self._codec)
+            frame = codec.react(lane.name, pending.about, pending.message, pending.body, pending)
+        else:
+            frame = self._codec.publish(lane.name, pending.message, pending.body, pending)
         identity = (self._ordinal, lane.channel, self._ordinal, pending.pub_seq)
         # Stamped and recorded before the write: what is not on record was not sent.
         now_ns = shared.now_ns()
@@ -220,6 +277,11 @@ class Publisher:
         else:
             self._put(Kind.NACK, now_ns, 0, *identity, 0, 0, Flag.DEFINITE)
 
+    def _repeat(self, pending: Pending) -> None:
+        if self._link is not None and not pending.lane.held:
+            self._shared.tally.repeats += 1
+            self._send(pending)
+
     def _send_waiting(self, lane: Lane) -> None:
         for _, pending in lane.outbox.pending():
             if not pending.open:
@@ -227,7 +289,11 @@ class Publisher:
 
     def _go_on(self, lane: Lane) -> None:
         """A held lane goes on, in order, once every attempt is answered and the wait is over."""
-        if lane.timer is not None or any(pending.open for _, pending in lane.outbox.pending()):
+        if (
+            not lane.held
+            or lane.timer is not None
+            or any(pending.open for _, pending in lane.outbox.pending())
+        ):
             return
 
         def go() -> None:

@@ -269,6 +269,8 @@ class Worker:
             "lost": engine.recorder.lost,
             "scheduled": state.scheduled,
             **figures.totals,
+            **engine.tally.totals(),
+            "unsent": state.unsent,
             "lag_p50_ms": lag.p50_ms,
             "lag_p99_ms": lag.p99_ms,
             "lag_max_ms": lag.max_ms,

@@ -100,6 +100,8 @@ class Mark(IntEnum):
     FINAL_READS = 6
     END = 7  # of all load
     SILENT = 8  # client, channel: meant to publish nothing, so silence is no fault
+    DEAF = 9  # client: from here on it keeps its socket and neither reads nor writes
+    HEARS = 10  # client: it reads on
 
 
 class GapReason(IntEnum):

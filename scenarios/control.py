@@ -20,7 +20,7 @@ from websockets.typing import Subprotocol
 
 from loadgen.body import encode_body, identify
 from loadgen.drivers import DRIVERS
-from loadgen.drivers.base import Buffer, Driver, Hole, Position, Subscribed, Want, Welcome
+from loadgen.drivers.base import Buffer, Capability, Driver, Hole, Position, Subscribed, Want, Welcome
 from loadgen.recorder import Recorder
 from loadgen.trust import Auth, AuthFailed, Tls, Tokens
 from loadgen.workload import client_name, message_id
@@ -79,7 +79,7 @@ class _Session:
             Kind.UNSUB, t=time.monotonic_ns(), client=CLIENT, channel=self.channels.get(channel, NO_CHANNEL)
         )
 
-    def message(self, channel: str, serial: int, body: Buffer) -> None:
+    def message(self, channel: str, serial: int, body: Buffer, about: int = 0) -> None:
         ident = self.channels.get(channel, NO_CHANNEL)
         who = identify(body, self.nonce)
         self.recorder.write(
@@ -128,6 +128,12 @@ class _Session:
         self.refusal = f"{channel or 'the connection'} was refused with {code}: {reason}"
 
     def goodbye(self, code: int, after_s: tuple[float, float], to: Sequence[str]) -> None:
+        return
+
+    def noticed(self, what: Capability, answer: bool = False) -> None:
+        return
+
+    def failed(self, what: Capability, code: int) -> None:
         return
 
     def ping(self) -> None:

@@ -45,6 +45,7 @@ class Want(NamedTuple):
 
     channel: str
     start: Start = "new"
+    presence: bool = False  # also push who is there, and who comes and goes
 
 
 class Welcome(NamedTuple):
@@ -90,8 +91,17 @@ class Sink(Protocol):
 
     def unsubscribed(self, channel: str) -> None: ...
 
-    def message(self, channel: str, serial: int, body: Buffer) -> None:
-        """A delivery. ``body`` is the raw JSON of the body, valid only during the call."""
+    def message(self, channel: str, serial: int, body: Buffer, about: int = 0) -> None:
+        """A delivery. ``body`` is the raw JSON of the body, valid only during the call.
+
+        ``about``: of a reaction, the serial of the message that it is about; its body is what ``react`` got.
+        """
+
+    def noticed(self, what: Capability, answer: bool = False) -> None:
+        """Something that has no place in a stream: a push, or the ``answer`` to a request."""
+
+    def failed(self, what: Capability, code: int) -> None:
+        """A request of ``ActingDriver`` was refused."""
 
     def gap(self, channel: str, hole: Hole) -> None: ...
 
@@ -154,4 +164,32 @@ class Driver(Protocol):
 
     def feed(self, payload: Buffer, sink: Sink) -> None:
         """Read one text frame and tell the sink. Never raises on what a server sends."""
+        ...
+
+
+class ActingDriver(Driver, Protocol):
+    """A driver whose capabilities include some of these; each method is called only where its own is."""
+
+    def react(self, channel: str, about: int, message: str, body: bytes, tag: object) -> bytes:
+        """A reaction to the message of serial ``about``. REACTION.
+
+        Answered as a publish is. ``body`` is a JSON string of 64 hex characters, and must come back in
+        ``Sink.message`` of every subscriber.
+        """
+        ...
+
+    def typing(self, channel: str) -> bytes:
+        """Somebody types. TYPING."""
+        ...
+
+    def receipt(self, channel: str, serial: int) -> bytes:
+        """Everything up to ``serial`` was read. RECEIPT."""
+        ...
+
+    def presence(self, channel: str, enter: bool) -> bytes:
+        """Be present on a channel, or leave it. PRESENCE."""
+        ...
+
+    def history(self, channel: str, limit: int) -> bytes:
+        """Read the newest messages. HISTORY."""
         ...

@@ -22,6 +22,14 @@ class _Delivery(msgspec.Struct, tag_field="type", tag="message", frozen=True, gc
     channel: str
     serial: int
     data: msgspec.Raw
+    kind: str = "text"
+    to: int | None = None
+
+
+class _Reaction(msgspec.Struct, gc=False):
+    """``data`` of a reaction; the load puts what identifies it into the emoji."""
+
+    emoji: str
 
 
 _Reply = (
@@ -41,6 +49,7 @@ _Reply = (
     | wire.Error
 )
 _decode: Callable[[Buffer], object] = msgspec.json.Decoder(_Reply).decode
+_decode_reaction: Callable[[Buffer], _Reaction] = msgspec.json.Decoder(_Reaction).decode
 
 
 class _Publish:
@@ -63,21 +72,23 @@ class ChatdDriver:
 
     def __init__(self) -> None:
         self._last_id = 0
-        # Request id -> publish, or the channel of a (un)subscribe, or None for connect.
-        self._open: dict[int, _Publish | str | None] = {}
+        # Request id -> publish, what else was asked, the channel of a (un)subscribe, or None for connect.
+        self._open: dict[int, _Publish | Capability | str | None] = {}
 
     @staticmethod
     def path(ordinal: int) -> str:
         return f"/ws?c={ordinal}"
 
     def connect(self, client: str, wanted: Sequence[Want], token: str | None = None) -> bytes:
-        subscribe = [wire.ChannelFrom(channel=want.channel, from_=want.start) for want in wanted]
+        subscribe = [_channel_from(want) for want in wanted]
         first = wire.Connect(id=self._next_id(None), client=client, token=token, subscribe=subscribe)
         return wire.encode(first)
 
     def subscribe(self, want: Want) -> bytes:
         request = self._next_id(want.channel)
-        return wire.encode(wire.Subscribe(id=request, channel=want.channel, from_=want.start))
+        return wire.encode(
+            wire.Subscribe(id=request, channel=want.channel, from_=want.start, presence=want.presence)
+        )
 
     def unsubscribe(self, channel: str) -> bytes:
         return wire.encode(wire.Unsubscribe(id=self._next_id(channel), channel=channel))
@@ -85,6 +96,28 @@ class ChatdDriver:
     def publish(self, channel: str, message: str, body: bytes, tag: object) -> bytes:
         request = self._next_id(_Publish(tag))
         return wire.encode(wire.Publish(id=request, channel=channel, message=message, data=msgspec.Raw(body)))
+
+    def react(self, channel: str, about: int, message: str, body: bytes, tag: object) -> bytes:
+        request, emoji = self._next_id(_Publish(tag)), body[1:-1].decode()
+        return wire.encode(
+            wire.React(id=request, channel=channel, to=about, message=message, emoji=emoji, op="add")
+        )
+
+    def typing(self, channel: str) -> bytes:
+        return wire.encode(wire.TypingNotice(channel=channel, on=True))
+
+    def receipt(self, channel: str, serial: int) -> bytes:
+        return wire.encode(wire.ReceiptNotice(channel=channel, serial=serial, kind="read"))
+
+    def presence(self, channel: str, enter: bool) -> bytes:
+        request = self._next_id(Capability.PRESENCE)
+        return wire.encode(
+            wire.PresenceRequest(id=request, channel=channel, op="enter" if enter else "leave")
+        )
+
+    def history(self, channel: str, limit: int) -> bytes:
+        request = self._next_id(Capability.HISTORY)
+        return wire.encode(wire.HistoryRequest(id=request, channel=channel, limit=limit))
 
     def pong(self) -> bytes:
         return wire.PING
@@ -99,13 +132,16 @@ class ChatdDriver:
                 sink.bad(BadReason.UNDECODABLE)
             return
         if type(frame) is _Delivery:
-            sink.message(frame.channel, frame.serial, frame.data)
+            if frame.kind == "text":
+                sink.message(frame.channel, frame.serial, frame.data)
+            else:
+                sink.message(frame.channel, frame.serial, _identity(frame), frame.to or 0)
         elif type(frame) is wire.Ack:
             self._ack(frame, sink)
         else:
             self._rare(frame, sink)
 
-    def _next_id(self, what: _Publish | str | None) -> int:
+    def _next_id(self, what: _Publish | Capability | str | None) -> int:
         self._last_id += 1
         self._open[self._last_id] = what
         return self._last_id
@@ -139,15 +175,27 @@ class ChatdDriver:
                 sink.goodbye(frame.code, (low_ms / 1000, high_ms / 1000), frame.to)
             case wire.Error():
                 self._error(frame, sink)
-            case wire.Presence() | wire.Typing() | wire.Receipt() if getattr(frame, "id", None) is None:
-                pass  # what others do in the channel: it has no place in the stream
-            case _:  # an answer, like a `history` page: no load client asks for one
+            case wire.Presence() | wire.HistoryPage() if frame.id is not None:
+                asked = self._open.pop(frame.id, None)
+                if isinstance(asked, Capability):
+                    sink.noticed(asked, answer=True)
+                else:
+                    sink.bad(BadReason.UNEXPECTED)
+            case wire.Presence():  # what others do in the channel: it has no place in the stream
+                sink.noticed(Capability.PRESENCE)
+            case wire.Typing():
+                sink.noticed(Capability.TYPING)
+            case wire.Receipt():
+                sink.noticed(Capability.RECEIPT)
+            case _:
                 sink.bad(BadReason.UNEXPECTED)
 
     def _error(self, frame: wire.Error, sink: Sink) -> None:
         unknown = frame.id is not None and frame.id not in self._open
         request = self._open.pop(frame.id, None) if frame.id is not None else None
-        if isinstance(request, _Publish) or unknown:
+        if isinstance(request, Capability):
+            sink.failed(request, frame.code)
+        elif isinstance(request, _Publish) or unknown:
             sink.nack(
                 request.tag if isinstance(request, _Publish) else None,
                 frame.code,
@@ -158,6 +206,20 @@ class ChatdDriver:
             )
         else:
             sink.refused(request, frame.code, frame.reason, temporary=frame.temporary)
+
+
+def _channel_from(want: Want) -> wire.ChannelFrom:
+    return wire.ChannelFrom(channel=want.channel, from_=want.start, presence=want.presence)
+
+
+def _identity(frame: _Delivery) -> Buffer:
+    """The body that says whose a reaction is; the data as it is where that cannot be read."""
+    if frame.kind != "react":
+        return frame.data
+    try:
+        return b'"%b"' % _decode_reaction(frame.data).emoji.encode()
+    except (msgspec.DecodeError, UnicodeError):
+        return frame.data
 
 
 def _welcome(frame: wire.Connected) -> Welcome:

@@ -61,7 +61,6 @@ class Desk:
             nonce=NONCE,
             body_bytes=4,
             ack_timeout_s=5.0,
-            backoff_s=None,
             now_ns=lambda: self.now_ns,
             later=self.later,
             rng=random.Random(1),

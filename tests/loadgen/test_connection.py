@@ -41,7 +41,7 @@ class Wired:
         self.ends: list[float | None] = []
         shared = Shared(
             recorder=self.recorder, driver=ChatdDriver, nonce=7, body_bytes=3, ack_timeout_s=5.0,
-            backoff_s=None, now_ns=lambda: 1, rng=random.Random(1),
+            now_ns=lambda: 1, rng=random.Random(1),
             later=lambda _wait, _call: pytest.fail("no timer"),
         )  # fmt: skip
         crashed: Any = pytest.fail
