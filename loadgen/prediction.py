@@ -60,6 +60,9 @@ class Prediction(NamedTuple):
     worker_bytes: int = 0  # of memory, of all load workers together, each without its own start
     server_bytes: int = 0  # of memory of the server for its connections, if it is chatd
     files: int = 0  # sockets at each end
+    resumes: bool = (
+        True  # clients that come back ask for what they missed, and publish what fell due meanwhile
+    )
 
 
 def predict_from_schedule(workload: Workload, seed: int, *, retain_n: int | None = None) -> Prediction:
@@ -118,6 +121,7 @@ def predict_from_schedule(workload: Workload, seed: int, *, retain_n: int | None
         worker_bytes=workload.clients * CLIENT_BYTES + len(whole.channel) * LANE_BYTES,
         server_bytes=workload.clients * SERVER_CLIENT_BYTES,
         files=workload.clients,
+        resumes=all(p.recover == "resume" and p.outbox == "queue" for p in personas_of(workload)),
     )
 
 

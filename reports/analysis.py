@@ -17,6 +17,7 @@ from reports.evaluate import ClassCount, GateResult, whole_seconds
 from reports.gates import COMBINED, Gate
 from reports.histogram import Histogram
 from reports.history import History
+from reports.prediction import Held
 from reports.recovery import Recovery
 from reports.stories import Story
 from reports.usage import Usage
@@ -32,6 +33,7 @@ class Analysis:
     ``latency``: a histogram a class. ``seconds``, ``channels``: of ``latency.by_second`` and
     ``by_channel``. ``intervals``: of ``timeline``. ``presence``: of ``sessions.presence``.
     ``workers``: each load worker's counters. ``samples``: metrics/*.parquet by name.
+    ``predicted``: figures beside their prediction, of ``prediction.held``.
     ``stories``: timelines of the messages in examples.
     """
 
@@ -48,6 +50,7 @@ class Analysis:
     results: Sequence[GateResult]
     workers: Sequence[Mapping[str, Any]]
     judgement: Judgement
+    predicted: Sequence[Held] = ()
     samples: Mapping[str, pl.DataFrame] = field(default_factory=dict)
     stories: Mapping[str, Story] = field(default_factory=dict)
     excerpts: Mapping[str, str] = field(default_factory=dict)  # sentence -> folder of its excerpt

@@ -29,10 +29,11 @@ from reports.gates import Gate, load_gates, override, parse_gates
 from reports.histogram import Histogram
 from reports.history import History, HistoryError, open_history
 from reports.latency import CLASSES, EVERYTHING, by_channel, by_second, histograms_by_second
-from reports.periods import NS, phases, start_ns
+from reports.periods import NS, fault_windows, phases, start_ns
+from reports.prediction import Held, Offered, held
 from reports.recovery import recoveries
 from reports.rundir import log_files, read_json
-from reports.sessions import closes, presence, stays
+from reports.sessions import closes, connects, presence, stays
 from reports.stories import stories
 from reports.timeline import timeline
 from reports.usage import targets, usage
@@ -176,7 +177,8 @@ def analyse(
         usage=spent,
     )
     results = evaluate(gates, measures)
-    judgement = _judgement(history, integrity, found, gates, results, workers)
+    predicted = held(history.run, workers, _offered(history, integrity))
+    judgement = _judgement(history, integrity, found, gates, results, workers, predicted)
     return Analysis(
         history=history,
         integrity=integrity,
@@ -193,6 +195,7 @@ def analyse(
         usage=spent,
         workers=workers,
         judgement=judgement,
+        predicted=predicted,
         samples=samples or {},
         stories=stories(history, (f for c in integrity.classes.values() for f in c.findings)),
     )
@@ -205,6 +208,7 @@ def _judgement(
     gates: Sequence[Gate],
     results: Sequence[GateResult],
     workers: Sequence[Mapping[str, Any]],
+    predicted: Sequence[Held],
 ) -> Judgement:
     covered = integrity.coverage
     return judge(
@@ -223,9 +227,25 @@ def _judgement(
             workers=workers,
             faults=history.faults,
             gates=gates,
+            missed=[figure.sentence for figure in predicted if not figure.holds],
         ),
         deliveries=covered.delivered,
         acked=covered.acked,
+    )
+
+
+def _offered(history: History, integrity: Integrity) -> Offered:
+    dials, covered = connects(history), integrity.coverage
+    return Offered(
+        delivered=covered.delivered,
+        acked=covered.acked,
+        gaps=covered.gaps,
+        sentinels=covered.sentinels,
+        dials=dials.height,
+        dialled=dials["client"].n_unique(),
+        refused=int((~dials["ok"]).sum()),
+        faulty=any(window.applied_ns is not None for window in fault_windows(history.faults)),
+        accused=str(integrity.verdict) == "invalid",
     )
 
 

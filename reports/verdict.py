@@ -93,6 +93,7 @@ def void_reasons(
     workers: Iterable[Mapping[str, Any]],
     faults: Iterable[Mapping[str, Any]],
     gates: Sequence[Gate],
+    missed: Sequence[str] = (),
 ) -> list[str]:
     """Why the run cannot be believed, a sentence each; [] when it can.
 
@@ -102,6 +103,7 @@ def void_reasons(
         lost_records: that workers could not write, by their LOST_LOG records.
         workers: counters of each load worker.
         faults: lines of faults.jsonl.
+        missed: figures that were not as predicted, of ``prediction.held``.
     """
     reasons = _told_by_the_run(run)
     status = run.get("status")
@@ -124,7 +126,7 @@ def void_reasons(
         if line.get("kind") == "exit" and line.get("role") == "harness" and not line.get("planned"):
             how = line.get("signal") or f"code {line.get('code')}"
             reasons.append(f"{line.get('process')}, a process of the harness, ended by itself ({how})")
-    return list(dict.fromkeys(reasons))
+    return list(dict.fromkeys([*reasons, *missed]))
 
 
 def _told_by_the_run(run: Mapping[str, Any]) -> list[str]:

@@ -51,6 +51,7 @@ class _Session:
     asked_ns: dict[int, int] = field(default_factory=dict)  # subscribe sent, by channel
     epochs: dict[int, str] = field(default_factory=dict)
     floors: dict[int, int] = field(default_factory=dict)
+    left: set[int] = field(default_factory=set)  # channels that were unsubscribed from
     refusal: str = ""
     pinged: bool = False
 
@@ -75,9 +76,9 @@ class _Session:
         )  # fmt: skip
 
     def unsubscribed(self, channel: str) -> None:
-        self.recorder.write(
-            Kind.UNSUB, t=time.monotonic_ns(), client=CLIENT, channel=self.channels.get(channel, NO_CHANNEL)
-        )
+        ident = self.channels.get(channel, NO_CHANNEL)
+        self.left.add(ident)
+        self.recorder.write(Kind.UNSUB, t=time.monotonic_ns(), client=CLIENT, channel=ident)
 
     def message(self, channel: str, serial: int, body: Buffer, about: int = 0) -> None:
         ident = self.channels.get(channel, NO_CHANNEL)
@@ -233,6 +234,9 @@ class Control:
                     connection.send(connection.driver.subscribe(Want(self._names[channel], "first")))
                 connection.pump(lambda: all(channel in session.live_at for channel in window))  # noqa: B023
                 done.update(window)
+                for channel in window:  # a server takes so many subscriptions on one connection
+                    connection.send(connection.driver.unsubscribe(self._names[channel]))
+                connection.pump(lambda: all(channel in session.left for channel in window))  # noqa: B023
 
         self._persist(attempt, deadline_s, "channels could not be read back", name=READER)
 

@@ -22,6 +22,8 @@ from chaos.nemesis import Nemesis
 from chaos.plan import PROXIES, Plan
 from chaos.process import Supervisor
 from loadgen.drivers import DRIVERS
+from loadgen.prediction import quiet_channels
+from loadgen.topology import Topology
 from loadgen.workload import LoadSpec, channel_names
 from reports.history import Mark
 
@@ -181,6 +183,9 @@ class Stage:
         except ValueError as lacking:
             raise StageFailed(str(lacking)) from None
         self._stack.callback(self._heal)
+        if self._scenario.workload.topology != Topology():  # where some channels are quiet on purpose
+            for channel in quiet_channels(self._scenario.workload, self._scenario.seed):
+                self._control.mark(Mark.SILENT, channel=channel)
         self._load.send("start", t0_ns=self._t0_ns)
         for index, phase in enumerate(phases):
             self._until(lambda: False, deadline_ns=phase["start_ns"])

@@ -63,7 +63,17 @@ def _criteria(analysis: Analysis) -> Table:
 
 
 def _promised(analysis: Analysis) -> tuple[tuple[Text, ...], ...]:
-    """What was planned beside what was offered: shown, not judged."""
+    """What was planned beside what was offered. A run without figures to be held to shows one of them."""
+    if analysis.predicted:
+        return tuple(
+            _row(
+                figure.name[:1].upper() + figure.name[1:],
+                figure.required,
+                wording.count(figure.measured),
+                figure.holds,
+            )
+            for figure in analysis.predicted
+        )
     predicted = (analysis.run.get("load") or {}).get("predicted") or {}
     publishes = predicted.get("publishes")
     if not isinstance(publishes, int | float):

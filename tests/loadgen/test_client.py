@@ -247,14 +247,16 @@ def test_a_client_that_is_sent_away_does_not_come_back(desk: Desk) -> None:
 
 
 def test_a_client_that_never_reconnects_is_lost_with_its_connection(desk: Desk) -> None:
-    desk.shared.returns = False
+    desk.shared.reconnect = "never"
+    desk.client = Client(5, (1, 2), desk.shared)
     desk.open()
     assert desk.client.disconnected(1006, desk.now_ns) is None
     assert desk.client.ended
 
 
 def test_a_client_that_never_reconnects_may_still_leave_on_purpose_and_return(desk: Desk) -> None:
-    desk.shared.returns = False
+    desk.shared.reconnect = "never"
+    desk.client = Client(5, (1, 2), desk.shared)
     desk.open()
     desk.client.leave()
     assert desk.client.disconnected(1000, desk.now_ns) == 0.0

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from chatd.protocol import messages as wire
-from loadgen.drivers.base import Hole, Want
+from loadgen.drivers.base import Capability, Hole, Want
 from loadgen.drivers.chatd import ChatdDriver
 from reports.history import BadReason, GapReason
 from tests.conformance.drivers import DriverConformance, Spy
@@ -153,17 +153,79 @@ class TestChatdDriver(DriverConformance):
         assert spy.calls[1] == ("reset", ("room:1", "E2", 100, epochs), {})
 
     @pytest.mark.parametrize(
-        "push",
+        ("push", "kind"),
         [
-            pytest.param(wire.Presence(channel="room:1", version=1, count=300), id="presence"),
-            pytest.param(wire.Typing(channel="room:1", user="u", on=True, ttl_ms=6000), id="typing"),
-            pytest.param(wire.Receipt(channel="room:1", marks=[wire.Mark("u", read=3)]), id="receipt"),
+            pytest.param(wire.Presence(channel="room:1", version=1, count=300), "presence", id="presence"),
+            pytest.param(
+                wire.Typing(channel="room:1", user="u", on=True, ttl_ms=6000), "typing", id="typing"
+            ),
+            pytest.param(
+                wire.Receipt(channel="room:1", marks=[wire.Mark("u", read=3)]), "receipt", id="receipt"
+            ),
         ],
     )
-    def test_what_has_no_place_in_the_stream_is_passed_over(self, push: wire.Reply) -> None:
+    def test_what_has_no_place_in_the_stream_is_noticed_and_no_more(
+        self, push: wire.Reply, kind: str
+    ) -> None:
         driver, spy = self.open()
         driver.feed(wire.encode(push), spy)
-        assert spy.names == ["connected"]
+        assert spy.calls[1:] == [("noticed", (Capability(kind),), {})]
+
+    def test_a_reaction_carries_its_body_there_and_back(self) -> None:
+        driver, spy = self.open()
+        body = b'"%b"' % (b"0f" * 32)
+        asked = request(driver.react("room:1", 7, "c1:2", body, "tag"))
+        assert (asked.to, asked.message, asked.op) == (7, "c1:2", "add")
+        data = msgspec.Raw(msgspec.json.encode({"emoji": asked.emoji, "op": "add"}))
+        push = wire.Message(
+            channel="room:1", serial=9, message="c1:2", user="c1", time=1, data=data, kind="react", to=7
+        )
+        driver.feed(wire.encode(push), spy)
+        assert spy.calls[1] == ("message", ("room:1", 9, body, 7), {})
+        answer = wire.Ack(
+            id=asked.id, message="c1:2", position=("E1", 9), duplicate=False, durability="fsync"
+        )
+        driver.feed(wire.encode(answer), spy)
+        assert spy.calls[2] == ("ack", ("tag", "c1:2", "E1", 9, False), {})
+
+    def test_requests_without_a_place_in_the_log_are_answered_or_refused(self) -> None:
+        driver, spy = self.open()
+        entered, page = request(driver.presence("room:1", True)), request(driver.history("room:1", 20))
+        left = request(driver.presence("room:1", False))
+        assert (entered.op, left.op, page.limit) == ("enter", "leave", 20)
+        driver.feed(wire.encode(wire.Presence(id=entered.id, channel="room:1", version=1, count=1)), spy)
+        driver.feed(
+            wire.encode(
+                wire.HistoryPage(
+                    id=page.id,
+                    channel="room:1",
+                    position=("E1", 1),
+                    floor=1,
+                    epochs=[("E1", 1)],
+                    messages=[],
+                    more=False,
+                )  # fmt: skip
+            ),
+            spy,
+        )
+        refusal = wire.Error(id=left.id, code=404, reason="x", temporary=False, definite=True)
+        driver.feed(wire.encode(refusal), spy)
+        assert spy.calls[1:] == [
+            ("noticed", (Capability.PRESENCE,), {"answer": True}),
+            ("noticed", (Capability.HISTORY,), {"answer": True}),
+            ("failed", (Capability.PRESENCE, 404), {}),
+        ]
+
+    def test_notices_name_their_channel(self) -> None:
+        driver = ChatdDriver()
+        typing, receipt = request(driver.typing("room:1")), request(driver.receipt("room:2", 9))
+        assert (typing.channel, typing.on) == ("room:1", True)
+        assert (receipt.channel, receipt.serial, receipt.kind) == ("room:2", 9, "read")
+
+    def test_a_subscription_may_ask_for_presence(self) -> None:
+        driver = ChatdDriver()
+        assert request(driver.subscribe(Want("room:1", presence=True))).presence
+        assert request(driver.connect("c1", [Want("room:1", presence=True)])).subscribe[0].presence
 
     @pytest.mark.parametrize("kind", ["react", "edit", "delete", "of tomorrow"])
     def test_a_message_about_another_is_a_delivery_with_its_serial(self, kind: str) -> None:
@@ -172,7 +234,7 @@ class TestChatdDriver(DriverConformance):
             channel="room:1", serial=9, message="u:1", user="u", time=1, data=wire.NULL, kind=kind, to=3
         )
         driver.feed(wire.encode(push), spy)
-        assert spy.calls[1] == ("message", ("room:1", 9, b"null"), {})
+        assert spy.calls[1] == ("message", ("room:1", 9, b"null", 3), {})
 
     def test_an_answer_that_nobody_asked_for_is_bad(self) -> None:
         spy = Spy()
