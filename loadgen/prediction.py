@@ -14,19 +14,18 @@ import numpy.typing as npt
 
 from reports.history import HEADER_BYTES, RECORD
 
-from .absences import Absences, absences, deafness, drops, sessions
+from .absences import ABSENCE, Absences, absences, deafness, drops, sessions
 from .actions import Action
 from .counted import Counted
 from .personas import assigned, personas_of
 from .schedule import SECOND_NS, SETTLE_NS, Block, blocks
 from .workload import Workload, membership
 
-CLIENT_BYTES: Final = 30_000  # of a load worker, for one connected client with two channels
-LANE_BYTES: Final = 1_500  # for each channel of a client
-WORKER_BYTES: Final = 90_000_000  # of a load worker without clients
-SERVER_CLIENT_BYTES: Final = 30_000  # of chatd, for one connection with two channels
-WORKER_FILES: Final = 40  # of a worker without clients
-SERVER_FILES: Final = 40
+CLIENT_BYTES: Final = 13_000  # of a load worker, for one connected client
+LANE_BYTES: Final = 2_000  # and for each of its channels
+WORKER_BYTES: Final = 70_000_000  # of a load worker without clients
+SERVER_CLIENT_BYTES: Final = 13_000  # of chatd, for one connection with its subscriptions
+SERVER_BYTES: Final = 47_000_000  # of chatd without connections
 
 Ints = npt.NDArray[np.int64]
 
@@ -57,8 +56,8 @@ class Prediction(NamedTuple):
     quiet_channels: int = 0  # of them, those on which nobody publishes
     largest_channel: int = 0  # members of it
     subscriptions: int = 0
-    worker_bytes: int = 0  # of memory, of all load workers together, each without its own start
-    server_bytes: int = 0  # of memory of the server for its connections, if it is chatd
+    worker_bytes: int = 0  # of memory that clients take in the load workers together
+    server_bytes: int = 0  # of memory that connections take in the server, if it is chatd
     files: int = 0  # sockets at each end
     resumes: bool = (
         True  # clients that come back ask for what they missed, and publish what fell due meanwhile
@@ -86,12 +85,12 @@ def predict_from_schedule(workload: Workload, seed: int, *, retain_n: int | None
     np.add.at(delivered, np.minimum(replays.second, seconds), replays.got)
     replayed, total = int(replays.got.sum()), int(delivered.sum())
     dropped, hushed = len(drops(workload, seed)), len(deafness(workload, seed))
-    returns = len(audience.away)
+    returns = len(absences(workload, seed))
     connections = workload.clients + returns + dropped
     whole = audience.membership
     per_client = np.diff(whole.first)
     # Of a connection: CONN, a SUB and a LIVE for each channel, CLOSE. Of a publish: SEND and ACK.
-    again = np.concatenate([audience.away["client"], drops(workload, seed)["client"]]).astype(np.int64)
+    again = audience.away["client"].astype(np.int64)
     records = 2 * connections + 2 * (len(whole.channel) + int(per_client[again].sum()))
     records += 2 * int(sent.sum()) + total + replays.gaps + 3 * acts[Action.CHURN]
     return Prediction(
@@ -140,10 +139,10 @@ class _Audience:
     def __init__(self, workload: Workload, seed: int) -> None:
         self._workload = workload
         self.membership = whole = membership(workload, seed)
-        self.away = absences(workload, seed)
-        self._fresh = np.array(
-            [False, *(personas_of(workload)[i].recover == "fresh" for i in assigned(workload, seed).tolist())]
-        )
+        self.away = _returns(workload, seed)
+        ways = [personas_of(workload)[index].recover for index in assigned(workload, seed).tolist()]
+        self._fresh = np.array([False, *(way == "fresh" for way in ways)])
+        self._whole = np.array([False, *(way == "history" for way in ways)])
         arrived = np.concatenate([[0], sessions(workload, seed)["due_ns"]])
         self._last_ns = int(max(workload.duration_s * SECOND_NS, arrived.max())) + SETTLE_NS
         self._arrivals = self._counted(whole.channel.astype(np.int64), arrived[whole.client])
@@ -167,20 +166,35 @@ class _Audience:
 
     def replays(self, retain_n: int | None) -> Replays:
         """What is delivered on the returns from absences."""
-        if not self._said:
+        if not self._said:  # nobody is ever away
             return Replays(np.empty(0, np.int64), np.empty(0, np.int64), 0, 0)
         said = self._counted(*(np.concatenate([part[i] for part in self._said]) for i in (0, 1)))
         begin_ns, end_ns = self.away["begin_ns"][self._rows], self.away["end_ns"][self._rows]
         missed = said.by(self._channel, end_ns - 1) - said.by(self._channel, np.maximum(begin_ns, 1) - 1)
         kept = missed if retain_n is None else np.minimum(missed, retain_n)
-        got = np.where(self._fresh[self.away["client"][self._rows]], 0, kept)
-        holes = (missed > kept) & (got > 0)
+        client = self.away["client"][self._rows]
+        asks = ~self._fresh[client] & ~self._whole[client]
+        everything = said.by(self._channel, end_ns)
+        everything = everything if retain_n is None else np.minimum(everything, retain_n)
+        got = np.where(self._fresh[client], 0, np.where(self._whole[client], everything, kept))
         return Replays(
-            second=end_ns // SECOND_NS, got=got, trimmed=int((missed - got).sum()), gaps=int(holes.sum())
+            second=end_ns // SECOND_NS,
+            got=got,
+            trimmed=int(np.maximum(missed - got, 0).sum()),
+            gaps=int((asks & (missed > kept)).sum()),
         )
 
     def _counted(self, ids: Ints, times_ns: Ints) -> Counted:
         return Counted(ids, times_ns, last_ns=self._last_ns, ids_below=self.membership.channels + 1)
+
+
+def _returns(workload: Workload, seed: int) -> Absences:
+    """Absences, and as such without length the drops, after which a client is back at once."""
+    away, dropped = absences(workload, seed), drops(workload, seed)
+    table = np.empty(len(dropped), ABSENCE)
+    table["begin_ns"] = table["end_ns"] = dropped["due_ns"]
+    table["client"] = dropped["client"]
+    return np.concatenate([away, table])
 
 
 def _subscriptions(away: Absences, first: Ints, channel: Ints) -> tuple[Ints, Ints]:

@@ -1,10 +1,8 @@
 """The run held to its prediction: was the load that was offered the load that the scenario says?
 
-The schedule is drawn before the run, so what falls due is known exactly, faults or not. What of it is written,
-how often clients dial and what they receive depends on the server and on the faults too. A figure that
-they cannot explain voids the run: a load that was not what it says proves nothing about the server.
-
-``measured`` and the rest come from the run's own counters and records; the server is not asked.
+The schedule is drawn before the run, so what falls due is known exactly, faults or not. What of it is
+written, how often clients dial and what they receive depends on the server and on the faults too. A figure
+that they cannot explain voids the run: a load that was not what it says proves nothing about the server.
 """
 
 from __future__ import annotations
@@ -101,7 +99,8 @@ def _publishes(predicted: int, workers: Sequence[Mapping[str, Any]]) -> list[Hel
 
     due, ended = total("scheduled"), total("sent", "dropped", "skipped", "unsent")
     return [
-        Held(name="publishes that fell due", predicted=predicted, measured=due, low=predicted, high=predicted),
+        Held(name="publishes that fell due", predicted=predicted, measured=due, low=predicted,
+             high=predicted),
         Held(name="publishes sent, dropped by their persona, or waiting", predicted=due, measured=ended,
              low=due, high=due),
     ]  # fmt: skip

@@ -40,6 +40,7 @@ class Marks:
     end_t: int | None = None
     sentinels: tuple[tuple[int, int], ...] = ()  # (channel, message)
     silent: frozenset[tuple[int, int]] = frozenset()  # (client, channel) meant to publish nothing
+    deaf: tuple[tuple[int, int, int], ...] = ()  # (client, from, until): it read nothing; NEVER: to the end
 
     @property
     def drained_t(self) -> int | None:
@@ -70,7 +71,25 @@ class Marks:
             end_t=first(Mark.END),
             sentinels=tuple(zip(sentinels.channel.tolist(), sentinels.message.tolist(), strict=True)),
             silent=frozenset(zip(silent.client.tolist(), silent.channel.tolist(), strict=True)),
+            deaf=_deaf(marks.where((marks.serial == Mark.DEAF) | (marks.serial == Mark.HEARS))),
         )
+
+    def was_deaf(self, client: int, first_t: int, last_t: int) -> bool:
+        """Whether a client read nothing at some time between the two."""
+        return any(who == client and begin <= last_t and end >= first_t for who, begin, end in self.deaf)
+
+
+def _deaf(marks: Rows) -> tuple[tuple[int, int, int], ...]:
+    """Stretches of deafness, from DEAF and HEARS marks."""
+    found: list[tuple[int, int, int]] = []
+    since: dict[int, int] = {}
+    for at in np.lexsort((marks.row, marks.client)).tolist():
+        client, t = int(marks.client[at]), int(marks.t[at])
+        if marks.serial[at] == Mark.DEAF:
+            since.setdefault(client, t)
+        elif client in since:
+            found.append((client, since.pop(client), t))
+    return (*found, *((client, t, int(NEVER)) for client, t in since.items()))
 
 
 class Owners:

@@ -5,7 +5,8 @@ way. It is proven dead for a client by a publish that was written while the faul
 answered by nobody from then on: that is when the fault took effect on it. Within ping_s + pong_s of that, and
 a second for the news to travel, one of the two sides has to notice and the client to see a CLOSE; a
 connection that is still open then, with the fault still in force, counts. Clients that got any answer in
-that time are none of the fault's, and of those that wrote nothing nothing is known.
+that time are none of the fault's, and of those that wrote nothing nothing is known. Nor is it of a
+client that read nothing by its own persona (MARK deaf): it could not see its connection end.
 
 Judged in runs that reached MARK(drain); clients with a torn log are left out.
 """
@@ -33,6 +34,8 @@ def half_open(facts: Facts) -> Found:
     for silence in facts.silences:
         close_t = _close_t(facts, silence.client, silence.record[1])
         due_t = silence.since_t + limit_ns
+        if facts.marks.was_deaf(silence.client, silence.since_t, due_t):
+            continue
         if silence.until_t > due_t and close_t > due_t:
             told.append((silence.since_t, silence.client, close_t, silence.record))
     told = [each for each in told if not facts.owners.broken(np.array([each[1]]))[0]]

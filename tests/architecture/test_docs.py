@@ -15,6 +15,7 @@ from scenarios.model import bundled_files, load
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = ["README.md", "ARCHITECTURE.md", "DECISIONS.md", "CHANGELOG.md", "chaos/README.md",
+             "loadgen/README.md",
              "loadgen/drivers/README.md", "reports/HISTORY.md", "chatd/protocol/PROTOCOL.md"]  # fmt: skip
 
 

@@ -204,7 +204,7 @@ class TestChatdDriver(DriverConformance):
                     epochs=[("E1", 1)],
                     messages=[],
                     more=False,
-                )  # fmt: skip
+                )
             ),
             spy,
         )

@@ -177,6 +177,26 @@ def test_a_dead_connection_is_one_that_the_fault_was_aimed_at(target: str) -> No
     assert counts(judge(scene)) == ({"V4": 1} if target == "b" else {})
 
 
+@pytest.mark.parametrize("client", [1, 2], ids=["of its client", "of another"])
+@pytest.mark.parametrize("hears", [False, True], ids=["to the end", "for a while"])
+def test_who_reads_nothing_by_its_own_persona_cannot_see_its_connection_end(client: int, hears: bool) -> None:
+    scene = two_clients(ping_s=2, pong_s=1)
+    scene.publish(1)
+    scene.faults = fault_lines("hole-1", "timeout", scene.now, scene.now + 10**10)
+    message = scene.publish(1, commit=False)
+    scene.mark(Mark.DEAF, client=client)
+    scene.wait(5)
+    if hears:
+        scene.mark(Mark.HEARS, client=client)
+    scene.close(1)
+    scene.wait(10)
+    scene.conn(1)
+    scene.send(*message, retry=True)
+    scene.commit(message)
+    scene.finish()
+    assert counts(judge(scene)) == ({} if client == 1 else {"V4": 1})
+
+
 def test_deadlines_are_judged_only_after_a_drain() -> None:
     scene = Scene(clients=2)
     scene.join(1), scene.join(2)
