@@ -135,8 +135,7 @@ def _retained(part: Part, channel: int, newest: Int, t: Int, kept: Retention) ->
     age = (t - first_sent) * (1 + CLOCK_SHARE) + CLOCK_SLACK_NS
     room = sizes[written] - older_bytes + size[placed.at[newest]]
     newer = np.maximum(written - older, above)
-    existed = first_sent <= t  # what was sent later was not there to be trimmed
-    return np.asarray(existed & (newer < kept.n) & (age < kept.ns) & (room <= kept.bytes))
+    return np.asarray((newer < kept.n) & (age < kept.ns) & (room <= kept.bytes))
 
 
 def _tell(part: Part, said: _Trimmed, i: int, newest: int) -> Finding:

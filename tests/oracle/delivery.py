@@ -175,8 +175,6 @@ def _certainly_retained(m: Messages, end: Place, first: int, t_ns: int, kept: di
         return False
     newest = max(declared, key=lambda x: declared[x])
     at = declared[newest]
-    if min(r.t for r in m.sends_of(newest)) > t_ns:
-        return False  # it was not there yet
     older = set()  # certainly at or before it: all attempts were made by then
     for x in sorted(stream, key=lambda x: stream[x]):
         if stream[x] > at or any(r.t > t_ns for r in m.sends_of(x)):
