@@ -23,7 +23,7 @@ class Placed:
     place: Int
     message: Int
     at: Int  # position in Messages
-    acked_t: Int  # of the first ack; NEVER: none
+    acked_t: Int  # of the first ack that names its place; NEVER: none
 
     def __len__(self) -> int:
         return len(self.place)
@@ -52,10 +52,20 @@ def placed(messages: Messages, entries: Entries, at_home: Bool, acks: Rows, ack_
     at = np.searchsorted(messages.message, message)
     known = at < len(messages.message)
     known[known] = messages.message[at[known]] == message[known]
+    place, message, at = place[known], message[known], at[known]
+    return Placed(place=place, message=message, at=at, acked_t=_acked_t(messages, place, at, acks, ack_place))
+
+
+def _acked_t(messages: Messages, place: Int, at: Int, acks: Rows, ack_place: Int) -> Int:
+    """When each message was first acked where it stands: a retry may have been placed in another life."""
+    stands = np.full(len(messages.message), -1, np.int64)
+    stands[at] = place
     acked_t = np.full(len(messages.message), NEVER)
-    answered = member(acks.message, messages.message)
-    np.minimum.at(acked_t, np.searchsorted(messages.message, acks.message[answered]), acks.t[answered])
-    return Placed(place=place[known], message=message[known], at=at[known], acked_t=acked_t[at[known]])
+    of = np.searchsorted(messages.message, acks.message)
+    of[of == len(stands)] = 0
+    answered = member(acks.message, messages.message) & (stands[of] == ack_place)
+    np.minimum.at(acked_t, of[answered], acks.t[answered])
+    return acked_t[at]
 
 
 def _single(message: Int, place: Int) -> tuple[Int, Int]:

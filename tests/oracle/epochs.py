@@ -82,7 +82,12 @@ def head_went_down(m: Messages) -> Accused:
     that it is ahead of the stream at a serial that something had shown before it asked."""
     doubt_ns = m.case.uncertainty_ns
     known = [(m.place(r), r.t) for r in m.at_home]
-    known += [(place, r.t) for x, place in m.stands.items() for r in m.acks if r.message == x]
+    known += [
+        (place, r.t)
+        for x, place in m.stands.items()
+        for r in m.acks
+        if r.message == x and m.place(r) == place
+    ]
     heads = [(read.epoch, read.head, read.asked_ns) for read in final_reads(m.case, m.channel)]
     accused: Accused = set()
     for subscriber in m.subscribers:

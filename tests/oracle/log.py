@@ -186,10 +186,10 @@ def publisher_reorder(m: Messages) -> Accused:
 
 
 def realtime_inversion(m: Messages) -> Accused:
-    """L11: a message that was first sent after another was acked, by anyone, and stands before it."""
+    """L11: a message first sent after another was acked where it stands, by anyone, and placed before it."""
     accused: Accused = set()
     for one, other in _inversions(m):
-        acked = [r.t for r in m.acks if r.message == one]
+        acked = [r.t for r in m.acks if r.message == one and m.place(r) == m.stands[one]]
         if not acked or m.case.is_torn(other[0]):
             continue
         since_ns = min(r.t for r in m.sends_of(other)) - min(acked)
