@@ -49,7 +49,7 @@ class _State:
     waiting: tuple[bytes, Seen | None] | None = None  # of a swap: what waits for the next
     old: bytes | None = None
     channels: dict[str, None] = field(default_factory=dict)  # in order of sight
-    told: dict[str, int] = field(default_factory=dict)  # of what it has seen, what is counted already
+    told: tuple[int, int, int] = (0, 0, 0)  # messages, bytes unparsed, too long: what is counted already
 
     def over(self) -> bool:
         """Whether a close frame of ours has gone out: nothing may follow it."""
@@ -278,9 +278,14 @@ class Frame:
 
     def _count(self, state: _State) -> None:
         """Add what is new to the figures of the whole toxic."""
-        cutter, told = state.cutter, state.told
-        now = {"messages": state.index, "unparsed_bytes": cutter.unparsed, "too_long": cutter.too_long}
-        for name, figure in now.items():
-            if new := figure - told.get(name, 0):
-                state.place.counts[name] += new
-                told[name] = figure
+        cutter, counts = state.cutter, state.place.counts
+        messages, unparsed, too_long = state.told
+        now = (state.index, cutter.unparsed, cutter.too_long)
+        if now == state.told:
+            return
+        state.told = now
+        counts["messages"] += now[0] - messages
+        if now[1] != unparsed:
+            counts["unparsed_bytes"] += now[1] - unparsed
+        if now[2] != too_long:
+            counts["too_long"] += now[2] - too_long
