@@ -111,6 +111,16 @@ def test_a_close_frame_ends_the_connection_once_with_its_code(
     assert len(wired.ends) == 1
 
 
+def test_what_comes_behind_a_close_frame_is_discarded(wired: Wired) -> None:
+    wired.say(delivery(1))
+    before = wired.rows()
+    wired.say(b"\x03\xea", WSMsgType.CLOSE)
+    wired.say(delivery(1))  # known, so that it takes the short way
+    wired.say(delivery(2))
+    assert wired.rows() == [(Kind.CONN, 101), (Kind.CLOSE, 1002)]
+    assert before
+
+
 def test_the_memo_is_bounded() -> None:
     memo = Memo()
     for n in range(10_000):
