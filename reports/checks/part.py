@@ -231,7 +231,7 @@ class Part:
         """
         if self.facts.contract.echo:
             return {}
-        unseen = ~member(self.ack_place, distinct(self.entries.place))
+        unseen = ~member(self.ack_place, distinct(self.entries.place[self.at_home]))
         place = np.concatenate([self.entries.place, self.ack_place[unseen]])
         message = np.concatenate([self.entries.message, self.records.acks.message[unseen]])
         order = np.lexsort((place, message >> 32))

@@ -103,12 +103,12 @@ class Messages:
 
     @cached_property
     def owners(self) -> dict[Place, set[int]]:
-        """Whose message is at a place, by bodies, or, where none shows it, by acks."""
+        """Whose message is at a place, by bodies, or, where none of this channel's is seen there, by acks."""
         owners: dict[Place, set[int]] = {}
         for r in self.bodies:
             owners.setdefault(self.place(r), set()).add(r.publisher)
         for r in self.acks:
-            if self.place(r) not in owners or r.publisher in owners[self.place(r)]:
+            if self.place(r) not in self.holders:
                 owners.setdefault(self.place(r), set()).add(r.publisher)
         return owners
 

@@ -178,3 +178,19 @@ def test_a_damaged_message_outside_of_any_subscription_is_only_damaged() -> None
     scene.subscribe(2)
     scene.finish()
     assert counts(judge(scene)) == {"L7": 1}
+
+
+def test_a_message_that_strayed_into_its_place_hides_nobodys_own_message() -> None:
+    """Echo is off; all that is seen of client 2's message is another channel's: client 2 missed nothing."""
+    scene = two_clients(channels=2)
+    scene.echo = False
+    stray = scene.publish(1, 2)
+    scene.join(3)
+    scene.publish(1)
+    own = scene.publish(2, skip=[3])
+    scene.recv(3, scene.top(), stray)
+    scene.publish(1)
+    scene.trim(1, scene.top() + 1)
+    scene.finish()
+    assert own == (2, 1)
+    assert counts(judge(scene)) == {"L6": 1}
