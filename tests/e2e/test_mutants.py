@@ -16,7 +16,7 @@ from tests.mutants.frames import FRAME_RUNS, FRAMES_IN_CI
 from tests.mutants.judge import Outcome, carry_out
 from tests.mutants.runs import IN_CI, RUNS
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(420)]
 AT_A_TIME = 2
 ALL = {**RUNS, **FRAME_RUNS}
 CHOSEN = (*IN_CI, *FRAMES_IN_CI)
