@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 
+from reports.connection_effects import CONNECTION_EFFECTS, PATIENT
 from reports.history import Flag, Kind
 from reports.latency import samples
 from reports.message_effects import LASTING, MESSAGE_EFFECTS, touched
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from reports.history import History
 
 SLOWING: Final = frozenset(
-    {"latency", "bandwidth", "slicer", "loop_block", "disk_full", *LASTING}
+    {"latency", "bandwidth", "slicer", "loop_block", "disk_full", *LASTING, *PATIENT}
 )  # kinds that mean to end no connection
 GRACE_NS: Final = 2 * NS  # after a revert: undoing `timeout` closes, and a peer notices an end late
 MIN_SHIFT_MS: Final = 1.0  # a smaller shift of a median is the host's noise, not an effect
@@ -407,10 +408,10 @@ def _frozen_load(scene: Scene) -> Measured:
     return Measured(figures)
 
 
-# ── change single messages ────────────────────────────────────────────────────────────────
+# ── change single messages, connections, streams ────────────────────────────────────────────
 
 
-def _of_messages(measured: Callable[[Scene], tuple[dict[str, Any], str]]) -> Callable[[Scene], Measured]:
+def _by(measured: Callable[[Scene], tuple[dict[str, Any], str]]) -> Callable[[Scene], Measured]:
     return lambda scene: Measured(*measured(scene))
 
 
@@ -418,6 +419,12 @@ def _held(scene: Scene) -> Measured:
     figures, untouched = touched(scene)
     shift = _shift(scene)
     return Measured(figures | shift.figures, untouched or shift.why_not)
+
+
+def _slower(scene: Scene) -> Measured:
+    """All messages come later, or a few much later."""
+    shift, (tail, none_late) = _shift(scene), CONNECTION_EFFECTS[scene.window.kind](scene)
+    return Measured(shift.figures | tail, none_late if shift.why_not else "")
 
 
 def _any_trace(scene: Scene) -> Measured:
@@ -449,5 +456,7 @@ EFFECTS: Final[dict[str, Callable[[Scene], Measured]]] = {
     "client_kill": _dead_load,
     "client_pause": _frozen_load,
     "frame_delay": _held,
-    **{kind: _of_messages(measured) for kind, measured in MESSAGE_EFFECTS.items()},
+    **{kind: _by(measured) for kind, measured in {**MESSAGE_EFFECTS, **CONNECTION_EFFECTS}.items()},
+    "loss": _slower,
+    "delay": _slower,
 }

@@ -22,6 +22,7 @@ from reports.gates import (
 )
 from reports.histogram import Histogram, rank
 from reports.latency import Selection, SelectionError, measure
+from reports.noticing import Noticings
 from reports.periods import NS, FaultWindow, fault_windows, phases, start_ns
 from reports.recovery import Recovery
 from reports.usage import Usage, target_cpu_us_per_delivery
@@ -73,7 +74,7 @@ class Measures:
 
     ``intervals``: of ``timeline``. ``coverage``: what the run exercised, as in summary.json.
     ``workers``: the counters of each load worker. ``returns``: of clients that were away on purpose, with
-    ``others``, of ``catch_up``. ``usage``: of ``usage``.
+    ``others``, of ``catch_up``. ``noticed``: of ``noticing``. ``usage``: of ``usage``.
     """
 
     history: History
@@ -84,6 +85,7 @@ class Measures:
     workers: Sequence[Mapping[str, Any]] = ()
     returns: Sequence[Return] = ()
     others: Groups | None = None
+    noticed: Noticings = field(default_factory=Noticings)
     usage: Sequence[Usage] = ()
     seen: dict[tuple[str, Selection], Histogram] = field(default_factory=dict)  # measured once each
 
@@ -172,6 +174,10 @@ def _actual(gate: Gate, expr: Expr, measures: Measures) -> tuple[float, bool]:
         if name not in measures.coverage:
             raise _Missing("the coverage of this run was not counted")
         return float(measures.coverage[name]), False
+    if name.startswith("noticed."):
+        kept = {"noticed.client": measures.noticed.client_ms, "noticed.server": measures.noticed.server_ms}
+        side = name.removeprefix("noticed.")
+        return _of_values(list(kept[name]), expr, f"no fault left a {side} in the dark"), False
     if name in CATCH_UP_METRICS:
         return _of_catch_ups(name, measures, expr), False
     if name == "recovery.all_back":

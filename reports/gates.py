@@ -118,6 +118,9 @@ METRICS: Final[dict[str, Metric]] = {
     # Delivery to clients that share a channel with them, against those that share none, meanwhile.
     "catch_up.others_ratio": Metric(unit=Unit.RATIO, stats="p mean", kinds="threshold"),
     "catch_up.others_excess": Metric(unit=Unit.TIME, stats="p mean", kinds="threshold"),
+    # Of connections that a fault left half-open: how long who was not told kept them.
+    "noticed.client": Metric(unit=Unit.TIME, stats="p min max mean count", kinds="threshold"),
+    "noticed.server": Metric(unit=Unit.TIME, stats="max count", kinds="threshold"),
     "lag": _HARNESS,  # of the load's own schedule: how late a message left, worst worker
     "hiccup": Metric(unit=Unit.TIME, stats="p max", kinds="validity threshold", quantiles=(99.0,)),
     "deliveries_per_s": _RATE,

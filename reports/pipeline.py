@@ -29,6 +29,7 @@ from reports.gates import Gate, load_gates, override, parse_gates
 from reports.histogram import Histogram
 from reports.history import History, HistoryError, open_history
 from reports.latency import CLASSES, EVERYTHING, by_channel, by_second, histograms_by_second
+from reports.noticing import noticings
 from reports.periods import NS, fault_windows, phases, start_ns
 from reports.prediction import Held, Offered, held
 from reports.recovery import recoveries
@@ -175,6 +176,7 @@ def analyse(
         returns=returns(caught_up),
         others=groups(history, caught_up) if caught_up.height else None,
         usage=spent,
+        noticed=noticings(history, closed),
     )
     results = evaluate(gates, measures)
     predicted = held(history.run, workers, _offered(history, integrity))

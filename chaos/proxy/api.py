@@ -214,7 +214,7 @@ def show_connection(connection: Connection, now: float) -> dict[str, Any]:
         "number": connection.number,
         "ordinal": connection.ordinal,
         "open": connection.open and not connection.closing,
-        **({"left": connection.left.peer} if connection.left else {}),
+        **({"left": connection.left.leave.peer} if connection.left else {}),
         "age_s": round(now - connection.opened_at, 3),
         "upstream_bytes": connection.client.received,
         "downstream_bytes": connection.upstream.received,

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, cast
 from chaos.proxy.address import dial
 from chaos.proxy.chain import ActiveToxic, Chain
 from chaos.proxy.door import Threshold
+from chaos.proxy.left_behind import LeftBehind
 from chaos.proxy.silence import go_silent
 from chaos.proxy.toxics.base import NEVER, End, Item, Leave
 
@@ -113,7 +114,10 @@ class Side(asyncio.Protocol):
 
     def route(self) -> None:
         """Choose where bytes go: the one decision that is not made for each chunk."""
-        if self._stopped:
+        left = self.connection.left
+        if left and left.side is self:
+            self.sink = left.take
+        elif self._stopped:
             self.sink = self._drop
         elif not self.connection.open:
             self.sink = self.connection.hold
@@ -281,7 +285,7 @@ class Connection:
     """
 
     __slots__ = (
-        "_dial", "_early", "_left_at", "_threshold", "client", "closing", "id", "identified", "left", "nth",
+        "_dial", "_early", "_threshold", "client", "closing", "id", "identified", "left", "nth",
         "number", "open", "opened_at", "ordinal", "proxy", "seen", "upstream",
     )  # fmt: skip
 
@@ -292,8 +296,7 @@ class Connection:
         self.ordinal: int | None = None  # the client's, from "/ws?c="
         self.nth = 0  # of the client's connections, from 1
         self.identified = False  # the client's first bytes have come: the ordinal is known, if there is one
-        self.left: Leave | None = None  # half-open: one peer has been left without a word
-        self._left_at = 0.0
+        self.left: LeftBehind | None = None  # half-open: one peer has been left without a word
         self._threshold: Threshold | None = None  # where it waits while there are doors
         self.opened_at = monotonic()
         self.open = False  # the upstream has answered
@@ -353,7 +356,7 @@ class Connection:
         if not self.open or self.closing:
             return
         if self.left:
-            if self.proxy.toxic(self.left.toxic) is None:
+            if self.proxy.toxic(self.left.leave.toxic) is None:
                 self.finish()
             return
         hits = [toxic for toxic in self.proxy.toxics if self.hit_by(toxic)]
@@ -406,43 +409,19 @@ class Connection:
         """End it before its upstream was dialled."""
         self.reset() if end is End.RESET else self.finish()
 
-    def leave(self, left: Leave) -> None:
+    def leave(self, leave: Leave) -> None:
         """Half-open: one peer gets FIN, the other no word, until the toxic goes or it gives up by itself."""
-        self.left, self._left_at = left, monotonic()
+        self.left = LeftBehind(self, leave)
         for side in (self.client, self.upstream):
-            if side is self._dark:
-                side.stop()  # read on and drop; write nothing
+            if side is self.left.side:
+                side.stop()
             else:
                 side.finish()
-        self.proxy.tell(self, event="left", toxic=left.toxic, peer=left.peer)
-        self._count_left("left")
-
-    @property
-    def _dark(self) -> Side | None:
-        """The side of the peer that was left without a word."""
-        if self.left is None:
-            return None
-        return self.client if self.left.peer == "client" else self.upstream
-
-    def _gave_up(self) -> None:
-        """The peer that was left without a word has ended its connection by itself."""
-        waited_ms = round((monotonic() - self._left_at) * 1000)
-        assert self.left
-        self.proxy.tell(self, event="gave_up", toxic=self.left.toxic, waited_ms=waited_ms)
-        self._count_left("gave_up", waited_ms)
-
-    def _count_left(self, what: str, waited_ms: int = 0) -> None:
-        assert self.left
-        if toxic := self.proxy.toxic(self.left.toxic):
-            toxic.counts[what] += 1
-            longest = f"{what}_max_ms"
-            if waited_ms > toxic.counts[longest]:
-                toxic.counts[longest] = waited_ms
 
     def side_lost(self, side: Side) -> None:
         """A socket has gone; with the second the connection is over."""
-        if self.left and not self.closing and side is self._dark:
-            self._gave_up()
+        if self.left and not self.closing and side is self.left.side:
+            self.left.gives_up()
         if self.client.lost and self.upstream.lost:
             self.abort()
             self.proxy.on_close(self)

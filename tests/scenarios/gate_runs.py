@@ -181,6 +181,69 @@ def gaps(*, promised: int = 30, **more: Any) -> Synthetic:
     return phased([("warm-up", 1), ("steady", 14)], run={"contract": contract}, **fields)
 
 
+DARK: Final = frozenset(range(1, 13))  # clients who are not told that their connection is dead
+CUT_OFF: Final = frozenset(range(21, 33))  # and clients whose server is not told
+
+
+def dark(
+    *, late: int = 0, cut_off: frozenset[int] = CUT_OFF, server_ms: int = 4_900, **more: Any
+) -> Synthetic:
+    """Two faults of eight seconds; so many of the clients in the dark notice only at the end of theirs."""
+    faults = [
+        fault_lines("clients-in-the-dark", "half_open", 5, 13, ordinals=sorted(DARK)),
+        fault_lines("server-in-the-dark", "half_open", 14, 22, ordinals=sorted(cut_off)),
+    ]
+    for (_, start, _, revert), side, slowest_ms in zip(
+        faults, ("client", "server"), (4_900, server_ms), strict=True
+    ):
+        start["effect"] = [{"toxic": {"attributes": {"side": side}}}]
+        counts = {"left": 12, "gave_up": 12, "gave_up_max_ms": slowest_ms}
+        revert["effect"] = [{"removed": True, "counts": counts}]
+    fields = {
+        "clients": 40,
+        "channels": 10,
+        "rate": 40.0,
+        "spread": 0.1,
+        "cuts": [Cut(5, 10, clients=DARK), Cut(14, 14.5, clients=cut_off)],
+        "late": {(client, 0): 3.1 for client in range(1, late + 1)},
+        "faults": [line for lines in faults for line in lines],
+        **more,
+    }
+    made = phased([("warm-up", 1), ("baseline", 3), ("dark", 20)], **fields)
+    contract = {**made.manifest()["contract"], "ping_s": 3.0, "pong_s": 2.0}
+    made.run["contract"] = contract
+    return made
+
+
+def notice(*late: int) -> Spoil:
+    """Clients in the dark end their connection after 4.9 s, those who are late after 7.9 s."""
+
+    def spoil(rows: Records) -> Records:
+        changed = rows.copy()
+        first = T0 + 5 * S
+        mine = (rows["kind"] == Kind.CLOSE) & (rows["t"] >= first) & (rows["t"] < first + S)
+        changed["t"][mine] += 4_900 * MS
+        changed["t"][mine & np.isin(rows["client"], late)] += 3_000 * MS
+        return in_order(changed)
+
+    return spoil
+
+
+def write_in_the_dark(client: int) -> Spoil:
+    """A client's first publish after the dark was written on the dead connection already."""
+
+    def spoil(rows: Records) -> Records:
+        mine = (rows["kind"] == Kind.SEND) & (rows["client"] == client) & (rows["t"] > T0 + 13 * S)
+        at = np.flatnonzero(mine)[0]
+        first = rows[[at]]
+        first["t"], first["t2"] = T0 + 5_600 * MS, T0 + 5_599 * MS
+        changed = rows.copy()
+        changed["flags"][at] |= int(Flag.RETRY)
+        return in_order(np.concatenate([changed, first]))
+
+    return spoil
+
+
 def _only(client: int) -> frozenset[int]:
     return frozenset({client})
 
@@ -199,6 +262,7 @@ BASES: Final[dict[str, Callable[[], Run]]] = {
     "reconnect_storm": lambda: Run(storm(), DUPLICATED),
     "history_catchup": lambda: Run(catchup()),
     "retention_gap": lambda: Run(gaps()),
+    "half_open": lambda: Run(dark(), {1: notice()}),
 }
 SPOILED: Final[dict[tuple[str, str], Callable[[], Run]]] = {
     ("smoke", "nothing-lost"): _spoiled(smoke, 1, leave_out),
@@ -237,5 +301,15 @@ SPOILED: Final[dict[tuple[str, str], Callable[[], Run]]] = {
     ("retention_gap", "kept-as-promised"): lambda: Run(gaps(promised=60)),
     ("retention_gap", "gaps-were-declared"): lambda: Run(gaps(cuts=[SHORT])),
     ("retention_gap", "others-resumed"): lambda: Run(gaps(cuts=[LONG])),
+    ("half_open", "nothing-lost"): lambda: Run(dark(), {1: both(notice(), leave_out)}),
+    ("half_open", "nothing-twice"): lambda: Run(dark(), {1: both(notice(), repeat)}),
+    ("half_open", "nothing-out-of-order"): lambda: Run(dark(), {1: both(notice(), swap)}),
+    ("half_open", "no-dead-connection-kept"): lambda: Run(
+        dark(late=1), {1: both(notice(1), write_in_the_dark(1))}
+    ),
+    ("half_open", "clients-notice"): lambda: Run(dark(late=3), {1: notice(1, 2, 3)}),
+    ("half_open", "server-notices"): lambda: Run(dark(server_ms=7_000), {1: notice()}),
+    ("half_open", "soon-while-quiet"): lambda: Run(dark(slows=[Slow(1, 4, 900)]), {1: notice()}),
+    ("half_open", "resumes-happened"): lambda: Run(dark(cut_off=frozenset(range(21, 24))), {1: notice()}),
     ("retention_gap", "soon"): lambda: Run(gaps(slows=[Slow(12, 13, 1200)])),
 }
