@@ -103,7 +103,7 @@ class Side(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost = True
-        if self.connection.closing:
+        if self.connection.closing or self.connection.left:
             self._cancel_timer()
         else:
             self.other.stop()  # nobody is left to write to
@@ -343,7 +343,9 @@ class Connection:
         elif self._threshold:
             self.abort()  # who leaves while it waits at a door would come in as a ghost
             return
-        self.upstream.pause_writing()
+        # Who waits at a door is read on, within bounds, so that it can be seen to leave.
+        if self._threshold is None or self.client.withheld > HELD_LIMIT:
+            self.upstream.pause_writing()
         if self._threshold:
             self._threshold.stir()
 

@@ -126,8 +126,12 @@ class Cutter:
 
     @property
     def between(self) -> bool:
-        """Whether no message is under way, as far as can be told."""
-        return not (self._pieces or self._held or self._skip or self._passing or self._head)
+        """Whether no message is under way. Of a stream met in its middle, not before a chunk of whole
+        frames; of one on which nothing has come yet, it is taken to be so.
+        """
+        if self._pieces or self._held or self._skip or self._passing or self._state is _State.HEAD:
+            return False
+        return self._state is _State.FRAMES or not self.unparsed
 
     def left(self) -> bytes:
         """What is held of a frame, message or head that is not whole; the cutter then holds nothing."""

@@ -115,7 +115,7 @@ class Proxied:
             return True
         return False
 
-    def add(self, kind: str, stream: str = "downstream", **attributes: int) -> str:
+    def add(self, kind: str, stream: str = "downstream", **attributes: object) -> str:
         """Add a toxic; its name."""
         body = {"type": kind, "stream": stream, "attributes": attributes}
         return str(self.engine.ok("POST", f"/proxies/{self.name}/toxics", body)["name"])

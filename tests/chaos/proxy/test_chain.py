@@ -9,7 +9,7 @@ from chaos.proxy.chain import CHUNK_COST, ActiveToxic, Chain
 from chaos.proxy.toxics.base import NEVER, End
 
 
-def toxic(kind: str, name: str = "", **attributes: int) -> ActiveToxic:
+def toxic(kind: str, name: str = "", **attributes: object) -> ActiveToxic:
     return new_toxic({"type": kind, "name": name, "attributes": attributes})
 
 
@@ -184,6 +184,18 @@ LOSSLESS = [
     ("slow_close", {"delay": 50}),
     ("reset_peer", {"timeout": 10**9}),
     ("limit_data", {"bytes": 10**9}),
+    ("blackhole", {"mode": "hold"}),
+    ("stall", {}),
+    ("loss", {"lost": 0.4, "burst": 3.0, "rto": 40}),
+    ("delay", {"distribution": "normal", "p50": 10, "p99": 60}),
+    ("delay", {"distribution": "pareto", "p50": 5, "p99": 300}),
+    ("cut", {"after": 10**9}),
+    ("cut", {"after": 10**9, "how": "ws_close", "code": 1012}),
+    ("cut", {"bytes": 10**9}),
+    ("cut", {"mid_frame": 1}),
+    ("flap", {"down": 10**9, "up": 10**9}),
+    ("door", {"how": "hold"}),
+    ("full_queue", {}),
     ("noop", {}),
 ]
 steps = st.lists(
@@ -218,6 +230,7 @@ def test_no_byte_is_lost_repeated_or_reordered_whatever_changes(steps):
         elif step == "add":
             kind, attributes = value
             wanted.append(toxic(kind, f"t{len(wanted)}-{now}", **attributes))
+            wanted[-1].since = now - 10**6 if kind == "flap" else now  # a link that is up
             got.extend(row.change(wanted, now))
         elif step == "remove" and wanted:
             del wanted[value % len(wanted)]

@@ -438,6 +438,10 @@ def change_toxics(proxy: Proxied, stop: threading.Event) -> None:
         ("bandwidth", {"rate": 2000}),
         ("slicer", {"average_size": 3000, "size_variation": 2000, "delay": 10}),
         ("noop", {}),
+        ("delay", {"distribution": "lognormal", "p50": 10, "p99": 40}),
+        ("loss", {"lost": 0.2, "burst": 2.0, "rto": 20}),
+        ("blackhole", {"mode": "hold"}),
+        ("stall", {}),
     ]
     draw, there = random.Random(2), set()
     while not stop.is_set():
