@@ -426,7 +426,7 @@ def test_a_flapping_link_goes_down_for_all_at_the_same_moments(proxy):
     early = dial(proxy)
     early.sendall(HEAD % 7)
     assert how_it_ends(early) == "RST"
-    time.sleep(max(0.0, start + 0.25 - time.monotonic()))
+    threading.Event().wait(max(0.0, start + 0.25 - time.monotonic()))
     up = [dial(proxy) for _ in range(3)]
     for client in up:
         client.sendall(HEAD % 8)

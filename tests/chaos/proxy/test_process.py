@@ -3,6 +3,7 @@
 import http.client
 import json
 import random
+import resource
 import signal
 import socket
 import struct
@@ -277,10 +278,12 @@ def test_small_frames_are_not_delayed_by_nagle(proxy):
         assert time.monotonic() - start < 0.030  # a delayed acknowledgement takes 40 ms
 
 
-def test_many_connections_at_once_each_with_its_bytes(engine, proxy):
-    proxy.listener.listen(1000)
+def test_two_thousand_connections_at_once_each_with_its_bytes(engine, proxy):
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # both ends are here
+    proxy.listener.listen(4096)
     host, _, port = proxy.listen.rpartition(":")
-    clients = [socket.create_connection((host, int(port)), timeout=5) for _ in range(500)]
+    clients = [socket.create_connection((host, int(port)), timeout=5) for _ in range(2000)]
     for n, client in enumerate(clients):
         client.sendall(n.to_bytes(4, "big"))
     servers = {}
@@ -291,6 +294,8 @@ def test_many_connections_at_once_each_with_its_bytes(engine, proxy):
     start = time.monotonic()
     proxy.add("latency", latency=50)
     assert time.monotonic() - start < 1
+    assert len(engine.ok("GET", "/connections")) == 2000
+    assert time.monotonic() - start < 2
     for n, server in servers.items():
         server.sendall(n.to_bytes(4, "big"))
     for n, client in enumerate(clients):
