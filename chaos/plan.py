@@ -471,4 +471,6 @@ def _sentence(where: str, error: ErrorDetails, model: type[BaseModel], of: str) 
         return f"{where}: {field} is {error['input']!r}: no such key of {of}; {hint}{takes}"
     rule = error["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
     rule = rule.replace("String should match", "must match")
+    if not field:  # a rule about several keys
+        return f"{where}: {rule}"
     return f"{where}: {field} is {error['input']!r}: {rule}"

@@ -44,21 +44,19 @@ const assert = require("assert");
   assert.strictEqual((await client.get("node")).name, "node");
   const toxic = await proxy.addToxic({ name: "late", type: "latency", stream: "downstream", toxicity: 1,
                                        attributes: { latency: 120, jitter: 0 } });
-  await proxy.refreshToxics();
-  assert.strictEqual(proxy.toxics.length, 1);
-  toxic.attributes.latency = 60;
-  await toxic.update();
+  await toxic.update({ attributes: { latency: 60 } });
   assert.strictEqual((await proxy.getToxic("late")).attributes.latency, 60);
   await toxic.remove();
   await assert.rejects(proxy.getToxic("late"));
-  proxy.enabled = false;
-  await proxy.update();
+  await proxy.addToxic({ name: "some", type: "cut", attributes: { how: "rst" }, ordinals: [7], live: true });
+  await proxy.update({ enabled: false });
   assert.strictEqual((await client.get("node")).enabled, false);
   await client.reset();
   const again = await client.populate([{ name: "two", listen: "127.0.0.1:0", upstream: process.argv[3] }]);
-  assert.strictEqual(again[0].name, "two");
-  assert.deepStrictEqual(Object.keys((await client.getAll())).sort(), ["node", "two"]);
-  await again[0].remove();
+  const two = Object.values(again)[0];
+  assert.strictEqual(two.name, "two");
+  assert.deepStrictEqual(Object.keys(await client.getAll()).sort(), ["node", "p", "two"]);
+  await two.remove();
   console.log(JSON.stringify({ listen: (await client.get("node")).listen }));
 })().catch((error) => { console.error(error); process.exit(1); });
 """
