@@ -24,7 +24,7 @@ class Loss(StreamFault):
         gt=0, le=0.5, examples=[0.3], description="share of segments, more than 0, at most 0.5"
     )
     burst: float = Field(
-        1.0, ge=1, le=10_000, examples=[2.0], description="mean length of a burst, in segments"
+        1.0, ge=1, le=10_000, examples=[1.0], description="mean length of a burst, in segments"
     )
     rto_ms: Milliseconds = Field(200, description="until the first repetition; the next takes twice as long")
 
