@@ -34,7 +34,7 @@ from .load import Load, LoadFailed
 from .model import Scenario
 from .rundir import RunDirectory
 from .sampler import Sampler
-from .target import StageFailed, Target, start_chatd, trusted
+from .target import TARGET, StageFailed, Target, start_chatd, trusted
 
 START_S = 15.0  # for each process to be ready
 LEAD_S = 0.7  # between the order to start and t0, so that every worker is ready for it
@@ -239,6 +239,9 @@ class Stage:
         self.reached("final reads")
         self._control.mark(Mark.FINAL_READS)
         for _ in range(FINAL_READS):
+            if not self._scenario.server.url and not self._supervisor.running(TARGET):
+                self._rundir.problem("the target has ended: nothing can be read back", void=False)
+                break
             try:
                 self._control.read_all(time.monotonic() + READ_S)
             except ControlFailed as failed:

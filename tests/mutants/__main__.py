@@ -13,7 +13,7 @@ from tests.mutants.frames import FRAME_RUNS
 from tests.mutants.judge import ROOT, Outcome, carry_out
 from tests.mutants.runs import RUNS
 
-HEAD = f"{'':<5}{'mutant':<23}{'must':<9}{'fired':>6}  {'found':<34}{'seconds':>7}  verdict"
+HEAD = f"{'':<5}{'mutant':<24}{'must':<9}{'fired':>6}  {'of':>9}  {'found':<28}{'seconds':>7}  verdict"
 
 
 @click.command()
@@ -47,10 +47,10 @@ def main(names: tuple[str, ...], frames: bool, jobs: int, out: Path) -> None:
 
 def _told(outcome: Outcome) -> Outcome:
     found = ", ".join(f"{cls} {count}" for cls, count in sorted(outcome.counts.items())) or "nothing"
-    must = " ".join(sorted(outcome.run.must)) or "nothing"
+    run, must = outcome.run, " ".join(sorted(outcome.run.must)) or "nothing"
     click.echo(
-        f"{outcome.run.named:<5}{outcome.name:<23}{must:<9}{outcome.fired:>6}  {found:<34}"
-        f"{outcome.seconds:>7.1f}  {outcome.verdict}"
+        f"{run.named:<5}{outcome.name:<24}{must:<9}{outcome.fired:>6}  {outcome.deliveries:>9,}  "
+        f"{found:<28}{outcome.seconds:>7.1f}  {outcome.verdict}"
     )
     return outcome
 

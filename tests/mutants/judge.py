@@ -16,11 +16,13 @@ from typing import Any
 import polars as pl
 import tomli_w
 
+from reports.checks.replay import findings_of
+from reports.excerpts import about
+from reports.history import open_history
 from tests.mutants.runs import Run
 
 ROOT = Path(__file__).parents[2]
 LIMIT_S = 150.0
-UNMET = ("missed", "more than it may", "never fired", "fired more than once", "wrong exit", "no summary")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,11 +34,9 @@ class Outcome:
     counts: Mapping[str, int]
     fired: int
     void: bool
-    status: int
     seconds: float
+    deliveries: int
     wrong: str
-    deliveries: int = 0
-    gaps: int = 0
 
     @property
     def verdict(self) -> str:
@@ -54,6 +54,7 @@ def carry_out(name: str, run: Run, folder: Path) -> Outcome:
     (folder / f"{name}.toml").write_text(tomli_w.dumps(run.scenario()))
     env = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "160"}
     command = [sys.executable, "-m", "scenarios", "run", f"{name}.toml", "--quiet"]
+    command += ["--workers", str(run.workers)]
     began = time.monotonic()
     try:
         done = subprocess.run(
@@ -77,28 +78,29 @@ def judge(name: str, run: Run, path: Path, *, status: int, seconds: float) -> Ou
     """Look at the run directory at ``path``."""
     summary = json.loads((path / "analysis/summary.json").read_text())
     counts = {cls: found["count"] for cls, found in summary["classes"].items() if found["count"]}
-    void, gaps = bool(summary["void"]), summary["coverage"]["gaps"]
+    void, coverage = bool(summary["void"]), summary["coverage"]
     fired = _taken(path) if run.frames else _fired(path) if run.mutant else 0
+    wrong = why_not(run, counts, fired=fired, coverage=coverage, void=void, status=status)
     return Outcome(
         name=name,
         run=run,
         counts=counts,
         fired=fired,
         void=void,
-        status=status,
         seconds=seconds,
-        deliveries=summary["coverage"]["delivered"],
-        gaps=gaps,
-        wrong=why_not(run, counts, fired=fired, gaps=gaps, void=void, status=status),
+        deliveries=coverage["delivered"],
+        wrong=wrong or _not_again(path, run),
     )
 
 
-def why_not(run: Run, counts: Mapping[str, int], *, fired: int, gaps: int, void: bool, status: int) -> str:
+def why_not(
+    run: Run, counts: Mapping[str, int], *, fired: int, coverage: Mapping[str, int], void: bool, status: int
+) -> str:
     """Why a run does not prove what it should; "": it does.
 
-    A void run still accuses by what it has seen; what it has not seen proves nothing, so it is no miss.
+    A void run accuses by what it has seen; what it has not seen proves nothing, which is no proof either.
     """
-    if (run.mutant or run.frames) and not fired:
+    if run.counted and not fired:
         return "never fired"
     if run.once and fired > 1:
         return f"fired {fired} times, not once"
@@ -106,10 +108,25 @@ def why_not(run: Run, counts: Mapping[str, int], *, fired: int, gaps: int, void:
         return f"missed {' '.join(sorted(missed))}" + (" (void)" if void else "")
     if more := counts.keys() - run.allowed:
         return f"more than it may: {' '.join(sorted(more))}"
-    if run.declares and not gaps:
+    if run.declares and not coverage["gaps"]:
         return "no gap was declared"
+    if coverage["delivered"] < run.least:
+        return f"{coverage['delivered']:,} deliveries, not {run.least:,}"
     if status != run.exit and not void:
         return f"exit {status}, not {run.exit}"
+    return ""
+
+
+def _not_again(path: Path, run: Run) -> str:
+    """Which class's first finding its excerpt does not show again; "": all do."""
+    for cls in sorted(run.must):
+        folder = path / f"analysis/excerpts/{cls}-1"
+        if not folder.is_dir():
+            return f"{cls} has no excerpt"
+        history = open_history(folder)
+        said = about(history.run)
+        if said is None or said[1] not in [finding.sentence for finding in findings_of(history, cls)]:
+            return f"the excerpt of {cls} does not show it again"
     return ""
 
 
@@ -138,4 +155,6 @@ def faults(path: Path) -> list[dict[str, Any]]:
 
 
 def _nothing(name: str, run: Run, seconds: float, why: str) -> Outcome:
-    return Outcome(name=name, run=run, counts={}, fired=0, void=False, status=-1, seconds=seconds, wrong=why)
+    return Outcome(
+        name=name, run=run, counts={}, fired=0, void=False, seconds=seconds, deliveries=0, wrong=why
+    )

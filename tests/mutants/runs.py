@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from chatd.mutants import MUTANTS, Mutant
+from chatd.mutants import CRASHES, MUTANTS, Mutant
 
 SCENARIOS: Final = Path(__file__).parents[2] / "scenarios"
 Table = dict[str, Any]
@@ -67,7 +67,8 @@ class Run:
     ``mutant``: as ``server.mutant`` has it; "" for an honest server. ``frames``: the proxy changes messages.
     ``file``: the scenario that comes with chatproof to run, in the place of ``BASE``. ``classes``, ``may``:
     as in ``MUTANTS``, from which they are taken where they are None. ``declares``: gaps must be declared.
-    ``exit``: what chatproof must end with, if the run is not void.
+    ``least``: deliveries, so that what happened once happened in that many. ``exit``: what chatproof must
+    end with, if the run is not void.
     """
 
     mutant: str = ""
@@ -82,6 +83,8 @@ class Run:
     classes: frozenset[str] | None = None
     may: frozenset[str] | None = None
     declares: bool = False
+    least: int = 1
+    workers: int = 1
     exit: int = 3
 
     @property
@@ -101,6 +104,11 @@ class Run:
         return ":once" in self.mutant
 
     @property
+    def counted(self) -> bool:
+        """Whether what goes wrong is counted, by chatd or the proxy; chatd cannot count its own end."""
+        return self.frames or bool(self.mutant) and self.mutant.partition(":")[0] not in CRASHES
+
+    @property
     def _planted(self) -> Mutant:
         return MUTANTS.get(self.mutant.partition(":")[0], NONE)
 
@@ -115,6 +123,10 @@ class Run:
         if self.faults:
             tables["fault"] = list(self.faults)
         return tables
+
+
+def _once(mutant: str, faults: tuple[Table, ...] = ()) -> Run:
+    return Run(mutant=mutant, workload=CROWD, faults=faults, least=100_000, workers=2)
 
 
 def _absent(retain_n: int = 10) -> Table:
@@ -184,20 +196,27 @@ RUNS: Final[Mapping[str, Run]] = {
         deadlines={"settle_s": 3.0},
         classes=frozenset({"V2"}),
     ),
+    # Killed in the middle of a fan-out, by itself: nobody starts it again.
+    "dies": Run(
+        mutant="die-mid-fanout:0.01",
+        deadlines={"settle_s": 2.0},
+        classes=frozenset({"V6"}),
+        may=frozenset({"V2", "V5"}),
+    ),
     # Once in 100,000 deliveries. "within" is below the number of chances of such a run.
-    "once-skip-subscriber": Run(mutant="skip-subscriber:once:1:80000", workload=CROWD),
-    "once-swap-frames": Run(mutant="swap-frames:once:2:80000", workload=CROWD),
-    "once-flip-byte": Run(mutant="flip-byte:once:3:80000", workload=CROWD),
-    "once-forget-acked": Run(mutant="forget-acked:once:4:4000", workload=CROWD),
-    "once-skip-serial": Run(mutant="skip-serial:once:5:4000", workload=CROWD),
-    "once-cross-post": Run(mutant="cross-post:once:6:4000", workload=CROWD),
-    "once-left-over": Run(mutant="left-over:once:7:4000", workload=CROWD),
-    "once-nack-committed": Run(mutant="nack-committed:once:8:4000", workload=CROWD),
-    "once-ack-wrong-serial": Run(mutant="ack-wrong-serial:once:9:4000", workload=CROWD),
-    "once-ack-twice": Run(mutant="ack-twice:once:10:4000", workload=CROWD),
-    "once-race-publishes": Run(mutant="race-publishes:once:11:4000", workload=CROWD),
-    "once-resume-late": Run(mutant="resume-late:once:12:30", workload=CROWD, faults=(BLINK,)),
-    "once-no-dedupe": Run(mutant="no-dedupe:once:13:20", workload=CROWD, faults=(SLOW, BLINK)),
+    "once-skip-subscriber": _once("skip-subscriber:once:1:80000"),
+    "once-swap-frames": _once("swap-frames:once:2:80000"),
+    "once-flip-byte": _once("flip-byte:once:3:80000"),
+    "once-forget-acked": _once("forget-acked:once:4:4000"),
+    "once-skip-serial": _once("skip-serial:once:5:4000"),
+    "once-cross-post": _once("cross-post:once:6:4000"),
+    "once-left-over": _once("left-over:once:7:4000"),
+    "once-nack-committed": _once("nack-committed:once:8:4000"),
+    "once-ack-wrong-serial": _once("ack-wrong-serial:once:9:4000"),
+    "once-ack-twice": _once("ack-twice:once:10:4000"),
+    "once-race-publishes": _once("race-publishes:once:11:4000"),
+    "once-resume-late": _once("resume-late:once:12:30", (BLINK,)),
+    "once-no-dedupe": _once("no-dedupe:once:13:20", (SLOW, BLINK)),
     # Benign: what an honest server may do is valid.
     "honest-late-and-retried": Run(faults=(SLOW, CUT), expect={"resumes": True}, exit=0),
     "honest-killed": Run(faults=(KILL,), expect={"resumes": True}, exit=0),
@@ -221,8 +240,8 @@ RUNS: Final[Mapping[str, Run]] = {
     "honest-forgetful": Run(server={"dedupe_s": 0.0}, faults=(SLOW, CUT), classes=frozenset({"L2x"}), exit=0),
     # Positive controls: a mechanism is off, and the same faults show it; else they were too weak.
     "no-resume": Run(mutant="no-resume", faults=(CUT,), declares=True, expect={"resumes": True}, exit=4),
-    "storm-no-dedupe": Run(mutant="no-dedupe", file="reconnect_storm"),
-    "storm-no-resume": Run(mutant="no-resume", file="reconnect_storm", declares=True, exit=1),
+    "storm-no-dedupe": Run(mutant="no-dedupe", file="reconnect_storm", workers=2),
+    "storm-no-resume": Run(mutant="no-resume", file="reconnect_storm", workers=2, declares=True, exit=1),
 }
 
 # Of different parts of the server, short enough for every test run: tests/e2e/test_mutants.py.
