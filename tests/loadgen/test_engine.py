@@ -301,6 +301,39 @@ def test_who_is_away_closes_on_purpose_and_gets_what_it_missed_when_it_comes_bac
         assert not ((mine["kind"] == Kind.SEND) & (mine["t"] > closed["t"]) & (mine["t"] < again["t"])).any()
 
 
+def test_who_pauses_unsubscribes_goes_on_publishing_and_gets_what_it_missed(tmp_path: Path) -> None:
+    pause = [{"clients": 2, "at_s": 1.1, "duration_s": 0.3}]
+    rows, spec, _ = run(tmp_path, TinyServer(), to_the_end, pause=pause)
+    expected = predict(spec.workload, spec.seed)
+    assert len(of(rows, Kind.CONN)) == 4
+    assert len(of(rows, Kind.SEND)) == len(of(rows, Kind.ACK)) == expected.publishes
+    assert len(of(rows, Kind.RECV)) == expected.deliveries
+    assert (of(rows, Kind.RECV)["flags"] & Flag.REPLAYED > 0).any()
+    left = of(rows, Kind.UNSUB)
+    assert len(left) == 4
+    for client in np.unique(left["client"]):
+        mine = rows[rows["client"] == client]
+        subs = of(mine, Kind.SUB)
+        assert len(subs) == 4
+        assert (subs["flags"][2:] == Flag.RESUMED).all()
+        away = (mine["t"] > of(mine, Kind.UNSUB)["t"].max()) & (mine["t"] < subs["t"][2:].min())
+        assert not (away & (mine["kind"] == Kind.RECV)).any()
+
+
+def test_a_client_that_never_reconnects_stays_away_when_its_connection_is_torn(tmp_path: Path) -> None:
+    server = TinyServer()
+
+    async def course(engine: Engine) -> None:
+        await until(lambda: engine.state().live == 4)
+        server.sockets[1].transport.abort()
+        await until(lambda: engine.state().connected == 3)
+        await until(lambda: engine.state().scheduled_left == 0)
+        assert engine.state().connected == 3
+
+    rows, _, _ = run(tmp_path, server, course, reconnect="never")
+    assert len(of(rows, Kind.CONN)) == 4
+
+
 def test_who_leaves_while_it_waits_to_dial_again_stays_away_and_dials_once_when_it_comes_back(
     tmp_path: Path,
 ) -> None:

@@ -92,6 +92,11 @@ class TinyServer:
             self.connected.set()
         elif isinstance(frame, wire.Publish):
             await self._publish(number, socket, frame)
+        elif isinstance(frame, wire.Subscribe):
+            await self._subscribe(socket, frame.channel, frame.from_ or "new")
+        elif isinstance(frame, wire.Unsubscribe):
+            self.subscribers[frame.channel].discard(socket)
+            await self.send(socket, wire.Unsubscribed(id=frame.id, channel=frame.channel))
 
     def _connected(self, frame: wire.Connect) -> wire.Connected:
         contract = wire.Contract(

@@ -177,7 +177,7 @@ RUNS: Final[Mapping[str, Run]] = {
     "new-with-head": Run(mutant="new-with-head", workload={"connect_over_s": 2.5}),
     "ack-twice": Run(mutant="ack-twice:0.05"),
     "left-over": Run(mutant="left-over:0.05"),
-    "drop-subscriber": Run(mutant="drop-subscriber:0.001"),
+    "drop-subscriber": Run(mutant="drop-subscriber:0.003"),
     "no-ack": Run(
         mutant="no-ack:0.02", workload={"ack_timeout_s": 30.0}, deadlines={"settle_s": 2.0, "ack_s": 1.5}
     ),
