@@ -79,7 +79,8 @@ def make_excerpt(history: History, finding: Finding, *, name: str, tries: int = 
 
 
 def _slices(history: History, finding: Finding) -> Iterator[pl.Expr]:
-    """Predicates of ever larger slices."""
+    """Predicates of slices: what the clients concerned saw; the message and its place alone, where what else
+    they saw gives so many findings of the class that this one is not told; all of the channel."""
     names = history.names
     channel = _index(names.channels).get(finding.channel, 0)
     mine = _referenced(history, finding)
@@ -100,6 +101,7 @@ def _slices(history: History, finding: Finding) -> Iterator[pl.Expr]:
     wide = pl.col("kind").is_in([int(Kind.MARK), int(Kind.EPOCH)])
     ours = pl.col("client").is_in([0, *sorted(clients)]) & (here | (pl.col("channel") == 0))
     yield of_messages | (serials & here) | wide | ours
+    yield of_messages | (serials & here) | wide
     yield here | wide | (pl.col("channel") == 0) | of_messages
 
 

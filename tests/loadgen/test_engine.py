@@ -276,6 +276,7 @@ def test_a_bug_of_ours_is_told_and_not_swallowed(tmp_path: Path, monkeypatch: py
 
 
 ABSENT = {
+    "ack_timeout_s": 5.0,  # a busy machine must not make anybody send again
     "absence": [{"at_s": 1.5, "duration_s": 0.5, "clients": 2}],
     "phase": [{"name": "load", "duration_s": 2.5, "publish_per_s": 60}],
 }
@@ -303,7 +304,7 @@ def test_who_is_away_closes_on_purpose_and_gets_what_it_missed_when_it_comes_bac
 
 def test_who_pauses_unsubscribes_goes_on_publishing_and_gets_what_it_missed(tmp_path: Path) -> None:
     pause = [{"clients": 2, "at_s": 1.1, "duration_s": 0.3}]
-    rows, spec, _ = run(tmp_path, TinyServer(), to_the_end, pause=pause)
+    rows, spec, _ = run(tmp_path, TinyServer(), to_the_end, pause=pause, ack_timeout_s=5.0)
     expected = predict(spec.workload, spec.seed)
     assert len(of(rows, Kind.CONN)) == 4
     assert len(of(rows, Kind.SEND)) == len(of(rows, Kind.ACK)) == expected.publishes

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from reports.checks import CHECKS, run_checks
 from reports.excerpts import MAX_ROWS, excerpts, make_excerpt, write_excerpts
-from reports.history import HistoryError
+from reports.history import Flag, HistoryError
 from reports.pipeline import report_run
 from reports.verdict import Exit
 from scenarios.cli import main
@@ -48,6 +48,27 @@ def test_an_excerpt_has_little_more_than_what_it_shows() -> None:
     assert excerpt is not None
     assert excerpt.history.ingest.records <= 8
     assert sum(name is not None for name in excerpt.history.names.clients) <= 4
+
+
+def test_a_message_of_nobody_that_comes_late_in_a_long_stream_has_an_excerpt(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without the sends of the others, each of their messages would look like one as well."""
+    monkeypatch.setattr("reports.excerpts.MAX_ROWS", 300)  # the channel has more
+    scene = Scene(clients=3)
+    for client in (1, 2, 3):
+        scene.join(client)
+    for number in range(60):
+        scene.publish(1 + number % 2)
+    scene.publish(1, skip=[3])
+    scene.recv(3, 61, (3, 40), flags=Flag.FOREIGN)
+    scene.publish(2)
+    scene.finish()
+    history = scene.history()
+    (finding,) = run_checks(history).classes["L5"].findings
+    excerpt = make_excerpt(history, finding, name="L5-1")
+    assert excerpt is not None
+    assert excerpt.history.ingest.records <= 4
 
 
 def test_a_report_leaves_excerpts_and_says_so(tmp_path: Path) -> None:
