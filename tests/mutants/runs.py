@@ -106,7 +106,7 @@ class Run:
     @property
     def counted(self) -> bool:
         """Whether what goes wrong is counted, by chatd or the proxy; chatd cannot count its own end."""
-        return self.frames or bool(self.mutant) and self.mutant.partition(":")[0] not in CRASHES
+        return self.frames or (bool(self.mutant) and self.mutant.partition(":")[0] not in CRASHES)
 
     @property
     def _planted(self) -> Mutant:
