@@ -287,19 +287,21 @@ def test_who_is_away_closes_on_purpose_and_gets_what_it_missed_when_it_comes_bac
     expected = predict(spec.workload, spec.seed)
     received = of(rows, Kind.RECV)
     assert len(of(rows, Kind.CONN)) == expected.connections == 6
-    assert len(of(rows, Kind.SEND)) == len(of(rows, Kind.ACK)) == expected.publishes
+    # On a busy machine somebody leaves before he was answered, and sends again when he is back.
+    again = int((of(rows, Kind.SEND)["flags"] & Flag.RETRY > 0).sum())
+    assert len(of(rows, Kind.SEND)) - again == len(of(rows, Kind.ACK)) == expected.publishes
     assert len(received) == expected.deliveries
     assert (received["flags"] & Flag.REPLAYED > 0).sum() >= expected.replayed - 2 > 0
-    assert len(rows) == expected.records
+    assert len(rows) == expected.records + again
     for begin, end, client in absences(spec.workload, spec.seed).tolist():
         mine = rows[rows["client"] == client]
         closed, *_ = of(mine, Kind.CLOSE)
-        again = of(mine, Kind.CONN)[1]
+        back = of(mine, Kind.CONN)[1]
         assert closed["flags"] == Flag.ON_PURPOSE
-        assert (end - begin) / 1e9 - 0.3 < (again["t2"] - closed["t"]) / 1e9 < 2
+        assert (end - begin) / 1e9 - 0.3 < (back["t2"] - closed["t"]) / 1e9 < 2
         subs = of(mine, Kind.SUB)
         assert (subs["flags"][2:] == Flag.RESUMED).all()
-        assert not ((mine["kind"] == Kind.SEND) & (mine["t"] > closed["t"]) & (mine["t"] < again["t"])).any()
+        assert not ((mine["kind"] == Kind.SEND) & (mine["t"] > closed["t"]) & (mine["t"] < back["t"])).any()
 
 
 def test_who_pauses_unsubscribes_goes_on_publishing_and_gets_what_it_missed(tmp_path: Path) -> None:
