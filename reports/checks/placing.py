@@ -61,6 +61,8 @@ def _acked_t(messages: Messages, place: Int, at: Int, acks: Rows, ack_place: Int
     stands = np.full(len(messages.message), -1, np.int64)
     stands[at] = place
     acked_t = np.full(len(messages.message), NEVER)
+    if not len(stands):  # acks alone, as in an excerpt
+        return acked_t
     of = np.searchsorted(messages.message, acks.message)
     of[of == len(stands)] = 0
     answered = member(acks.message, messages.message) & (stands[of] == ack_place)
