@@ -114,7 +114,7 @@ class _Voice:
 
     def publishes(self, spans: Sequence[Stretch], second: int) -> Drawn:
         """Messages of the bursts and single publishes that begin in a second."""
-        if not len(self._members):
+        if not len(self._members) or not any(map(self._share, spans)):
             return _NOTHING
         rng = drawn(self._seed, Purpose.PUBLISHES, second, *self._key)
         begun = [self._begun(span, rng) for span in spans]

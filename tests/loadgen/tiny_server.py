@@ -92,11 +92,21 @@ class TinyServer:
             self.connected.set()
         elif isinstance(frame, wire.Publish):
             await self._publish(number, socket, frame)
-        elif isinstance(frame, wire.Subscribe):
-            await self._subscribe(socket, frame.channel, frame.from_ or "new")
+        elif isinstance(frame, wire.React):
+            data = msgspec.Raw(msgspec.json.encode({"emoji": frame.emoji, "op": frame.op}))
+            position = await self.place(frame.channel, frame.message, data, kind="react", to=frame.to)
+            await self.send(socket, self._ack(frame, position, duplicate=False))
         elif isinstance(frame, wire.Unsubscribe):
-            self.subscribers[frame.channel].discard(socket)
+            self.subscribers.get(frame.channel, set()).discard(socket)
             await self.send(socket, wire.Unsubscribed(id=frame.id, channel=frame.channel))
+        elif isinstance(frame, wire.Subscribe):
+            await self._subscribe(socket, frame.channel, frame.from_ or "new", request=frame.id)
+        elif isinstance(frame, wire.TypingNotice):
+            for other in list(self.subscribers.get(frame.channel, ())):
+                with contextlib.suppress(ConnectionClosed):
+                    await self.send(other, wire.Typing(channel=frame.channel, user="u", on=True, ttl_ms=6000))
+        elif isinstance(frame, wire.PresenceRequest):
+            await self.send(socket, wire.Presence(id=frame.id, channel=frame.channel, version=1, count=1))
 
     def _connected(self, frame: wire.Connect) -> wire.Connected:
         contract = wire.Contract(
@@ -109,7 +119,16 @@ class TinyServer:
             ping_s=self.ping_s, pong_s=self.pong_s, retry_ms=self.retry_ms,
         )  # fmt: skip
 
-    async def _subscribe(self, socket: ServerConnection, channel: str, start: wire.From) -> None:
+    def _ack(
+        self, frame: wire.Publish | wire.React, position: tuple[str, int], *, duplicate: bool
+    ) -> wire.Ack:
+        return wire.Ack(
+            id=frame.id, message=frame.message, position=position, duplicate=duplicate, durability="memory"
+        )
+
+    async def _subscribe(
+        self, socket: ServerConnection, channel: str, start: wire.From, *, request: int | None = None
+    ) -> None:
         log = self.logs.setdefault(channel, [])
         top = len(log)
         resumed = isinstance(start, tuple) and start[0] == self.epoch
@@ -121,6 +140,7 @@ class TinyServer:
             count=top - after,
             floor=1,
             start=after,
+            id=request,
         )
         await self.send(socket, answer)
         for entry in log[after:]:
@@ -143,22 +163,13 @@ class TinyServer:
         if verdict == "place-and-drop":
             socket.transport.abort()
             return
-        await self.send(
-            socket,
-            wire.Ack(
-                id=frame.id,
-                message=frame.message,
-                position=position,
-                duplicate=duplicate,
-                durability="memory",
-            ),
-        )
+        await self.send(socket, self._ack(frame, position, duplicate=duplicate))
 
-    async def place(self, channel: str, message: str, data: msgspec.Raw) -> tuple[str, int]:
+    async def place(self, channel: str, message: str, data: msgspec.Raw, **about: Any) -> tuple[str, int]:
         log = self.logs.setdefault(channel, [])
         log.append(
             {"type": "message", "channel": channel, "serial": len(log) + 1, "message": message, "user": "u",
-             "time": 0, "data": data}
+             "time": 0, "data": data, **about}
         )  # fmt: skip
         position = self.placed[message] = (self.epoch, len(log))  # before anything can come in between
         payload = msgspec.json.encode(log[-1])
