@@ -167,6 +167,7 @@ def _actual(gate: Gate, expr: Expr, measures: Measures) -> tuple[float, bool]:
             phase=None if gate.phase == "all" else gate.phase,
             fault=gate.where.fault,
             channel=gate.where.channel,
+            persona=gate.where.persona,
         )
         histogram = measures.histogram("resume" if name == "resumes" else name, selection)
         return _of_histogram(histogram, expr), False

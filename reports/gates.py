@@ -6,7 +6,7 @@
     metric = "delivery"              # a name in METRICS
     expr = "p(99) < 50ms"            # or, for counts, max = 0
     phase = "steady"                 # default "all": every phase but warm-ups
-    where = { fault = "none" }       # or a fault's id; channel = "room:3"
+    where = { fault = "none" }       # or a fault's id; channel = "room:3"; persona = "slow"
 
 A message counts to a fault if it was in flight while the fault was in force or those whom it
 cut off were not yet back; ``fault = "none"`` leaves all such messages out.
@@ -94,10 +94,10 @@ COMBINED: Final = {  # what people ask for, and the classes that it counts: in t
 }
 _CLASS: Final = Metric(unit=Unit.COUNT, stats="count", kinds="integrity")
 _LATENCY: Final = Metric(
-    unit=Unit.TIME, stats="p min max mean count", kinds="threshold", selects="phase fault channel"
+    unit=Unit.TIME, stats="p min max mean count", kinds="threshold", selects="phase fault channel persona"
 )
 _WITHOUT_SCHEDULE: Final = Metric(
-    unit=Unit.TIME, stats="p min max mean count", kinds="threshold", selects="phase fault"
+    unit=Unit.TIME, stats="p min max mean count", kinds="threshold", selects="phase fault persona"
 )
 _RATE: Final = Metric(unit=Unit.RATE, stats="p min max mean", kinds="threshold validity", selects="phase")
 _HARNESS: Final = Metric(unit=Unit.TIME, stats="p max", kinds="validity threshold", quantiles=(50.0, 99.0))
@@ -224,6 +224,7 @@ class Where(BaseModel):
 
     fault: str | None = None  # a fault's id, or "none"
     channel: str | None = None  # a channel's name
+    persona: str | None = None  # a persona's name: what its clients saw
 
 
 class Gate(BaseModel):

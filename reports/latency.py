@@ -41,7 +41,7 @@ _UNREAD: Final = Flag.BAD_DIGEST | Flag.FOREIGN  # the scheduled time inside suc
 
 
 class SelectionError(ValueError):
-    """A selection names a phase, fault or channel that the run does not have."""
+    """A selection names a phase, fault, channel or persona that the run does not have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,11 +52,13 @@ class Selection:
     ``fault``: an id: in flight at some time while that fault was in force; ``"none"``: at no time
     while any fault was; None: no matter. A caller may stretch the faults' windows.
     ``channel``: name of the only channel that counts.
+    ``persona``: name of the one whose clients count: as subscribers of deliveries, as publishers of acks.
     """
 
     phase: str | None = None
     fault: str | None = None
     channel: str | None = None
+    persona: str | None = None
 
 
 EVERYTHING: Final = Selection()
@@ -142,7 +144,7 @@ def samples(
     Args:
         windows: when each fault counts as in force, for ``selection.fault``; None: start to revert.
     Raises:
-        SelectionError: the run has no such phase, fault or channel.
+        SelectionError: the run has no such phase, fault, channel or persona.
     """
     frame = CLASSES[name](history)
     known = phases(history.run)
@@ -155,6 +157,8 @@ def samples(
         frame = frame.filter(_exposed(known_faults, selection.fault))
     if selection.channel is not None:
         frame = frame.filter(pl.col("channel") == _channel_id(history.names, selection.channel))
+    if selection.persona is not None:
+        frame = frame.filter(pl.col("client").is_in(_clients(history.names, selection.persona)))
     return frame
 
 
@@ -259,6 +263,13 @@ def _exposed(windows: Sequence[FaultWindow], fault: str) -> pl.Expr:
         has = ", ".join(window.id for window in applied) or "none"
         raise SelectionError(f"where.fault is {fault!r}: the faults that the run applied are {has}")
     return touches(chosen[0])
+
+
+def _clients(names: Names, persona: str) -> list[int]:
+    if persona not in names.personas:
+        has = ", ".join(names.personas) or "none"
+        raise SelectionError(f"where.persona is {persona!r}: the run's personas are {has}")
+    return list(names.personas[persona])
 
 
 def _channel_id(names: Names, channel: str) -> int:

@@ -30,6 +30,7 @@ class Names:
     nodes: tuple[str | None, ...] = (None,)
     epochs: tuple[str | None, ...] = (None,)  # by global epoch id, from 1; filled by sealing
     subscriptions: dict[int, tuple[int, ...]] = field(default_factory=dict)  # client -> planned channels
+    personas: dict[str, tuple[int, ...]] = field(default_factory=dict)  # by name, its clients
 
     def channel(self, ident: int) -> str:
         return _named(self.channels, ident, "channel")
@@ -154,14 +155,15 @@ def read_names(run_dir: Path) -> tuple[Names, list[str]]:
         if not isinstance(table, list) or not all(n is None or isinstance(n, str) for n in table):
             raise HistoryError(f"{path}: {key} must be a list of names, null where an id is not used")
         tables[key] = tuple(table) or (None,)
-    subscriptions = raw.get("subscriptions", {})
     try:
-        planned = {int(c): tuple(int(i) for i in ids) for c, ids in subscriptions.items()}
+        planned = {int(c): tuple(map(int, ids)) for c, ids in raw.get("subscriptions", {}).items()}
+        personas = {str(name): tuple(map(int, ids)) for name, ids in raw.get("personas", {}).items()}
     except (AttributeError, TypeError, ValueError) as error:
         raise HistoryError(
-            f"{path}: subscriptions must map client ids to lists of channel ids: {error}"
+            f"{path}: subscriptions must map client ids to lists of channel ids, and personas names to lists "
+            f"of client ids: {error}"
         ) from error
-    return Names(**tables, subscriptions=planned), []
+    return Names(**tables, subscriptions=planned, personas=personas), []
 
 
 def read_faults(run_dir: Path) -> tuple[list[dict[str, Any]], list[str]]:

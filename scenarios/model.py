@@ -25,6 +25,7 @@ import chatd.config
 from chaos.plan import FaultsError, FaultSpecs, parse_faults
 from chaos.proxy.frame_view import FrameView, load_view
 from loadgen.drivers import DRIVERS
+from loadgen.personas import personas_of
 from loadgen.scale import scaled
 from loadgen.trust import Tls
 from loadgen.workload import Workload, is_loopback
@@ -281,7 +282,7 @@ def _gates(
 def gate_misfits(
     gates: Sequence[Gate | Regression], workload: Workload | None, faults: FaultSpecs | None
 ) -> list[str]:
-    """Gates that ask for a phase or a fault that the scenario does not have, a line each."""
+    """Gates that ask for a phase, persona or fault that the scenario does not have, a line each."""
     lines: list[str] = []
     if workload:
         phases = ["all", *(phase.name for phase in workload.phase)]
@@ -289,6 +290,12 @@ def gate_misfits(
             f"gate {gate.id!r}: phase is {gate.phase!r}: must be one of {', '.join(phases)}"
             for gate in gates
             if gate.phase not in phases
+        ]
+        personas = [persona.name for persona in personas_of(workload)]
+        lines += [
+            f"gate {gate.id!r}: where.persona is {gate.where.persona!r}: must be one of {', '.join(personas)}"
+            for gate in gates
+            if gate.where.persona is not None and gate.where.persona not in personas
         ]
     if faults:
         ids = ["none", *(spec.common.id for spec in faults.faults)]

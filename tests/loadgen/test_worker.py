@@ -120,6 +120,7 @@ def test_sigterm_closes_the_files(locust: Locust, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "events/w1.counters.json").read_text()) == counters
     assert set(counters) == {
         "worker", "records", "lost", "scheduled", "sent", "retries", "acked", "received", "connects",
+        "dropped", "given_up", "skipped", "repeats", "unsent",
         "lag_p50_ms", "lag_p99_ms", "lag_max_ms", "hiccup_p99_ms", "hiccup_max_ms", "cpu_s", "wall_s",
         "max_rss_bytes",
     }  # fmt: skip

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import polars as pl
 import pytest
 
@@ -143,11 +145,24 @@ def test_a_selection_by_channel_takes_its_name() -> None:
         pytest.param({"phase": "peak"}, "phase is 'peak': the run's phases are warm-up, steady", id="phase"),
         pytest.param({"fault": "cut"}, "where.fault is 'cut'", id="fault"),
         pytest.param({"channel": "attic"}, "where.channel is 'attic'", id="channel"),
+        pytest.param({"persona": "ghost"}, "where.persona is 'ghost'", id="persona"),
     ],
 )
 def test_a_selection_of_something_that_the_run_lacks_is_refused(selection: dict[str, str], told: str) -> None:
     with pytest.raises(SelectionError, match=told):
         samples(in_memory(bare()), "delivery", Selection(**selection))
+
+
+def test_a_persona_selects_what_its_clients_saw() -> None:
+    made = bare()
+    made.add(Kind.SEND, 3.5, t2=at(3.0), client=2, channel=1, publisher=2, pub_seq=1)
+    made.add(Kind.RECV, 3.6, t2=at(3.0), client=1, **MESSAGE)
+    made.add(Kind.RECV, 3.7, t2=at(3.0), client=3, **MESSAGE)
+    history = in_memory(made)
+    history = replace(history, names=replace(history.names, personas={"slow": (3, 4), "others": (1, 2)}))
+    for persona, client in (("slow", 3), ("others", 1)):
+        found = samples(history, "delivery", Selection(persona=persona)).collect()
+        assert found["client"].to_list() == [client]
 
 
 @pytest.mark.parametrize("name", CLASSES)
