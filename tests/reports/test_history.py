@@ -53,6 +53,8 @@ WORDS: list[tuple[Mark | GapReason | BadReason, str]] = [  # members of differen
     (Mark.FINAL_READS, "6 final reads"),
     (Mark.END, "7 end"),
     (Mark.SILENT, "8 silent"),
+    (Mark.DEAF, "9 deaf"),
+    (Mark.HEARS, "10 hears"),
     (GapReason.TRIMMED, "0 trimmed"),
     (GapReason.EPOCH, "1 epoch"),
     (GapReason.FORK, "2 fork"),
