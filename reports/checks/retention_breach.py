@@ -27,7 +27,7 @@ from reports.periods import NS
 from .contract import Retention
 from .part import Part
 from .result import CAP, Finding, Found
-from .rows import Bool, Int, distinct, runs
+from .rows import Bool, Int, distinct
 from .telling import finding, place_text
 
 CLOCK_SHARE: Final = 0.01  # by which the server's clock may run faster than ours
@@ -117,10 +117,9 @@ def _retained(part: Part, channel: int, newest: Int, t: Int, kept: Retention) ->
     older, older_bytes, above = (np.zeros(len(newest), np.int64) for _ in range(3))
     size = messages.sent_bytes + OVERHEAD_BYTES * messages.attempts
     stream = placed.place[newest] >> 32
-    for begin, end in zip(*runs(placed.place >> 32), strict=True):
-        here = np.flatnonzero(stream == placed.place[begin] >> 32)
-        if not len(here):
-            continue
+    for own in distinct(stream).tolist():
+        here = np.flatnonzero(stream == own)
+        begin, end = np.searchsorted(placed.place, [own << 32, (own + 1) << 32]).tolist()
         at = placed.at[begin:end]
         done = np.maximum.accumulate(messages.sent_t[messages.begin[at] + messages.attempts[at] - 1])
         counted = np.minimum(newest[here] - begin + 1, np.searchsorted(done, t[here], side="right"))

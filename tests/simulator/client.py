@@ -13,7 +13,7 @@ from reports.history import CONN_ERRNO, CONN_OK, Flag, GapReason, Kind
 from tests.builders import MS, Message
 
 from .hub import Asked, Hub
-from .params import DETECT_S, S
+from .params import DETECT_S, END_NS, S
 from .server import BODY_BYTES
 from .world import Lineage, Link, World
 
@@ -27,6 +27,7 @@ class Lane:
     wanted: bool = False
     subscribed: bool = False
     live: bool = False
+    asking: bool = False  # a subscribe waits for its answer
     epoch: int = 0  # 0: never subscribed
     serial: int = 0  # highest received
     floor: int = 0
@@ -44,6 +45,7 @@ class Pending:
     attempts: int = 0
     sent_t: int = 0
     open: bool = False  # an attempt on this connection waits for its answer
+    must: bool = False  # it is never given up
 
 
 class Client:
@@ -52,6 +54,8 @@ class Client:
     def __init__(self, world: World, hub: Hub, ordinal: int) -> None:
         self.world, self.hub, self.ordinal = world, hub, ordinal
         self.lanes = {channel: Lane() for channel in hub.streams}
+        last = world.params.channels - world.params.silent
+        self.busy = list(range(1, last + 1))  # channels that are published to
         self.link: Link | None = None
         self.ready = False
         self.gone = False  # it does not come back
@@ -108,6 +112,12 @@ class Client:
         """Close on purpose; ``away_ns``: until it dials again, None for never."""
         if self.link is None or not self.ready:
             return
+        if away_ns is None and self.world.chance(0.6):  # its last publish is placed when it has long gone
+            channel = self.world.rng.choice(self.busy)
+            self.publish(channel)
+            if self.pending[self.count].open:  # it was written
+                t = self.world.rng.randint(self.world.now, END_NS)
+                self.world.at(t, self.hub.place_late, channel, (self.ordinal, self.count))
         self.link.client_open = self.link.wire = False
         self.world.put(Kind.CLOSE, self.ordinal, serial=1000, flags=Flag.ON_PURPOSE)
         self.world.later(self.world.latency(), self.hub.dropped, self.link)
@@ -134,7 +144,7 @@ class Client:
         self.link.swallows = self.blocked = True
         self.world.saw("half open")
         for _ in range(2):
-            self.publish(self.world.rng.choice(list(self.lanes)))
+            self.publish(self.world.rng.choice(self.busy))
         self.world.later(int(self.world.rng.uniform(DETECT_S[0], sum(DETECT_S)) * S), self._notice, self.link)
 
     def _notice(self, link: Link) -> None:
@@ -149,10 +159,10 @@ class Client:
     def _down(self) -> None:
         self.link, self.ready = None, False
         for lane in self.lanes.values():
-            lane.subscribed = lane.live = False
+            lane.subscribed = lane.live = lane.asking = False
         for pub_seq, pending in list(self.pending.items()):
             pending.open = False
-            if self.world.chance(self.world.params.gives_up):
+            if not pending.must and self.world.chance(self.world.params.gives_up):
                 del self.pending[pub_seq]
 
     # ── subscriptions ─────────────────────────────────────────────────────────────────────────
@@ -169,14 +179,14 @@ class Client:
     def forget(self, channel: int) -> None:
         """Unsubscribe."""
         lane = self.lanes[channel]
-        if self.ready and self.link is not None and lane.subscribed and lane.wanted:
+        if self.ready and self.link is not None and lane.subscribed and lane.wanted and not lane.asking:
             lane.wanted, lane.asked_t = False, self.world.now
             self.world.up(self.link, self.hub.unsubscribe, channel)
 
     def _ask(self, channel: int, asked: Asked) -> None:
         lane = self.lanes[channel]
         lane.asked = asked if isinstance(asked, tuple) else None
-        lane.asked_t = self.world.now
+        lane.asked_t, lane.asking = self.world.now, True
         assert self.link is not None
         self.world.saw(f"subscribe: {asked if isinstance(asked, str) else type(asked).__name__}")
         self.world.up(self.link, self.hub.subscribe, channel, asked)
@@ -195,7 +205,7 @@ class Client:
         if asked_epoch and asked_epoch != epoch:
             self._lineage(channel, asked_epoch, lineage)
         lane.epoch, lane.serial, lane.floor = epoch, start, floor
-        lane.subscribed, lane.live = True, False
+        lane.subscribed, lane.live, lane.asking = True, False, False
         self.world.put(
             Kind.SUB,
             self.ordinal,
@@ -278,9 +288,9 @@ class Client:
 
     # ── publishing ────────────────────────────────────────────────────────────────────────────
 
-    def publish(self, channel: int) -> None:
+    def publish(self, channel: int, *, must: bool = False) -> None:
         self.count += 1
-        self.pending[self.count] = Pending(channel, self.world.now)
+        self.pending[self.count] = Pending(channel, self.world.now, must=must)
         self._send(self.count)
 
     def _send(self, pub_seq: int, *, again: Pending | None = None) -> None:
@@ -342,7 +352,7 @@ class Client:
         if pending is None:
             return
         pending.open = False
-        if self.world.chance(0.3 + self.world.params.gives_up):
+        if not pending.must and self.world.chance(0.3 + self.world.params.gives_up):
             del self.pending[message[1]]
         else:
             self.world.later(self.world.rng.randint(10 * MS, 300 * MS), self._send, message[1])

@@ -28,11 +28,12 @@ def canonical(lineage: dict[tuple[int, int], tuple[int, int]], place: Place) -> 
 
 def repeated_places(story: Story) -> dict[str, int]:
     """How many places beyond its first each message was seen at. In a valid history they are on
-    branches of which neither goes on from the other."""
+    branches of which neither goes on from the other. A message that a torn log has lost is not known."""
     lineage, places = lineage_of(story), dict[tuple[int, int], set[Place]]()
+    sent = {(row[4], row[5]) for log in story.logs.values() for row in log if row[8] == Kind.SEND}
     for log in story.logs.values():
         for row in log:
             if row[8] in (Kind.RECV, Kind.READ) and not row[9] & (Flag.BAD_DIGEST | Flag.FOREIGN):
                 places.setdefault((row[4], row[5]), set()).add(canonical(lineage, (row[3], row[7], row[6])))
-    again = sum(len(seen) - 1 for seen in places.values())
+    again = sum(len(seen) - 1 for message, seen in places.items() if message in sent)
     return {"L2x": again} if again else {}

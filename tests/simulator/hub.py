@@ -45,6 +45,7 @@ class Hub:
         """A new connection of a client ends its others: what they still carry must not overtake."""
         for other in [other for other in self.links if other.client == link.client and other is not link]:
             self.dropped(other)
+            self.world.later(self.world.latency(), self._close, other)
         self.world.down(link, link.peer.welcome)
 
     def dropped(self, link: Link) -> None:
@@ -92,6 +93,14 @@ class Hub:
             epoch = stream.epoch_of(serial) if params.old_names else stream.epoch
             world.down(link, peer.acked, channel, message, epoch, serial, before)
         if not before:
+            self._fan_out(channel)
+
+    def place_late(self, channel: int, message: Message) -> None:
+        """A request that nobody waits for any more has its turn."""
+        stream = self.streams[channel]
+        if self.is_up and message not in stream.placed:
+            self.world.saw("placed when its publisher had gone")
+            stream.append(message, self.world.now)
             self._fan_out(channel)
 
     def _may_evict(self) -> bool:

@@ -114,7 +114,7 @@ def draw(seed: int) -> Params:
         silent=1 if channels > 1 and rng.random() < 0.15 else 0,
         old_names=rng.random() < 0.5,
         shared_epochs=rng.random() < 0.5,
-        messages=rng.randint(6, 22),
+        messages=rng.randint(4, 14),
         latency_ns=rng.choice([MS, 20 * MS, 150 * MS]),
         grid_ns=rng.choice([0, 0, 5 * MS, 40 * MS]),
         skew_ns=(0, *(rng.randint(0, 900) for _ in range(WORKERS))),

@@ -19,7 +19,7 @@ from .client import Client
 from .control import Control
 from .expect import repeated_places
 from .hub import Asked, Hub
-from .params import END_NS, HEAL_NS, LOAD_NS, WORKERS, Params, Shared, draw
+from .params import END_NS, HEAL_NS, LOAD_NS, READS_NS, SECOND_READ_NS, WORKERS, Params, S, Shared, draw
 from .world import World
 
 
@@ -67,10 +67,6 @@ def silent_channels(params: Params) -> range:
     return range(params.channels - params.silent + 1, params.channels + 1)
 
 
-def _busy_channels(world: World) -> list[int]:
-    return list(range(1, world.params.channels - world.params.silent + 1))
-
-
 def _join(world: World, hub: Hub, clients: list[Client]) -> None:
     rng = world.rng
     for client in clients:
@@ -83,14 +79,14 @@ def _join(world: World, hub: Hub, clients: list[Client]) -> None:
 
 def _load(world: World, hub: Hub, clients: list[Client]) -> None:
     """Publishes, and one to each channel at the end that nothing can go wrong with for ever."""
-    rng, params, busy = world.rng, world.params, _busy_channels(world)
+    rng, params, busy = world.rng, world.params, clients[0].busy
     for _ in range(params.messages):
         client = rng.choice(clients)
         begin = world.some_time()
         for n in range(rng.choice([1, 1, 1, 3])):
             world.at(begin + n * MS, _publish, client, rng.choice(busy))
     for channel in busy:
-        world.at(LOAD_NS - channel * MS, _publish, clients[0], channel)
+        world.at(LOAD_NS - channel * MS, _publish, clients[0], channel, True)
     for _ in range(params.retries):
         world.at(world.some_time(), rng.choice(clients).send_again)
     for _ in range(params.churn):
@@ -101,11 +97,14 @@ def _load(world: World, hub: Hub, clients: list[Client]) -> None:
     while t < END_NS:
         t += rng.randint(100 * MS, 1500 * MS)
         world.at(t, hub.housekeeping)
+    for begin in (READS_NS, SECOND_READ_NS):
+        for _ in range(4):
+            world.at(begin + int(rng.random() * 2 * params.latency_ns), hub.housekeeping)
 
 
-def _publish(client: Client, channel: int) -> None:
+def _publish(client: Client, channel: int, must: bool = False) -> None:
     if not client.gone:
-        client.publish(channel)
+        client.publish(channel, must=must)
 
 
 def _return_to(world: World, hub: Hub, client: Client, channel: int) -> None:
@@ -180,7 +179,31 @@ def _told(seed: int, world: World, hub: Hub, clients: list[Client]) -> Simulated
     if params.shared.torn:
         _tear(world, story)
     expected = repeated_places(story)
+    _look_back(world, story, expected)
     return Simulated(seed, params, story, expected, world.seen, hub)
+
+
+def _look_back(world: World, story: Story, expected: dict[str, int]) -> None:
+    """Features that only the whole of the records shows."""
+    told = {(row[4], row[5]) for log in story.logs.values() for row in log if row[8] in (Kind.ACK, Kind.NACK)}
+    lives = [row for row in story.logs[0] if row[8] == Kind.LIVE]
+    for first in lives:
+        for second in lives:
+            if first[3] == second[3] and first[0] < second[0]:
+                world.seen["placed between the reads"] += second[6] > first[6]
+                world.seen["trimmed between the reads"] += second[5] > first[5]
+    firsts: dict[tuple[int, int], int] = {}
+    for log in story.logs.values():
+        for row in log:
+            if row[8] == Kind.SEND:
+                late = row[0] - firsts.setdefault((row[4], row[5]), row[0])
+                world.seen["sent again after dedupe_s"] += late > world.params.shared.dedupe_s * S
+            elif row[8] == Kind.READ:
+                world.seen["placed, and nobody was told"] += (row[4], row[5]) not in told
+    world.seen["repeated place"] += sum(expected.values())
+    world.seen["no echo"] += not world.params.shared.echo
+    for feature in [feature for feature, count in world.seen.items() if not count]:
+        del world.seen[feature]
 
 
 def _tear(world: World, story: Story) -> None:
