@@ -17,7 +17,7 @@ from tests.builders import MS, T0, Story, fault_lines, start_line
 
 from .client import Client
 from .control import Control
-from .expect import repeated_places
+from .expect import repeated_places, rows_of
 from .hub import Asked, Hub
 from .params import END_NS, HEAL_NS, LOAD_NS, READS_NS, SECOND_READ_NS, WORKERS, Params, S, Shared, draw
 from .world import World
@@ -178,7 +178,7 @@ def _told(seed: int, world: World, hub: Hub, clients: list[Client]) -> Simulated
     }
     if params.shared.torn:
         _tear(world, story)
-    expected = repeated_places(story)
+    expected = repeated_places(rows_of(story))
     _look_back(world, story, expected)
     return Simulated(seed, params, story, expected, world.seen, hub)
 
