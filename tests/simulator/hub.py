@@ -149,7 +149,8 @@ class Hub:
                 cursor.next = stream.floor
                 continue
             entry = stream.log[cursor.next - 1]
-            if entry.message[0] != link.client or self.params.shared.echo:
+            another = self.params.shared.echo or (not link.client and self.params.reads_as_another)
+            if another or entry.message[0] != link.client:
                 world.down(link, peer.received, channel, cursor.next, entry.message)
             cursor.next += 1
             if not cursor.live and world.rng.random() < 0.15:

@@ -86,6 +86,9 @@ class Params:
     restarts: int
     failovers: int
     holes: int
+    reads_as_another: (
+        bool  # client 0's reads have a name of their own: without echo too they show the sentinels
+    )
 
 
 def draw(seed: int) -> Params:
@@ -134,4 +137,5 @@ def draw(seed: int) -> Params:
         restarts=often(0.4, 2),
         failovers=often(0.12, 1),
         holes=often(0.6, 2) if shared.detect else 0,
+        reads_as_another=rng.random() < 0.5,
     )

@@ -11,7 +11,7 @@ from collections import Counter
 
 import pytest
 
-from reports.checks import CHECKS, Verdict, run_checks
+from reports.checks import Verdict, run_checks
 from reports.checks.table import NEVER_GATED
 from tests.reports.checks.verdicts import counts
 from tests.simulator.edits import EDITS
@@ -34,15 +34,11 @@ def test_one_edit_is_reported_exactly(name: str) -> None:
     assert made == COUNT, f"only {made} histories have a place for it"
 
 
-def test_every_class_has_an_edit() -> None:
-    assert {edit.cls for edit in EDITS.values()} == CHECKS.keys()
-
-
 def test_an_edit_leaves_the_simulated_history_as_it_is() -> None:
     for name, edit in EDITS.items():
         seed = next(iter(edit.examples(1))).seed
         simulated, untouched = simulate(seed), simulate(seed)
-        assert edit.apply(simulated, random.Random(1)) is not None or True
+        edit.apply(simulated, random.Random(1))
         assert simulated.story.logs == untouched.story.logs, name
         assert simulated.story.run() == untouched.story.run(), name
         assert simulated.story.faults == untouched.story.faults, name
