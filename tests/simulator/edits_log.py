@@ -117,6 +117,7 @@ def forgotten(draft: Draft) -> set[str] | None:
         shown[Kind.READ]
         for place, shown in draft.places.items()
         if shown[Kind.ACK] and shown[Kind.READ] and len(draft.stands[draft.holds(place)]) == 1
+        if draft.params.shared.echo or draft.holds(place)[0]  # reads may lack client 0's own
     ]
     if not found:
         return None

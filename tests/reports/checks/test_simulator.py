@@ -18,7 +18,7 @@ from tests.simulator.simulate import Simulated, simulate
 
 HISTORIES = int(os.environ.get("CHATPROOF_HISTORIES", 10_000))
 FIRST = int(os.environ.get("CHATPROOF_SEED", 0))
-_CHUNK = 1250  # seeds of one test
+_CHUNK = 625  # seeds of one test
 _PART_ROWS = 20_000
 _HARMLESS = {
     "resume from elsewhere than where the client stood",  # a client that went back on purpose
