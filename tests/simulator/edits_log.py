@@ -222,6 +222,7 @@ def acked_elsewhere(draft: Draft) -> set[str] | None:
         if other[:2] == draft.place(ref)[:2] and other != draft.place(ref) and _shown(draft, other)
         if draft.row(ref)[EPOCH] == other[1] and len(draft.stands[draft.holds(other)]) == 1
         if all(len(draft.places[place][Kind.READ]) in (0, 2) for place in (other, draft.place(ref)))
+        if draft.params.shared.echo or draft.holds(other)[0]  # reads may lack client 0's own
     ]
     if not found:
         return None
