@@ -202,6 +202,25 @@ def test_a_client_told_that_it_is_ahead_before_the_stream_got_there_proves_nothi
     assert judged.verdict is Verdict.VALID
 
 
+@pytest.mark.parametrize("forgets", [True, False], ids=["in another life", "in the same"])
+def test_an_ack_counts_where_its_message_stands(forgets: bool) -> None:
+    """Acked, and placed again behind a later one: an inversion, unless the server lost the stream between."""
+    scene = two_clients()
+    scene.conn(3)
+    first = scene.publish(1, skip=[2]) if forgets else scene.publish(1, commit=False)
+    if not forgets:
+        scene.ack(*first, 2)
+    scene.cut(2)
+    if forgets:
+        scene.new_life()
+    scene.back(2)
+    scene.publish(3)
+    scene.send(*first, retry=True)
+    scene.commit(first)
+    scene.finish()
+    assert counts(judge(scene)) == ({} if forgets else {"L11": 1})
+
+
 def test_a_serial_given_again_after_it_was_seen_started_again() -> None:
     scene = two_clients()
     scene.publish(1)
