@@ -50,7 +50,7 @@ def noticed(scene: Scene) -> Found:
 
 def turned_away(scene: Scene) -> Found:
     """Attempts to connect that failed."""
-    tried = _attempts(scene)
+    tried = _attempts(scene, or_failed=True)
     failed = tried.filter(~pl.col("ok")).height
     figures = {"attempts": tried.height, "failed": failed}
     if not tried.height:
@@ -105,7 +105,8 @@ def silenced(scene: Scene) -> Found:
     """
     mine = scene.history.scan().filter((pl.col("client") != 0) & scene.affected())
     heard = pl.col("kind").is_in([int(Kind.RECV), int(Kind.ACK), int(Kind.LIVE)])
-    begin_ns, end_ns = scene.begin_ns + IN_FLIGHT_NS, scene.end_ns
+    # What was held flows on while the fault is being undone.
+    begin_ns, end_ns = scene.begin_ns + IN_FLIGHT_NS, _stopped_ns(scene)
     during = pl.col("t").is_between(begin_ns, end_ns, closed="left")
     before = pl.col("t").is_between(scene.begin_ns - BEFORE_NS, scene.begin_ns, closed="left")
     clients = (
@@ -199,10 +200,20 @@ def _conns(scene: Scene, who: pl.Expr) -> pl.DataFrame:
     )
 
 
-def _attempts(scene: Scene) -> pl.DataFrame:
-    """Those of its clients that were dialled while it lasted."""
+def _attempts(scene: Scene, *, or_failed: bool = False) -> pl.DataFrame:
+    """Those of its clients that were dialled while it lasted; or, with ``or_failed``, failed then."""
     mine = _conns(scene, (pl.col("client") != 0) & scene.affected())
-    return mine.filter(pl.col("dialled").is_between(scene.begin_ns, scene.end_ns))
+    then = pl.col("dialled").is_between(scene.begin_ns, scene.end_ns)
+    if or_failed:  # another fault may have kept them waiting since before
+        then |= ~pl.col("ok") & pl.col("t").is_between(scene.begin_ns, scene.end_ns)
+    return mine.filter(then)
+
+
+def _stopped_ns(scene: Scene) -> int:
+    """When the nemesis began to undo it."""
+    own = [line for line in scene.history.faults if line.get("id") == scene.window.id]
+    stops = [int(line["t"]) for line in own if line.get("phase") == "stop" and line.get("t") is not None]
+    return min([scene.end_ns, *stops])
 
 
 CONNECTION_EFFECTS: Final[Mapping[str, Callable[[Scene], Found]]] = {

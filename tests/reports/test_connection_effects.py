@@ -96,7 +96,7 @@ def test_a_door_that_let_everybody_in_had_no_effect(kind: str) -> None:
 @pytest.mark.parametrize("kind", [*TURNING_AWAY, "connect_delay"])
 def test_a_door_at_which_nobody_came_had_no_effect(kind: str) -> None:
     made = dialled(small(faults=on(kind)), 2, 5.0, 5.1, RESET)  # not one of its clients
-    dialled(made, 3, 3.9, 4.5, RESET)  # dialled before it began
+    dialled(made, 3, 3.9, 4.5)  # dialled before it began
     assert effect(made).why_not == "none of its clients dialled while it lasted"
 
 
@@ -118,6 +118,20 @@ def test_clients_that_hear_nothing_show_a_silence(kind: str) -> None:
     found = effect(small(cuts=[Cut(4, 6, clients=frozenset(ODD))], faults=on(kind)))
     assert found.had_effect
     assert (found.effects["clients_heard_before"], found.effects["clients_silenced"]) == (4, 4)
+
+
+@pytest.mark.parametrize("kind", TURNING_AWAY)
+def test_an_attempt_that_another_fault_kept_waiting_counts_when_it_fails(kind: str) -> None:
+    assert effect(dialled(small(faults=on(kind)), 3, 3.9, 4.5, RESET)).had_effect
+
+
+@pytest.mark.parametrize("kind", SILENCING)
+def test_what_was_held_and_flows_on_while_the_fault_is_undone_breaks_no_silence(kind: str) -> None:
+    made = Synthetic(bare=True, clients=2, channels=1, faults=on(kind, ordinals=[1]))
+    made.faults[-2]["t"] = T0 + 59 * S // 10  # stop: 100 ms before the revert
+    for t in (3.0, 3.5, 5.95):
+        made.add(Kind.RECV, t, client=1, channel=1, publisher=2, pub_seq=1, serial=1, epoch=1)
+    assert effect(made).had_effect
 
 
 @pytest.mark.parametrize("kind", SILENCING)
