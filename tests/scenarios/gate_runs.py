@@ -309,7 +309,7 @@ SPOILED: Final[dict[tuple[str, str], Callable[[], Run]]] = {
     ),
     ("half_open", "clients-notice"): lambda: Run(dark(late=3), {1: notice(1, 2, 3)}),
     ("half_open", "server-notices"): lambda: Run(dark(server_ms=7_000), {1: notice()}),
-    ("half_open", "soon-while-quiet"): lambda: Run(dark(slows=[Slow(1, 4, 900)]), {1: notice()}),
+    ("half_open", "soon-while-quiet"): lambda: Run(dark(slows=[Slow(1, 4, 1200)]), {1: notice()}),
     ("half_open", "resumes-happened"): lambda: Run(dark(cut_off=frozenset(range(21, 24))), {1: notice()}),
     ("retention_gap", "soon"): lambda: Run(gaps(slows=[Slow(12, 13, 1200)])),
 }
