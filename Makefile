@@ -1,6 +1,8 @@
 # Each target does all of its own set-up in .venv; a machine needs only Python 3.11 and make.
 SCENARIO ?= reconnect_storm
 ARGS     ?=
+SEEDS    ?= 50
+FIRST    ?= 1
 PYTHON   ?= $(shell command -v python3.11 || command -v python3 || echo python3.11)
 VENV     := .venv
 BIN      := $(VENV)/bin
@@ -8,10 +10,13 @@ READY    := $(VENV)/.ready
 TOXIPROXY_VERSION := v2.12.0
 GO_ENV   := GOBIN=$(CURDIR)/.tools/bin
 
-.PHONY: run test check fmt setup mutants frame-mutants toxiproxy browser bench-chatd bench-proxy bench-peers centrifuge clean help
+.PHONY: run soak test check fmt setup mutants frame-mutants toxiproxy browser bench-chatd bench-proxy bench-peers centrifuge clean help
 
 run: $(READY) ## load chatd, break the wire and the process, prove what arrived (SCENARIO=…, ARGS=…)
 	@$(BIN)/chatproof run $(SCENARIO) $(ARGS)
+
+soak: $(READY) ## runs under drawn faults, one seed after another (SEEDS=50, FIRST=1)
+	@$(BIN)/chatproof soak --seeds $(SEEDS) --first $(FIRST) --out runs/soak $(ARGS)
 
 test: check ## everything that CI runs: the suites on two processes, then whole runs one after another
 	@$(BIN)/pytest -n 2 --dist loadfile --ignore tests/e2e

@@ -19,6 +19,7 @@ from reports.histogram import Histogram
 from reports.history import History
 from reports.prediction import Held
 from reports.recovery import Recovery
+from reports.steady import Probes, counted
 from reports.stories import Story
 from reports.usage import Usage
 from reports.verdict import Judgement, lag_limit_ms
@@ -52,6 +53,7 @@ class Analysis:
     judgement: Judgement
     predicted: Sequence[Held] = ()
     samples: Mapping[str, pl.DataFrame] = field(default_factory=dict)
+    steadiness: Probes = ()  # of reports.steady
     stories: Mapping[str, Story] = field(default_factory=dict)
     excerpts: Mapping[str, str] = field(default_factory=dict)  # sentence -> folder of its excerpt
     usage: Sequence[Usage] = ()
@@ -136,6 +138,7 @@ def summary(analysis: Analysis) -> dict[str, Any]:
             {"id": r.id, "kind": r.kind, "verdict": str(r.verdict), "actual": r.actual, "unit": r.unit}
             for r in analysis.results
         ],
+        "steady": counted(analysis.steadiness),
         "versions": run.get("versions") or {},
     }
 

@@ -35,7 +35,7 @@ MIN_SHIFT_MS: Final = 1.0  # a smaller shift of a median is the host's noise, no
 MIN_SHIFT_SHARE: Final = 0.2  # and so is one below this share of the median before
 MIN_TAIL_SHIFT_MS: Final = 5.0  # of p90, which shifts alone when only some connections are hit
 MIN_STALL_SHARE: Final = 0.5  # of its window in which a stopped process must have been silent
-COMMITTED_NS: Final = NS // 4  # acks of what was written before a disk was full are on their way so long
+COMMITTED_NS: Final = NS // 20  # from a fault's begin until its limit is surely in force
 _BASELINE_NS: Final = (2 * NS, 30 * NS)  # shortest and longest stretch before a fault to compare with
 _MIN_SAMPLES: Final = 5  # a median of fewer says nothing
 
@@ -81,6 +81,14 @@ class Scene:
 
     def affected(self) -> pl.Expr:
         return affected(self.window)
+
+    def quiet(self, span_ns: int) -> tuple[int, int]:
+        """The stretch before the window, at most so long, in which no other fault showed any more."""
+        mine = [w for w in self.others if w.applied_ns is not None and w.applied_ns <= self.begin_ns]
+        open_ = [w.applied_ns for w in mine if w.until(self.end_ns) > self.begin_ns]
+        over = [w.until(self.end_ns) + GRACE_NS for w in mine if w.until(self.end_ns) <= self.begin_ns]
+        hi = min([self.begin_ns, *(t for t in open_ if t is not None)])
+        return max([self.begin_ns - span_ns, *over]), hi
 
     def grace_ns(self) -> int:
         """Until when an ending connection is still this fault's doing: not past the next fault's start."""
@@ -209,15 +217,22 @@ def _shift(scene: Scene) -> Measured:
 
 
 def _before_and_during(scene: Scene, name: str, *, hit: bool) -> dict[str, float] | None:
-    """p50 and p90 of a class before and during the window, ms; None with too few samples."""
+    """p50 and p90 of a class before and during the window, ms; None with too few samples.
+
+    Before: without the time in which clients come back from another fault, if that leaves enough.
+    """
+    return _compared(scene, name, hit=hit, grace_ns=GRACE_NS) or _compared(scene, name, hit=hit, grace_ns=0)
+
+
+def _compared(scene: Scene, name: str, *, hit: bool, grace_ns: int) -> dict[str, float] | None:
     span = min(max(scene.end_ns - scene.begin_ns, _BASELINE_NS[0]), _BASELINE_NS[1])
     due = pl.col("due_ns")
     during = (due >= scene.begin_ns) & (due < scene.end_ns)
     before = (due >= scene.begin_ns - span) & (pl.col("end_ns") < scene.begin_ns)
     for other in scene.others:
-        if other.applied_ns is not None and other.until(scene.end_ns) > scene.begin_ns - span:
-            quiet = (pl.col("end_ns") < other.applied_ns) | (due >= other.until(scene.end_ns))
-            before &= quiet
+        mended_ns = other.until(scene.end_ns) + grace_ns
+        if other.applied_ns is not None and mended_ns > scene.begin_ns - span:
+            before &= (pl.col("end_ns") < other.applied_ns) | (due >= mended_ns)
     who = scene.affected() if hit else ~scene.affected()
     took = pl.col("took_ns")
     table = (
@@ -251,7 +266,7 @@ def _stall(scene: Scene, *, before_ns: int = 10 * NS) -> Measured:
     """Longest silence of the server towards the affected clients that begins inside the window.
 
     Args:
-        before_ns: how long before it there must have been none as long.
+        before_ns: how long before it there must have been none as long, other faults' windows left out.
     """
     heard = (
         scene.history.scan()
@@ -270,14 +285,16 @@ def _stall(scene: Scene, *, before_ns: int = 10 * NS) -> Measured:
         return Measured({}, "nothing was delivered around it, so a silence cannot be seen")
     points = [scene.begin_ns, *heard.filter(heard.is_between(scene.begin_ns, scene.end_ns)), scene.end_ns]
     longest = max(b - a for a, b in pairwise(points))
-    before = heard.filter(heard < scene.begin_ns).diff().max()
+    lo, hi = scene.quiet(before_ns)
+    quiet = heard.filter(heard.is_between(lo, hi, closed="left")).diff().max() if hi > lo else None
+    before = None if quiet is None else int(quiet)  # type: ignore[arg-type]
     figures = {
         "stall_s": round(longest / NS, 3),
-        "longest_silence_before_s": None if before is None else round(int(before) / NS, 3),  # type: ignore[arg-type]
+        "longest_silence_before_s": None if before is None else round(before / NS, 3),
     }
     if longest / NS < MIN_STALL_SHARE * window_s:
         return Measured(figures, f"deliveries went on: the longest silence was {longest / NS:.3f} s")
-    if before is not None and int(before) >= longest:  # type: ignore[arg-type]
+    if before is not None and before >= longest:
         return Measured(figures, "the silence inside it is no longer than the silences before it")
     return Measured(figures)
 
@@ -364,21 +381,24 @@ def _blocks(scene: Scene) -> Measured:
 
 
 def _no_room(scene: Scene) -> Measured:
-    """No publish was acked for the first time, though some were sent."""
-    kinds = [int(Kind.SEND), int(Kind.ACK), int(Kind.NACK)]
+    """No publish that was first sent while it lasted was acked, though some were."""
+    kinds = [int(kind) for kind in (Kind.SEND, Kind.ACK, Kind.NACK)]
     rows = (
         scene.history.scan()
         .filter(pl.col("kind").is_in(kinds) & (pl.col("client") != 0))
-        .filter(pl.col("t").is_between(scene.begin_ns + COMMITTED_NS, scene.end_ns))
-        .select("kind", repeated=(pl.col("flags") & int(Flag.DUPLICATE)) != 0)
+        .filter(pl.col("t").is_between(scene.begin_ns, scene.end_ns))
+        .select("kind", "t", "publisher", "pub_seq", again=pl.col("flags") & int(Flag.RETRY | Flag.DUPLICATE))
         .collect()
     )
-    counts = {kind: rows.filter((pl.col("kind") == int(kind)) & ~pl.col("repeated")).height for kind in
-              (Kind.SEND, Kind.ACK, Kind.NACK)}  # fmt: skip
-    figures = {"sent": counts[Kind.SEND], "nacks": counts[Kind.NACK], "acks": counts[Kind.ACK]}
-    if counts[Kind.ACK]:
-        return Measured(figures, f"{counts[Kind.ACK]} publishes were acked while no write could succeed")
-    return Measured(figures, "" if counts[Kind.SEND] else "nothing was sent while it lasted")
+    late = pl.col("t") >= scene.begin_ns + COMMITTED_NS  # the limit is in force by then
+    sent = rows.filter((pl.col("kind") == int(Kind.SEND)) & (pl.col("again") == 0) & late)
+    answers = rows.join(sent.select("publisher", "pub_seq"), on=["publisher", "pub_seq"], how="semi")
+    acks = answers.filter((pl.col("kind") == int(Kind.ACK)) & (pl.col("again") == 0)).height
+    nacks = answers.filter(pl.col("kind") == int(Kind.NACK)).height
+    figures = {"sent": sent.height, "nacks": nacks, "acks": acks}
+    if acks:
+        return Measured(figures, f"{acks} publishes were acked while no write could succeed")
+    return Measured(figures, "" if sent.height else "nothing was sent while it lasted")
 
 
 def _dead_load(scene: Scene) -> Measured:

@@ -35,6 +35,7 @@ from reports.prediction import Held, Offered, held
 from reports.recovery import recoveries
 from reports.rundir import log_files, read_json
 from reports.sessions import closes, connects, presence, stays
+from reports.steady import Probes, read_probes, steady_gate
 from reports.stories import stories
 from reports.timeline import timeline
 from reports.usage import targets, usage
@@ -100,6 +101,7 @@ def report_run(
         probes=probes,
         workers=worker_counters(history),
         samples=read_samples(run_dir),
+        steady=read_probes(run_dir),
     )
     told("writing")
     made = list(excerpts(history, integrity))
@@ -150,6 +152,7 @@ def analyse(
     probes: Sequence[Gate] = (),
     workers: Sequence[Mapping[str, Any]] = (),
     samples: Mapping[str, pl.DataFrame] | None = None,
+    steady: Probes = (),
 ) -> Analysis:
     """Measure and judge a history. Reads the history, writes nothing."""
     closed, stayed = closes(history), stays(history)
@@ -178,7 +181,7 @@ def analyse(
         usage=spent,
         noticed=noticings(history, closed),
     )
-    results = evaluate(gates, measures)
+    results = [*evaluate(gates, measures), *steady_gate(steady)]
     predicted = held(history.run, workers, _offered(history, integrity))
     judgement = _judgement(history, integrity, found, gates, results, workers, predicted)
     return Analysis(
@@ -199,6 +202,7 @@ def analyse(
         judgement=judgement,
         predicted=predicted,
         samples=samples or {},
+        steadiness=steady,
         stories=stories(history, (f for c in integrity.classes.values() for f in c.findings)),
     )
 

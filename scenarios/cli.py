@@ -78,16 +78,28 @@ gates_option = click.option(
 )
 
 
+swarm_option = click.option(
+    "--swarm", "swarm_seed", type=click.IntRange(min=0), metavar="SEED",
+    help="Draw the faults by this seed, in the place of those that are written.",
+)  # fmt: skip
+
+
 def read_scenario(
     name: str,
     overrides: tuple[str, ...],
     seed: int | None,
     scale: float | None,
     allow_targets: tuple[str, ...],
+    swarm_seed: int | None = None,
 ) -> Scenario:
     """Load a scenario or end with status 2 and one line per fault."""
     try:
-        return load(find(name), overrides=with_options(overrides, seed, scale), allow_targets=allow_targets)
+        return load(
+            find(name),
+            overrides=with_options(overrides, seed, scale),
+            allow_targets=allow_targets,
+            swarm_seed=swarm_seed,
+        )
     except ScenarioError as wrong:
         for line in wrong.lines:
             click.echo(line, err=True)
@@ -103,6 +115,7 @@ def with_options(overrides: tuple[str, ...], seed: int | None, scale: float | No
 @main.command(epilog=EXIT_HELP)
 @click.argument("scenario")
 @scenario_options
+@swarm_option
 @out_option
 @workers_option
 @gates_option
@@ -115,6 +128,7 @@ def run(
     seed: int | None,
     scale: float | None,
     allow_targets: tuple[str, ...],
+    swarm_seed: int | None,
     out: Path,
     workers: int,
     gates_file: Path | None,
@@ -129,7 +143,7 @@ def run(
     """
     from .run import Options, run_scenario
 
-    chosen = read_scenario(scenario, overrides, seed, scale, allow_targets)
+    chosen = read_scenario(scenario, overrides, seed, scale, allow_targets, swarm_seed)
     options = Options(
         out=out, workers=workers, gates_file=gates_file, ui=ui, as_json=as_json,
         quiet=quiet or as_json, allow_targets=allow_targets,
@@ -278,21 +292,95 @@ def capacity(
 @main.command()
 @click.argument("scenario")
 @scenario_options
+@swarm_option
 def plan(
     scenario: str,
     overrides: tuple[str, ...],
     seed: int | None,
     scale: float | None,
     allow_targets: tuple[str, ...],
+    swarm_seed: int | None,
 ) -> None:
     """Print what SCENARIO would do: predicted load and the faults, and send nothing."""
     from .run import fault_table, make_fault_plan
 
-    chosen = read_scenario(scenario, overrides, seed, scale, allow_targets)
+    chosen = read_scenario(scenario, overrides, seed, scale, allow_targets, swarm_seed)
     click.echo(f"{chosen.name}: {chosen.why}\n")
     click.echo(prediction_text(chosen.workload, chosen.seed, retain_n=chosen.server.retain_n))
     click.echo()
     click.echo(fault_table(make_fault_plan(chosen)))
+
+
+@main.command(epilog=EXIT_HELP)
+@click.argument("scenario", default="swarm")
+@click.option("--seeds", type=click.IntRange(min=1), default=50, show_default=True, help="How many.")
+@click.option("--first", type=click.IntRange(min=0), default=1, show_default=True, help="The first one.")
+@out_option
+@workers_option
+def soak(scenario: str, seeds: int, first: int, out: Path, workers: int) -> None:
+    """Run SCENARIO under one swarm plan of faults after another, and say what came of each seed."""
+    from .run import Options, run_once
+    from .soak import closing, status, write
+    from .soak import soak as soak_seeds
+
+    console = Console(stderr=True, highlight=False)
+    options = Options(out=out, workers=workers, quiet=True)
+    try:
+        rows, interrupted = soak_seeds(
+            scenario, range(first, first + seeds), lambda one: run_once(one, options, console), click.echo
+        )
+    except ScenarioError as wrong:
+        for line in wrong.lines:
+            click.echo(line, err=True)
+        sys.exit(Exit.USAGE)
+    click.echo(closing(rows))
+    if rows:
+        click.echo(f"rows: {write(out, rows)}")
+    sys.exit(Exit.INTERRUPTED if interrupted else status(rows))
+
+
+@main.command(epilog=EXIT_HELP)
+@click.argument("run_dir", metavar="RUN", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--budget", type=click.IntRange(min=2), default=30, show_default=True, help="Most runs.")
+@click.option(
+    "--repeat", type=click.IntRange(min=1), default=1, show_default=True,
+    help="Runs without the anomaly, until a part of the plan counts as harmless.",
+)  # fmt: skip
+@click.option(
+    "--class", "classes", multiple=True, metavar="CLASS", help="Look for this one only. Repeatable."
+)
+@click.option(
+    "--to", type=click.Path(dir_okay=False, path_type=Path), default=Path("minimal.toml"), show_default=True,
+    help="Where the smallest scenario goes.",
+)  # fmt: skip
+@out_option
+@workers_option
+def minimise(
+    run_dir: Path, budget: int, repeat: int, classes: tuple[str, ...], to: Path, out: Path, workers: int
+) -> None:
+    """Find the smallest plan of faults that shows the same anomalies as the failed run in RUN.
+
+    Reruns parts of its plan: fewer faults, then shorter leases. Ends with 0 when a plan was found, and
+    with 4 when the whole plan did not fail again.
+    """
+    from .minimise import NothingToMinimise, Trial, closing, read_failed, write
+    from .minimise import minimise as search
+    from .run import Options, run_once
+
+    console = Console(stderr=True, highlight=False)
+    options = Options(out=out, workers=workers, quiet=True)
+    try:
+        failed = read_failed(run_dir, classes=classes)
+        trial = Trial(failed, lambda one: run_once(one, options, console), click.echo, budget, repeat)
+        click.echo(f"looking for {', '.join(failed.classes)} with {len(failed.faults)} faults")
+        found = search(failed, trial)
+    except (NothingToMinimise, ScenarioError) as wrong:
+        click.echo(str(wrong), err=True)
+        sys.exit(Exit.USAGE)
+    if found is not None:
+        write(failed, found, to)
+    click.echo(closing(failed, found, trial))
+    sys.exit(Exit.INTERRUPTED if trial.interrupted else Exit.UNKNOWN if found is None else Exit.PASS)
 
 
 @main.command("list")

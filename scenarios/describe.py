@@ -22,6 +22,7 @@ def described(scenario: Scenario) -> dict[str, Any]:
     return {
         "why": scenario.why,
         "seed": scenario.seed,
+        "swarm": None if scenario.swarm is None else scenario.swarm.model_dump(mode="json"),
         "via": "direct",
         "phases": [],
         "expect": scenario.expect.model_dump(),

@@ -9,6 +9,7 @@ reported, one line each, naming key, value and rule.
 from __future__ import annotations
 
 import difflib
+import itertools
 import math
 import shutil
 import socket
@@ -22,8 +23,11 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 import chatd.config
-from chaos.plan import FaultsError, FaultSpecs, parse_faults
+from chaos.engines import ENGINES
+from chaos.faults import FAULTS
+from chaos.plan import FaultsError, FaultSpecs, FaultsSection, parse_faults
 from chaos.proxy.frame_view import FrameView, load_view
+from chaos.swarm import SwarmSection, swarm
 from loadgen.drivers import DRIVERS
 from loadgen.personas import personas_of
 from loadgen.scale import scaled
@@ -107,6 +111,7 @@ class Scenario(_Section):
     server: Server
     workload: Workload
     faults: FaultSpecs
+    swarm: SwarmSection | None = None  # what ``faults`` were drawn by, if they were
     gates: tuple[Gate, ...] = ()
     regressions: tuple[Regression, ...] = ()  # gates of kind regression: judged by `chatproof ab` alone
     expect: Expect = Expect()
@@ -142,10 +147,17 @@ def bundled_files() -> list[Path]:
     return sorted(BUNDLED.glob("*.toml"))
 
 
-def load(path: Path, *, overrides: Sequence[str] = (), allow_targets: Sequence[str] = ()) -> Scenario:
+def load(
+    path: Path,
+    *,
+    overrides: Sequence[str] = (),
+    allow_targets: Sequence[str] = (),
+    swarm_seed: int | None = None,
+) -> Scenario:
     """Read a scenario and apply ``--set`` overrides.
 
     Args:
+        swarm_seed: draw faults by this seed, in the place of those that are written.
         overrides: each ``section.key=value``, the value as in TOML; a bare word is a string.
         allow_targets: hosts besides loopback that may be loaded.
     Raises:
@@ -155,6 +167,9 @@ def load(path: Path, *, overrides: Sequence[str] = (), allow_targets: Sequence[s
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as bad:
         raise ScenarioError([f"{path.name}: cannot be read: {bad}"]) from None
+    if swarm_seed is not None:
+        data.pop("fault", None)
+        data["swarm"] = {**data.get("swarm", {}), "seed": swarm_seed}
     lines = [line for text in overrides for line in apply_override(data, text)]
     if lines:
         raise ScenarioError(lines)
@@ -168,7 +183,14 @@ def parse(data: Mapping[str, Any], *, name: str, allow_targets: Sequence[str] = 
     tables["workload"] = _scaled(tables.get("workload", {}), tables.pop("scale", 1.0), lines)
     server = _section(_with_hooks(tables.pop("server", {})), Server, "server", lines)
     workload = _section(tables.pop("workload", {}), Workload, "workload", lines)
-    faults = _faults(tables.pop("faults", {}), tables.pop("fault", []), server, workload, lines)
+    section, written = tables.pop("faults", {}), tables.pop("fault", [])
+    drawn = _section(tables.pop("swarm"), SwarmSection, "swarm", lines) if "swarm" in tables else None
+    if drawn and written:
+        lines.append("swarm and [[fault]] are both there: faults are drawn or written, not both")
+    elif drawn and workload and server and isinstance(section, Mapping):
+        seed = tables.get("seed", 1)
+        written = _swarm(drawn, seed if isinstance(seed, int) else 1, section, workload, server)
+    faults = _faults(section, written, server, workload, lines)
     gates, regressions = _gates(tables.pop("gate", []), workload, faults, lines)
     if server:
         lines += _target_faults(server, allow_targets)
@@ -181,6 +203,7 @@ def parse(data: Mapping[str, Any], *, name: str, allow_targets: Sequence[str] = 
     ]
     fields = {
         "server": server, "workload": workload, "faults": faults, "gates": gates, "regressions": regressions,
+        "swarm": drawn,
     }  # fmt: skip
     try:
         scenario = Scenario.model_validate({**tables, **fields, "name": name})
@@ -235,6 +258,23 @@ def _section(table: Any, model: type[M], key: str, lines: list[str]) -> M | None
     except ValidationError as bad:
         lines += explain(bad, model, prefix=key)
         return None
+
+
+def _swarm(
+    drawn: SwarmSection, seed: int, section: Mapping[str, Any], workload: Workload, server: Server
+) -> list[dict[str, Any]]:
+    """The faults of a swarm plan, of kinds that the scenario's engine can do."""
+    named = section.get("engine", "auto")
+    engine = ENGINES.get(FaultsSection(engine=named).engine_name if isinstance(named, str) else "")
+    warmups = itertools.takewhile(lambda phase: phase.warmup, workload.phase)
+    return swarm(
+        drawn,
+        seed,
+        run_s=workload.duration_s,
+        warmup_s=sum(phase.duration_s for phase in warmups),
+        processes=not server.url,
+        able=[kind for kind, model in FAULTS.items() if engine and model.needs() <= engine.claims],
+    )
 
 
 def _faults(

@@ -12,6 +12,7 @@ import shutil
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -34,13 +35,15 @@ from .load import Load, LoadFailed
 from .model import Scenario
 from .rundir import RunDirectory
 from .sampler import Sampler
-from .target import TARGET, StageFailed, Target, start_chatd, trusted
+from .steady import Probe, RoundTrip, Steady, probes_of
+from .target import TARGET, StageFailed, Target, answers, start_chatd, trusted
 
 START_S = 15.0  # for each process to be ready
 LEAD_S = 0.7  # between the order to start and t0, so that every worker is ready for it
 TICK_S = 0.1
 GRACE_S = 5.0  # for a process to end by itself
 STOP_S = 15.0  # for the load to close its records
+WELL_S = 5.0  # for the target to be in its steady state before the load
 READ_S = 60.0  # for one reading of all channels
 FINAL_READS = 2
 
@@ -108,6 +111,8 @@ class Stage:
         except ControlFailed as failed:
             raise StageFailed(str(failed)) from None
         self._publish_contract(dict(welcome.contract), welcome.ping_s, welcome.pong_s)
+        self._steady = Steady(self._rundir.path / "probes.jsonl", self._probes(target))
+        self._stack.callback(self._steady.close)
         self._progress.step(f"target    {self._target_url}  durability: {welcome.contract['durability']}")
 
     def start_proxy(self) -> None:
@@ -160,6 +165,8 @@ class Stage:
             self._load.connect_workers(START_S * 2)
         except LoadFailed as failed:
             raise StageFailed(str(failed)) from None
+        if unwell := self._steady.ask_until_well("before", time.monotonic() + WELL_S):
+            raise StageFailed(f"the target is not in its steady state before the load: {'; '.join(unwell)}")
         page = f"  web page: {self._load.ui_url}" if self._load.ui_url else ""
         self._progress.step(
             f"load      {workers} workers, {self._scenario.workload.clients:,} clients{page}\n"
@@ -187,6 +194,7 @@ class Stage:
             for channel in quiet_channels(self._scenario.workload, self._scenario.seed):
                 self._control.mark(Mark.SILENT, channel=channel)
         self._load.send("start", t0_ns=self._t0_ns)
+        self._steady.start()
         for index, phase in enumerate(phases):
             self._until(lambda: False, deadline_ns=phase["start_ns"])
             self._control.mark(Mark.PHASE, pub_seq=index)
@@ -194,7 +202,7 @@ class Stage:
             self._until(lambda: False, deadline_ns=phase["end_ns"])
 
     def heal_and_settle(self) -> None:
-        """Revert every fault; wait until all clients are back and all publishes answered."""
+        """Revert every fault; wait until all clients are back, all publishes answered and all probes well."""
         self._heal()
         self._control.mark(Mark.HEAL)
         self.reached("settle")
@@ -217,6 +225,10 @@ class Stage:
                 )
             )
             self._rundir.problem(text, void=False)
+        self._steady.stop()
+        deadline_s = time.monotonic() + self._scenario.deadlines.settle_s
+        if failed := self._steady.ask_until_well("after", deadline_s):
+            self._rundir.problem(f"the steady state did not come back: {'; '.join(failed)}", void=False)
 
     def drain(self) -> None:
         """Publish a sentinel on each channel and wait until every open subscription has it."""
@@ -253,6 +265,16 @@ class Stage:
         """Note how far the run has come."""
         self._phase = phase
         self._rundir.update(phase_reached=phase)
+
+    def _probes(self, target: Target) -> dict[str, Probe]:
+        """What may be asked of the target: a message only where any client may write on any channel."""
+        server, workload = self._scenario.server, self._scenario.workload
+        ready = partial(answers, *target.pages, "/readyz") if target.pages else None
+        # A planted mutant may fire only once: no message of ours may take it away from the load's.
+        free = not (server.url or server.mutant or server.namespaces or workload.auth)
+        tls = self._tls.context() if target.url.startswith("wss:") else None
+        trip = RoundTrip(target.url, workload.driver, self._rundir.run_id[-6:], tls=tls) if free else None
+        return probes_of(ready, trip)
 
     # -- parts -----------------------------------------------------------------------------------------------
 

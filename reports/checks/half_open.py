@@ -1,12 +1,12 @@
 """V4 undetected-half-open: a dead connection was kept for longer than ping + pong.
 
-A fault that swallows data (``timeout``) leaves a connection open of which nothing gets through one
-way. It is proven dead for a client by a publish that was written while the fault was in force, and
-answered by nobody from then on: that is when the fault took effect on it. Within ping_s + pong_s of that, and
-a second for the news to travel, one of the two sides has to notice and the client to see a CLOSE; a
-connection that is still open then, with the fault still in force, counts. Clients that got any answer in
-that time are none of the fault's, and of those that wrote nothing nothing is known. Nor is it of a
-client that read nothing by its own persona (MARK deaf): it could not see its connection end.
+A fault that swallows data (``timeout``), or stops the server (``pause``), leaves a connection open on
+which nothing is answered. It is proven dead for a client by a publish that was written while the fault was
+in force, and answered by nobody from then on: that is when the fault took effect on it. Within ping_s +
+pong_s of that, and a second for the news to travel, one of the two sides has to notice and the client to
+see a CLOSE; a connection that is still open then, with the fault still in force, counts. Clients that got
+any answer in that time are none of the fault's, and of those that wrote nothing nothing is known. Nor is it
+of a client that read nothing by its own persona (MARK deaf): it could not see its connection end.
 
 Judged in runs that reached MARK(drain); clients with a torn log are left out.
 """

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from reports.history import History
 
 SWALLOWING: Final = frozenset(  # kinds that keep a connection through which nothing goes, one way at least
-    {"timeout", "blackhole", "half_open", "partition", "stall"}
+    {"timeout", "pause", "blackhole", "half_open", "partition", "stall"}
 )
 SLACK_NS: Final = NS  # for a close to be sent and seen
 _ANSWERS: Final = (Kind.ACK, Kind.NACK, Kind.SUB, Kind.LIVE, Kind.UNSUB)

@@ -9,6 +9,7 @@ from reports.analysis import Analysis
 from reports.blocks import Badge, Block, Code, Column, Para, Picture, Table, Text, Tone, bullets
 from reports.effects import FaultEffect
 from reports.recovery import Recovery
+from reports.steady import counted, lost
 
 MAX_ROWS = 100  # of faults
 _UNITS = {"ms": wording.ms, "s": wording.span_s, "bytes": wording.size_bytes}
@@ -17,8 +18,8 @@ _HIDDEN = re.compile(r"_(before|control)_")  # what a shift was compared with: i
 
 def build(analysis: Analysis) -> tuple[Block, ...]:
     if not analysis.effects:
-        return (Para("No fault was planned."),)
-    blocks: list[Block] = [_table(analysis)]
+        return (Para("No fault was planned."), *_steady(analysis))
+    blocks: list[Block] = [_table(analysis), *_steady(analysis)]
     errors = [f"{e.id}: {error}" for e in analysis.effects for error in e.errors]
     if errors:
         blocks += [Para("Errors while faults were applied or reverted:"), bullets(errors)]
@@ -38,6 +39,7 @@ def _table(analysis: Analysis) -> Table:
         Column("Target"),
         Column("Planned", "s", "right"),
         Column("Applied", "s", "right"),
+        Column("Skew", "ms", "right"),
         Column("Reverted", "s", "right"),
         Column("Effect"),
         Column("Measured", wide=True),
@@ -45,7 +47,8 @@ def _table(analysis: Analysis) -> Table:
     rows = tuple(_row(number, effect) for number, effect in _numbered(analysis)[:MAX_ROWS])
     note = (
         "Effects are measured from the clients' records and the processes' exits, not taken from the engine. "
-        "Numbers are those of the bands in the charts; times count from the start of the schedule."
+        "Numbers are those of the bands in the charts; times count from the start of the schedule. "
+        "Skew: how much later than planned a fault was applied."
     )
     return Table(columns, rows, note=note + _left_out(len(analysis.effects)))
 
@@ -67,7 +70,10 @@ def _row(number: str, effect: FaultEffect) -> tuple[Text, ...]:
         Code(effect.id),
         effect.kind,
         effect.target,
-        *(_at(t) for t in (effect.planned_s, effect.applied_s, effect.reverted_s)),
+        _at(effect.planned_s),
+        _at(effect.applied_s),
+        _skew(effect),
+        _at(effect.reverted_s),
         Badge(Tone.PASS, "seen") if effect.had_effect else Badge(Tone.UNKNOWN, "none"),
         measured(effect),
     )
@@ -75,6 +81,29 @@ def _row(number: str, effect: FaultEffect) -> tuple[Text, ...]:
 
 def _at(t: float | None) -> str:
     return wording.NONE if t is None else f"{t:,.2f}"
+
+
+def _skew(effect: FaultEffect) -> str:
+    """How late it was applied, ms."""
+    if effect.planned_s is None or effect.applied_s is None:
+        return wording.NONE
+    return wording.decimal((effect.applied_s - effect.planned_s) * 1000)
+
+
+def _steady(analysis: Analysis) -> tuple[Block, ...]:
+    """The probes in a sentence, and what was still wrong after healing."""
+    counts = counted(analysis.steadiness)
+    told = [
+        f"{when} " + ", ".join(f"{name} {c['ok']} of {c['asked']}" for name, c in by_name.items())
+        for when, by_name in counts.items()
+        if by_name
+    ]
+    if not told:
+        return ()
+    blocks: list[Block] = [Para(f"Steady state, probes that were well: {'; '.join(told)}.")]
+    if why := lost(analysis.steadiness):
+        blocks += [Para("After healing it did not come back, which fails the run:"), bullets(why)]
+    return tuple(blocks)
 
 
 def measured(effect: FaultEffect) -> str:

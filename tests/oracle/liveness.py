@@ -12,7 +12,7 @@ from tests.oracle.outcomes import Messages
 from tests.oracle.owed import deadline_ns, stalled
 
 Accused = set[tuple[Any, ...]]
-SWALLOWING = frozenset({"timeout"})  # faults that keep a connection and drop what goes through it
+SWALLOWING = frozenset({"timeout", "pause"})  # faults that keep a connection, and answer nothing on it
 NEVER = 1 << 63
 
 

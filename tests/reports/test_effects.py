@@ -11,7 +11,16 @@ from reports.history import Flag, Kind
 from reports.message_effects import MESSAGE_EFFECTS
 from reports.recovery import Recovery, recoveries
 from reports.sessions import closes, stays
-from tests.reports.synthetic import Cut, Slow, Synthetic, exit_line, fault_lines, in_memory, small, start_line
+from tests.reports.synthetic import (
+    Cut,
+    Slow,
+    Synthetic,
+    exit_line,
+    fault_lines,
+    in_memory,
+    small,
+    start_line,
+)
 
 
 def effect(made: Synthetic) -> FaultEffect:
@@ -298,6 +307,14 @@ def test_a_full_disk_is_publishes_without_acks() -> None:
     assert full(sent=2, acks=1, repeated=True).had_effect  # what is known already needs no room
     assert full(sent=2, acks=1).why_not == "1 publishes were acked while no write could succeed"
     assert full(sent=0, acks=0).why_not == "nothing was sent while it lasted"
+
+
+def test_silences_that_another_fault_made_are_no_measure_for_a_pause() -> None:
+    made = small(cuts=[Cut(2, 4.2), Cut(8, 9)], steady_s=12.0)
+    made.faults = fault_lines("f", "pause", 8, 9, target="chatd-1")
+    assert "no longer than the silences before it" in effect(made).why_not
+    made.faults += fault_lines("other", "kill", 2, 4.2, target="chatd-1")
+    assert effect(made).had_effect
 
 
 def test_a_load_worker_that_is_killed_shows_in_its_exit() -> None:

@@ -106,7 +106,9 @@ def test_the_glance_has_the_figures_that_people_ask_for_first(stormy: Analysis) 
 def test_faults_are_shown_with_their_effects_and_recovery(stormy: Analysis) -> None:
     text = lines(stormy, "faults")
     cut = next(line for line in text if "`cut`" in line)
-    assert cut.startswith("| 1 | `cut` | down | b | 4.00 | 4.00 | 5.00 | ✓ seen | closes 4, clients 4 |")
+    assert cut.startswith(
+        "| 1 | `cut` | down | b | 4.00 | 4.00 | 1.00 | 5.00 | ✓ seen | closes 4, clients 4 |"
+    )
     idle = next(line for line in text if "`idle`" in line)
     assert "? none | the latency of its clients did not shift" in idle
     assert any(line.startswith("| `cut` | 4 | 8 | 0.") for line in text)

@@ -25,6 +25,11 @@ class Run:
     made: Synthetic
     spoil: Mapping[int, Spoil] = field(default_factory=dict)
 
+    def with_spoil(self, worker: int, spoil: Spoil) -> Run:
+        """The same, with one more change to a worker's records."""
+        own = self.spoil.get(worker)
+        return Run(self.made, {**self.spoil, worker: both(own, spoil) if own else spoil})
+
     def history(self) -> History:
         records = self.made.records()
         spoiled = {
@@ -100,6 +105,44 @@ def retried(rows: Records) -> Records:
     return in_order(np.concatenate([rows, again]))
 
 
+def retried_times(times: int) -> Spoil:
+    """So many publishes were sent again and known again."""
+
+    def spoil(rows: Records) -> Records:
+        at = np.flatnonzero(rows["kind"] == Kind.ACK)[5 : 5 + times]
+        sends, acks = rows[at].copy(), rows[at].copy()
+        sends["kind"], sends["flags"], sends["epoch"], sends["serial"] = Kind.SEND, Flag.RETRY, 0, 200
+        acks["flags"] = Flag.DUPLICATE
+        sends["t"] += MS
+        acks["t"] += 2 * MS
+        return in_order(np.concatenate([rows, sends, acks]))
+
+    return spoil
+
+
+def post_twice(rows: Records) -> Records:
+    """One message stands at two places of the log; what stood at the second was never sent."""
+    placed = np.isin(rows["kind"], (Kind.READ, Kind.RECV)) & (rows["channel"] == 1)
+    by_serial = {int(row["serial"]): row for row in rows[placed]}
+    first = by_serial[4]
+    again = min(n for n, row in by_serial.items() if n > 4 and row["publisher"] == first["publisher"])
+    gone = int(by_serial[again]["pub_seq"])
+    changed = rows.copy()
+    changed["pub_seq"][placed & (rows["serial"] == again)] = first["pub_seq"]
+    sent = np.isin(rows["kind"], (Kind.SEND, Kind.ACK)) & (rows["publisher"] == first["publisher"])
+    return changed[~(sent & (rows["pub_seq"] == gone))]
+
+
+def write_to_the_dead(rows: Records) -> Records:
+    """One client writes what nothing answers, on a connection that it keeps for too long."""
+    closes = np.flatnonzero((rows["kind"] == Kind.CLOSE) & (rows["client"] == 1))
+    changed = rows.copy()
+    changed["t"][closes[0]] += round(4.5 * S)
+    extra = rows[np.flatnonzero((rows["kind"] == Kind.SEND) & (rows["client"] == 1))[:1]].copy()
+    extra["t"], extra["flags"] = T0 + round(3.2 * S), Flag.RETRY
+    return in_order(np.concatenate([changed, extra]))
+
+
 def in_order(rows: Records) -> Records:
     return rows[np.argsort(rows["t"], kind="stable")]
 
@@ -147,6 +190,56 @@ def storm(*, recovery_s: float = 3, **more: Any) -> Synthetic:
         **more,
     }
     return phased([("warm-up", 1), ("baseline", 3), ("chaos", 7), ("recovery", recovery_s)], **fields)
+
+
+def swarm(**more: Any) -> Synthetic:
+    fields = {"clients": 20, "channels": 4, "rate": 40.0, "spread": 0.1, **more}
+    fields.setdefault("cuts", [Cut(6, 7, 0)])
+    fields.setdefault("faults", fault_lines("0-down", "down", 6, 7, target="a"))
+    return phased([("warm-up", 1), ("chaos", 7)], **fields)
+
+
+def acks_lost(*, retries: int = 50, **more: Any) -> Run:
+    """Half of the clients lose what the server sends, and their connections with it."""
+    made = phased(
+        [("warm-up", 1), ("baseline", 4), ("acks lost", 4), ("recovery", 2)],
+        **{
+            "clients": 40,
+            "channels": 8,
+            "rate": 60.0,
+            "spread": 0.1,
+            "cuts": [Cut(6, 8, 0)],
+            "faults": fault_lines("acks-lost-a", "timeout", 6, 8, target="a"),
+            **more,
+        },
+    )
+    return Run(made, {1: retried_times(retries)})
+
+
+def standstill(*, clients: int = 50, end: float = 8, until: float = 8, **more: Any) -> Synthetic:
+    """The server stands still from 3 s, and everybody gives up; each had two channels."""
+    contract = {
+        "profile": "effectively-once",
+        "echo": True,
+        "retain_n": 100_000,
+        "retain_s": 86_400,
+        "retain_bytes": 64 << 20,
+        "dedupe_s": 300,
+        "ping_s": 1,
+        "pong_s": 1,
+        "deadlines": {"settle_s": 30, "drain_cap_s": 30, "ack_s": 5},
+    }
+    fields = {
+        "clients": clients,
+        "channels": 10,
+        "rate": 40.0,
+        "spread": 0.1,
+        "cuts": [Cut(3, end)],
+        "faults": fault_lines("stand-still", "pause", 3, until, target="chatd-1"),
+        **more,
+    }
+    phases = [("warm-up", 1.0), ("baseline", 2.0), ("chaos", 6.0), ("recovery", 8.0)]
+    return phased(phases, run={"contract": contract}, **fields)
 
 
 NEAR: Final = [c for c in range(1, 57) if c % 8 < 4]  # clients on channels 1 to 8; the others are on 9 to 16
@@ -263,6 +356,10 @@ BASES: Final[dict[str, Callable[[], Run]]] = {
     "history_catchup": lambda: Run(catchup()),
     "retention_gap": lambda: Run(gaps()),
     "half_open": lambda: Run(dark(), {1: notice()}),
+    "capacity": lambda: Run(smoke()),
+    "swarm": lambda: Run(swarm()),
+    "publisher_retry": acks_lost,
+    "node_pause": lambda: Run(standstill()),
 }
 SPOILED: Final[dict[tuple[str, str], Callable[[], Run]]] = {
     ("smoke", "nothing-lost"): _spoiled(smoke, 1, leave_out),
@@ -311,5 +408,28 @@ SPOILED: Final[dict[tuple[str, str], Callable[[], Run]]] = {
     ("half_open", "server-notices"): lambda: Run(dark(server_ms=7_000), {1: notice()}),
     ("half_open", "soon-while-quiet"): lambda: Run(dark(slows=[Slow(1, 4, 1200)]), {1: notice()}),
     ("half_open", "resumes-happened"): lambda: Run(dark(cut_off=frozenset(range(21, 24))), {1: notice()}),
+    ("capacity", "nothing-lost"): _spoiled(smoke, 1, leave_out),
+    ("capacity", "nothing-twice"): _spoiled(smoke, 1, repeat),
+    ("capacity", "nothing-out-of-order"): _spoiled(smoke, 1, swap),
+    ("capacity", "soon"): lambda: Run(smoke(slows=[Slow(3, 4, 150)])),
+    ("swarm", "nothing-lost"): _spoiled(swarm, 1, leave_out),
+    ("swarm", "nothing-twice"): _spoiled(swarm, 1, repeat),
+    ("swarm", "nothing-out-of-order"): _spoiled(swarm, 1, swap),
+    ("swarm", "soon-while-quiet"): lambda: Run(swarm(slows=[Slow(1, 4.4, 1500)])),
+    ("publisher_retry", "nothing-posted-twice"): lambda: (
+        acks_lost().with_spoil(0, post_twice).with_spoil(1, post_twice)
+    ),
+    ("publisher_retry", "nothing-lost"): lambda: acks_lost().with_spoil(1, leave_out),
+    ("publisher_retry", "nothing-delivered-twice"): lambda: acks_lost().with_spoil(1, repeat),
+    ("publisher_retry", "nothing-out-of-order"): lambda: acks_lost().with_spoil(1, swap),
+    ("publisher_retry", "retries-were-known"): lambda: acks_lost(retries=49),
+    ("publisher_retry", "soon-while-quiet"): lambda: acks_lost(slows=[Slow(1, 5, 900)]),
+    ("node_pause", "nothing-lost"): _spoiled(standstill, 1, leave_out),
+    ("node_pause", "nothing-twice"): _spoiled(standstill, 1, repeat),
+    ("node_pause", "nothing-out-of-order"): _spoiled(standstill, 1, swap),
+    ("node_pause", "nobody-talks-to-the-dead"): _spoiled(standstill, 1, write_to_the_dead),
+    ("node_pause", "all-back"): lambda: Run(standstill(late={(2, 0): 6.5})),
+    ("node_pause", "resumes-happened"): lambda: Run(standstill(clients=49)),
+    ("node_pause", "soon-while-quiet"): lambda: Run(standstill(slows=[Slow(1, 3, 900)])),
     ("retention_gap", "soon"): lambda: Run(gaps(slows=[Slow(12, 13, 1200)])),
 }
