@@ -10,7 +10,7 @@ READY    := $(VENV)/.ready
 TOXIPROXY_VERSION := v2.12.0
 GO_ENV   := GOBIN=$(CURDIR)/.tools/bin
 
-.PHONY: run soak test check fmt setup mutants frame-mutants toxiproxy browser bench-chatd bench-proxy bench-peers centrifuge clean help
+.PHONY: run soak test check fmt setup mutants frame-mutants toxiproxy browser bench-chatd bench-checks bench-proxy bench-peers centrifuge clean help
 
 run: $(READY) ## load chatd, break the wire and the process, prove what arrived (SCENARIO=…, ARGS=…)
 	@$(BIN)/chatproof run $(SCENARIO) $(ARGS)
@@ -63,6 +63,9 @@ frame-mutants: $(READY) ## an honest chatd, and a proxy that loses, repeats and 
 
 bench-chatd: $(READY) ## what chatd costs, beside other servers (ARGS="--quick --only fanout")
 	@$(BIN)/python -m benchmarks.chatd $(ARGS)
+
+bench-checks: $(READY) ## what judging a run costs, by the number of deliveries (ARGS="--quick")
+	@$(BIN)/python -m benchmarks.checks $(ARGS)
 
 bench-proxy: $(READY) ## what a hop through the fault proxy costs
 	@$(BIN)/python -m benchmarks.proxy $(ARGS)

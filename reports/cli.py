@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 
 import click
@@ -14,6 +15,7 @@ from reports.excerpts import about
 from reports.gates import GatesError
 from reports.history import HistoryError, open_history
 from reports.pipeline import Outcome, report_run
+from reports.progress import Reporter
 from reports.render import text
 from reports.stories import stories
 from reports.verdict import Exit, failure
@@ -98,7 +100,8 @@ def replay(excerpt: Path) -> None:
 
 def _judged(run_dir: Path, gates_file: Path | None) -> Outcome:
     try:
-        return report_run(run_dir, gates_file=gates_file)
+        with Reporter(sys.stderr, time.monotonic) as told:
+            return report_run(run_dir, gates_file=gates_file, progress=told)
     except (HistoryError, GatesError) as error:
         for line in str(error).splitlines():
             click.echo(f"error: {line}", err=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -32,6 +32,7 @@ from reports.latency import CLASSES, EVERYTHING, by_channel, by_second, histogra
 from reports.noticing import noticings
 from reports.periods import NS, fault_windows, phases, start_ns
 from reports.prediction import Held, Offered, held
+from reports.progress import Progress, Step
 from reports.recovery import recoveries
 from reports.rundir import log_files, read_json
 from reports.sessions import closes, connects, presence, stays
@@ -41,7 +42,6 @@ from reports.timeline import timeline
 from reports.usage import targets, usage
 from reports.verdict import ClassVerdict, Judgement, idle_faults, judge, void_reasons
 
-Progress = Callable[[str], None]
 MAX_SAMPLES_BYTES: Final = 256 * 1024 * 1024  # of one metrics file
 GATES_VERSION: Final = 1
 EXCERPTS: Final = "analysis/excerpts"  # in a run directory
@@ -79,7 +79,7 @@ def report_run(
     Args:
         gates_file: TOML with ``[[gate]]`` tables that are added to the scenario's, or override them.
         probes: measured into ``Outcome.probes``; no verdict hangs on them.
-        progress: called with a word or two at the start of each step.
+        progress: called at the start of each step, and while the records are checked.
     Raises:
         HistoryError: the directory cannot be read or written.
         GatesError: gates that cannot be used; every fault of the file at once.
@@ -87,13 +87,12 @@ def report_run(
     run_dir = Path(run_dir)
     told = progress or (lambda _: None)
     gates = gates_of(run_dir, gates_file)
-    told("reading")
+    told(Step(what="reading"))
     history = open_history(run_dir)
     if history.run.get("interactive"):
         gates = ()  # a load that was steered by hand is no basis for an objective
-    told("checking")
-    integrity = run_checks(history)
-    told("measuring")
+    integrity = run_checks(history, progress=told)
+    told(Step(what="measuring"))
     analysis = analyse(
         history,
         integrity,
@@ -103,7 +102,7 @@ def report_run(
         samples=read_samples(run_dir),
         steady=read_probes(run_dir),
     )
-    told("writing")
+    told(Step(what="writing"))
     made = list(excerpts(history, integrity))
     analysis = replace(analysis, excerpts={e.finding.sentence: f"{EXCERPTS}/{e.name}" for e in made})
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, TextIO
+from typing import IO, Final
 
 _BAR_CELLS: Final = 24
 _AGAIN_S: Final = 0.1  # between two drawings
@@ -52,17 +52,17 @@ def bar(share: float) -> str:
 class Reporter:
     """Writes steps to a stream as they come. A context manager: at the end no half line is left.
 
-    On a terminal one line is redrawn, and is gone at the end. Elsewhere each kind of step is a line of its
-    own, written when it is done, if it took ``plain_s``: who reads a log of short runs is not told of them.
+    On a terminal one line is redrawn, and is gone at the end. Elsewhere a kind of step that counts records is a
+    line of its own, written when it is done, if it took ``plain_s``: a short run leaves none in a log.
     """
 
-    def __init__(self, out: TextIO, clock: Callable[[], float], *, plain_s: float = 2.0) -> None:
+    def __init__(self, out: IO[str], clock: Callable[[], float], *, plain_s: float = 5.0) -> None:
         """``clock``: seconds, of any origin, that only rise."""
         self._out, self._clock, self._plain_s = out, clock, plain_s
         self._tty = out.isatty()
         self._begun: tuple[str, float] = "", 0.0
         self._drawn_s = float("-inf")
-        self._last: tuple[Step, float] | None = None
+        self._last: Step | None = None
 
     def __enter__(self) -> Reporter:
         return self
@@ -78,7 +78,7 @@ class Reporter:
             self._over()
             self._begun = step.what, now_s
         elapsed_s = now_s - self._begun[1]
-        self._last = step, elapsed_s
+        self._last = step
         if self._tty and (now_s - self._drawn_s >= _AGAIN_S or not step.rows):
             self._drawn_s = now_s
             drawn = f"{bar(step.rows / step.of_rows)} " if step.of_rows else ""
@@ -87,9 +87,8 @@ class Reporter:
     def _over(self) -> None:
         """The kind of step that went on is done."""
         if self._last is not None and not self._tty:
-            step, _ = self._last
-            elapsed_s = self._clock() - self._begun[1]
-            if elapsed_s >= self._plain_s:
+            step, elapsed_s = self._last, self._clock() - self._begun[1]
+            if step.rows and elapsed_s >= self._plain_s:
                 self._write(f"{line(step, elapsed_s)}  {elapsed_s:.1f} s\n")
         self._last = None
 

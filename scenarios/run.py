@@ -12,6 +12,7 @@ import json
 import resource
 import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from chaos.plan import Plan, make_plan
 from loadgen.cli import prediction_text
 from reports.gates import Gate, load_gates
 from reports.pipeline import Outcome, report_run
+from reports.progress import Reporter
 from reports.render import text as summary_text
 from reports.verdict import Exit
 
@@ -112,7 +114,13 @@ def run_once(scenario: Scenario, options: Options, console: Console, *, probes: 
         finally:
             rundir.finish("aborted" if rundir.manifest.get("phase_reached") != "end" else "complete")
         signals.restore()  # a second Ctrl-C may end the report
-        outcome = report_run(rundir.path, gates_file=options.gates_file, probes=probes)
+        with Reporter(console.file, time.monotonic) as told:
+            outcome = report_run(
+                rundir.path,
+                gates_file=options.gates_file,
+                probes=probes,
+                progress=None if options.quiet else told,
+            )
     return Ran(rundir.path, outcome, interrupted)
 
 
