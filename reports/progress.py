@@ -52,8 +52,8 @@ def bar(share: float) -> str:
 class Reporter:
     """Writes steps to a stream as they come. A context manager: at the end no half line is left.
 
-    On a terminal one line is redrawn, and is gone at the end. Elsewhere a kind of step that counts records is a
-    line of its own, written when it is done, if it took ``plain_s``: a short run leaves none in a log.
+    On a terminal one line is redrawn, and is gone at the end. Elsewhere a kind of step that counts records
+    is a line of its own, written when it is done, if it took ``plain_s``: a short run leaves none in a log.
     """
 
     def __init__(self, out: IO[str], clock: Callable[[], float], *, plain_s: float = 5.0) -> None:
