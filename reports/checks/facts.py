@@ -231,8 +231,9 @@ def _target_exits(lines: Iterable[Mapping[str, Any]]) -> tuple[int, ...] | None:
 
 def _sends(frame: pl.DataFrame) -> Sends:
     message = pack(frame["publisher"].to_numpy(), frame["pub_seq"].to_numpy())
-    order = np.argsort(message, kind="stable")
-    message, channel = message[order], frame["channel"].to_numpy()[order]
+    channel = frame["channel"].to_numpy()
+    order = np.lexsort((channel, message))
+    message, channel = message[order], channel[order]
     first = np.ones(len(message), np.bool_)
     first[1:] = message[1:] != message[:-1]
     return Sends(

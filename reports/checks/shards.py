@@ -188,13 +188,15 @@ def _some(frame: pl.DataFrame) -> Some:
 
 
 def _homed(some: Some, sends: Sends) -> Some:
-    """An answer to no open request has no channel: it goes where its message was sent."""
+    """An answer goes where its message was sent: one to no open request has no channel of its own."""
     rows = some.rows
-    lost = np.flatnonzero((rows.channel == NO_CHANNEL) & np.isin(some.kind, [int(Kind.ACK), int(Kind.NACK)]))
-    if not len(lost):
+    answers = np.flatnonzero((some.kind == Kind.ACK) | (some.kind == Kind.NACK))
+    sent_to = sends.channel_of(rows.where(answers).message)
+    moves = (sent_to != rows.channel[answers]) & (sent_to != NO_CHANNEL)
+    if not moves.any():
         return some
     channel = rows.channel.copy()
-    channel[lost] = sends.channel_of(rows.where(lost).message)
+    channel[answers[moves]] = sent_to[moves]
     return Some(some.kind, replace(rows, channel=channel))
 
 

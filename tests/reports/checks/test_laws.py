@@ -15,6 +15,7 @@ from tests.builders import Story
 from tests.reports.checks.twins import TWINS
 from tests.reports.checks.verdicts import counts
 from tests.scenes import Scene
+from tests.simulator.simulate import simulate
 from tests.strategies import PLANTS, Stage, clean_scenes, evicted_early, finished, stages
 
 EXAMPLES = settings(
@@ -140,6 +141,39 @@ def test_how_a_history_is_parted_does_not_matter(
 def test_how_golden_twins_are_parted_does_not_matter(cls: str, bad: bool, part_rows: int) -> None:
     history = crowded(TWINS[cls].make(bad)).history()
     assert run_checks(history, part_rows=part_rows) == run_checks(history)
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_how_damaged_histories_of_the_simulator_are_parted_does_not_matter(seed: int) -> None:
+    story, rng = simulate(seed).story, random.Random(seed)
+    if seed % 3 == 1:
+        story = crowded(story)
+    for log in story.logs.values():
+        for _ in range(3):
+            _spoil(log, rng)
+    history = story.history()
+    judged = run_checks(history)
+    for part_rows in (1, rng.randrange(2, 200)):
+        assert run_checks(history, part_rows=part_rows) == judged
+
+
+def _spoil(log: list[tuple[int, ...]], rng: random.Random) -> None:
+    """One record less, again later, or with another serial, message or epoch."""
+    at, what = rng.randrange(len(log)), rng.randrange(5)
+    if what == 0:
+        del log[at]
+        return
+    if what == 1:
+        log.insert(min(len(log), at + rng.randrange(30)), log[at])
+        return
+    fields = list(log[at])
+    if what == 2:
+        fields[6] = max(1, fields[6] + rng.choice([-2, -1, 1, 2]))  # serial
+    elif what == 3 and fields[8] != Kind.SEND:  # no message is ever sent to two channels
+        fields[5] += 1  # pub_seq
+    else:
+        fields[7] = rng.randrange(1, 4)  # epoch
+    log[at] = tuple(fields)
 
 
 def crowded(story: Story) -> Story:
