@@ -74,8 +74,9 @@ class Analysis:
         return ClassCount(sum(c.count for c in known), not known or any(c.unknown for c in known))
 
     def checked(self, name: str) -> list[str]:
-        """The classes behind "lost", "duplicated" or "reordered" that the checks know."""
-        return [cls for cls in COMBINED[name] if cls in self.integrity.classes]
+        """The classes behind "lost", "duplicated" or "reordered" that were judged."""
+        classes = self.integrity.classes
+        return [cls for cls in COMBINED[name] if cls in classes and classes[cls].promised]
 
     def deliveries_per_s(self) -> float | None:
         """Mean rate of live deliveries over ``steady``; None when no whole second was recorded."""
@@ -116,7 +117,13 @@ def summary(analysis: Analysis) -> dict[str, Any]:
         "exit": int(judgement.exit),
         "anomalies": {name: analysis.combined(name).count for name in COMBINED},
         "classes": {
-            name: {"title": c.title, "count": c.count, "gated": c.gated, "unknown": c.unknown}
+            name: {
+                "title": c.title,
+                "count": c.count if c.promised else None,
+                "gated": c.gated,
+                "unknown": c.unknown,
+                "lacks": list(c.lacks),
+            }
             for name, c in analysis.integrity.classes.items()
         },
         "coverage": coverage(analysis),

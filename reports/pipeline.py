@@ -170,7 +170,7 @@ def analyse(
     )
     measures = Measures(
         history=history,
-        classes={name: ClassCount(c.count, c.unknown) for name, c in integrity.classes.items()},
+        classes={n: ClassCount(c.count, c.unknown) for n, c in integrity.classes.items() if c.promised},
         recoveries=mended,
         intervals=intervals,
         coverage=integrity.coverage.figures(),
@@ -222,6 +222,7 @@ def _judgement(
         classes=[
             ClassVerdict(name=c.cls, title=c.title, count=c.count, gated=c.gated, unknown=c.unknown)
             for c in integrity.classes.values()
+            if c.promised
         ],
         idle=idle_faults(found, aborted=history.run.get("status") != "complete"),
         results=results,

@@ -113,7 +113,9 @@ class Stage:
         self._publish_contract(dict(welcome.contract), welcome.ping_s, welcome.pong_s)
         self._steady = Steady(self._rundir.path / "probes.jsonl", self._probes(target))
         self._stack.callback(self._steady.close)
-        self._progress.step(f"target    {self._target_url}  durability: {welcome.contract['durability']}")
+        self._progress.step(
+            f"target    {self._target_url}  durability: {welcome.contract.get('durability', 'not said')}"
+        )
 
     def start_proxy(self) -> None:
         """Start the fault engine when the plan touches the wire; else clients dial the target itself."""
@@ -364,6 +366,8 @@ class Stage:
 
     def _publish_contract(self, promised: dict[str, Any], ping_s: float, pong_s: float) -> None:
         deadlines = self._scenario.deadlines.model_dump()
+        offered = DRIVERS[self._scenario.workload.driver].capabilities
+        promised = {**promised, "capabilities": sorted(offered)}
         contract = {**promised, "profile": self._scenario.profile, "ping_s": ping_s, "pong_s": pong_s}
         self._rundir.update(contract={**contract, "deadlines": deadlines})
 

@@ -28,11 +28,13 @@ Start = Position | Literal["new", "first"]  # where a subscription begins
 class Capability(enum.StrEnum):
     """What a server promises, and so which checks may hold it to it."""
 
-    ACK = "ack"  # a publish is answered with its position, or with an error
+    ACK = "ack"  # a publish is answered: it was placed, or it was refused
+    ACK_POSITION = "ack-position"  # and the answer says at which position it was placed
     SERIAL = "serial"  # messages of a channel are numbered 1, 2, 3, … within an epoch
     CHANNEL_ORDER = "channel-order"  # subscribers of a channel see the same order
     RESUME = "resume"  # a subscription can go on after a position
     DEDUPE = "dedupe"  # a publish that is sent again with its message id is placed once
+    RETENTION = "retention"  # what is kept, and for how long, is said in the contract (retain_*)
     HISTORY = "history"  # a channel can be read from its oldest message (start "first"), and in pages
     REACTION = "reaction"  # what is said about a message has a place in the log, as a message has
     TYPING = "typing"
@@ -109,7 +111,10 @@ class Sink(Protocol):
         """The stream goes on under another epoch after serial ``fork`` of the one before."""
 
     def ack(self, tag: object | None, message: str, epoch: str, serial: int, duplicate: bool) -> None:
-        """A publish was placed. ``tag`` is what ``publish`` was given; None: it answers no open request."""
+        """A publish was placed. ``tag`` is what ``publish`` was given; None: it answers no open request.
+
+        Without ACK_POSITION ``epoch`` is "" and ``serial`` 0.
+        """
 
     def nack(
         self, tag: object | None, code: int, *, temporary: bool, definite: bool, after_s: float | None

@@ -25,7 +25,7 @@ _Fault = tuple[int, int, int]  # the ack; an earlier ack that differs, or -1; th
 
 def ack_contradiction(part: Part) -> Found:
     """Counts messages."""
-    acks = part.records.acks
+    acks = part.acks
     guilty: dict[int, _Fault] = {}
     for fault in (*_differing(part), *_holding_another(part)):
         guilty.setdefault(int(acks.message[fault[0]]), fault)
@@ -35,7 +35,7 @@ def ack_contradiction(part: Part) -> Found:
 
 def _differing(part: Part) -> Iterator[_Fault]:
     """Acks that name another place than an earlier ack of their message."""
-    acks, place, message = part.records.acks, part.ack_place, part.records.acks.message
+    acks, place, message = part.acks, part.ack_place, part.acks.message
     known = np.flatnonzero(part.ack_known)
     order = known[np.lexsort((acks.row[known], acks.t[known], message[known]))]
     begins, ends = runs(message[order])
@@ -47,7 +47,7 @@ def _differing(part: Part) -> Iterator[_Fault]:
 
 
 def _first_difference(part: Part, mine: list[int]) -> Iterator[_Fault]:
-    acks, place = part.records.acks, part.ack_place
+    acks, place = part.acks, part.ack_place
     for number, again in enumerate(mine):
         for first in mine[:number]:
             one, other = int(place[first]), int(place[again])
@@ -59,7 +59,7 @@ def _first_difference(part: Part, mine: list[int]) -> Iterator[_Fault]:
 
 def _holding_another(part: Part) -> Iterator[_Fault]:
     """Acks of a place that holds another message of the channel and not theirs."""
-    acks, entries = part.records.acks, part.entries
+    acks, entries = part.acks, part.entries
     home = np.flatnonzero(part.at_home)
     places, messages = entries.place[home], entries.message[home]
     if not len(places):
@@ -74,7 +74,7 @@ def _holding_another(part: Part) -> Iterator[_Fault]:
 
 
 def _tell(part: Part, ack: int, earlier: int, holds: int) -> Finding:
-    acks, facts = part.records.acks, part.facts
+    acks, facts = part.acks, part.facts
     channel, epoch, serial = int(acks.channel[ack]), int(acks.epoch[ack]), int(acks.serial[ack])
     message, acked_t = int(acks.message[ack]), int(acks.t[ack])
     serials, records, first_t = {serial}, [acks.reference(ack)], acked_t

@@ -1,6 +1,7 @@
 """The contract of a run, as far as checks use it: read from run.json, never assumed to promise more.
 
-What run.json does not say is not promised: retention that is not written down is not judged.
+What run.json does not say is not promised: retention that is not written down is not judged. Only
+``capabilities`` is the other way round: a run that does not have them is of a server that promises all.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from reports.periods import NS
 DEFAULT_DEDUPE_S: Final = 300.0
 DEFAULT_SETTLE_S: Final = 10.0
 DEFAULT_ACK_S: Final = 5.0
+NO_DEDUPE_NS: Final = -1  # no second attempt is soon enough
 DEFAULT_CLOCK_NS: Final = 1_000  # two processors of one host reading CLOCK_MONOTONIC agree within this
 
 
@@ -31,6 +33,7 @@ class Contract:
     """What the server promised."""
 
     profile: str = "effectively-once"
+    capabilities: frozenset[str] | None = None  # of the driver; None: all
     echo: bool = True
     dedupe_ns: int = int(DEFAULT_DEDUPE_S * NS)
     settle_ns: int = int(DEFAULT_SETTLE_S * NS)  # T: after healing, until everything goes on
@@ -50,8 +53,11 @@ class Contract:
         uncertainty = clock.get("uncertainty_ns")
         return cls(
             profile=str(contract.get("profile", "effectively-once")),
+            capabilities=(offered := _capabilities(contract)),
             echo=contract.get("echo") is not False,
-            dedupe_ns=_nanoseconds(contract.get("dedupe_s"), DEFAULT_DEDUPE_S),
+            dedupe_ns=_nanoseconds(contract.get("dedupe_s"), DEFAULT_DEDUPE_S)
+            if offered is None or "dedupe" in offered
+            else NO_DEDUPE_NS,
             settle_ns=_nanoseconds(deadlines.get("settle_s"), DEFAULT_SETTLE_S),
             ack_ns=_nanoseconds(deadlines.get("ack_s"), DEFAULT_ACK_S),
             detect_ns=int((ping + pong) * NS) if _number(ping) and _number(pong) and ping > 0 else None,
@@ -60,10 +66,19 @@ class Contract:
             namespaces=_namespaces(contract),
         )
 
+    def offers(self, capability: str) -> bool:
+        """Whether the server promises something, by its name among the driver's capabilities."""
+        return self.capabilities is None or capability in self.capabilities
+
     def retention(self, channel: str) -> Retention | None:
         """Of a channel, by its name; None: nothing that could be judged is promised."""
         prefix, colon, _ = channel.partition(":")
         return self.namespaces[prefix] if colon and prefix in self.namespaces else self.kept
+
+
+def _capabilities(contract: Mapping[str, Any]) -> frozenset[str] | None:
+    said = contract.get("capabilities")
+    return frozenset(map(str, said)) if isinstance(said, list | tuple) else None
 
 
 def _number(value: object) -> TypeGuard[int | float]:

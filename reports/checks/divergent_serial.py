@@ -37,7 +37,7 @@ def divergent_serial(part: Part) -> Found:
 
 def _identities(part: Part) -> tuple[Int, Int, Int]:
     """Distinct (place, message) by place, and when each was first seen."""
-    entries, acks = part.entries, part.records.acks
+    entries, acks = part.entries, part.acks
     home = np.flatnonzero(part.at_home)
     place, message, t = entries.place[home], entries.message[home], entries.first_t[home]
     alone = ~member(part.ack_place, distinct(place)) & part.ack_known

@@ -63,7 +63,7 @@ def epoch_fault(part: Part) -> Found:
 def _changes(part: Part) -> Iterator[_Fault]:
     """Epochs that changed without an exit, or that came back."""
     r = part.records
-    told = [r.subs, r.control_subs, r.lives, r.control_lives, r.acks, r.epochs, r.reads]
+    told = [r.subs, r.control_subs, r.lives, r.control_lives, part.placed_acks, r.epochs, r.reads]
     stream = np.concatenate([distinct(pack(rows.channel, rows.epoch)) for rows in told])
     arrived = pack(r.arrivals.channel, r.arrivals.epoch)
     stream = distinct(np.concatenate([stream, arrived[runs(arrived)[0]]]))
@@ -115,7 +115,7 @@ def _intervals(part: Part, channel: int, epoch: int) -> tuple[Int, Int]:
         mine = (subs.channel == channel) & (subs.epoch == epoch) & (subs.t2 > 0)
         begins.append(subs.t2[mine])
         ends.append(subs.t[mine])
-    for rows in (r.acks, r.reads, r.arrivals):
+    for rows in (part.placed_acks, r.reads, r.arrivals):
         lo, hi = (
             np.searchsorted(rows.channel, [channel, channel + 1]) if rows is r.arrivals else (0, len(rows))
         )
@@ -176,7 +176,7 @@ def _came_back(
 def _first_record(part: Part, channel: int, epoch: int) -> tuple[Reference, ...]:
     r = part.records
     found = []
-    for rows in (r.subs, r.acks, r.arrivals, r.epochs, r.control_subs):
+    for rows in (r.subs, part.placed_acks, r.arrivals, r.epochs, r.control_subs):
         mine = rows.where(np.flatnonzero((rows.channel == channel) & (rows.epoch == epoch)))
         if len(mine):
             first = int(earliest_of(mine.t, mine)[0])
@@ -283,7 +283,7 @@ def _shown(part: Part) -> tuple[Int, Int]:
 
 def _given_twice(part: Part) -> Iterator[_Fault]:
     """Messages acked and seen at a place that held another one before they were first sent."""
-    entries, acks, messages = part.entries, part.records.acks, part.messages
+    entries, acks, messages = part.entries, part.acks, part.messages
     home = np.flatnonzero(part.at_home)
     places = entries.place[home]
     double = np.flatnonzero(member(places, distinct(places[1:][places[1:] == places[:-1]])))

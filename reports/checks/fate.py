@@ -2,8 +2,9 @@
 
 A message is lost when the last complete final read that covers its place has it nowhere, or
 when no read covers its place, some subscriber was owed it, and nothing but the ack ever showed
-it. Of a place that cannot be read for damage nothing is said. An acked message that no read
-covers, nobody was owed and nothing showed is *unwitnessed*: coverage, not an anomaly.
+it. Where an ack does not say the place and nothing showed the message, a read covers it that has the
+whole of the channel's only epoch. Of a place that cannot be read for damage nothing is said. An acked
+message that no read covers, nobody was owed and nothing showed is *unwitnessed*: coverage, not an anomaly.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ def fate(
     observed: Int,
     hidden: Bool,
     owed: Int,
+    one_life: Int,
     reads: FinalReads,
     lineage: Lineage,
     trusted: Bool,
@@ -50,12 +52,13 @@ def fate(
         observed: sorted messages that a delivery or read showed.
         hidden: per ack, whether it is of client 0 and echo is off, so that no read shows its message.
         owed: sorted places that some subscriber was owed and never got.
+        one_life: sorted channels that had one epoch only.
         trusted: per ack, whether its publisher's log is whole.
     """
     _, first = np.unique(acks.message, return_index=True)
     first = np.sort(first[member(acks.message[first], sent)])
     mine, places = acks.where(first), place[first]
-    state, by = _read_state(mine, reads, lineage, hidden[first])
+    state, by = _read_state(mine, places < 0, reads, lineage, hidden[first], one_life)
     silent = (state == _UNCOVERED) & ~member(places, seen) & ~member(mine.message, observed)
     was_owed = member(places, owed)
     lost = np.flatnonzero(((state == _LACKING) | (silent & was_owed)) & trusted[first])
@@ -66,7 +69,9 @@ def fate(
     )
 
 
-def _read_state(acks: Rows, reads: FinalReads, lineage: Lineage, hidden: Bool) -> tuple[Int, dict[int, Read]]:
+def _read_state(
+    acks: Rows, bare: Bool, reads: FinalReads, lineage: Lineage, hidden: Bool, one_life: Int
+) -> tuple[Int, dict[int, Read]]:
     """What the last complete read that covers each acked place says of its message."""
     state = np.full(len(acks), _UNCOVERED, np.int64)
     by: dict[int, Read] = {}
@@ -77,7 +82,9 @@ def _read_state(acks: Rows, reads: FinalReads, lineage: Lineage, hidden: Bool) -
         mine = acks.where(at)
         epoch = lineage.epochs(mine.channel, mine.epoch, mine.serial)
         for read in several:
-            covered = read.covers(lineage, epoch, mine.serial.astype(np.int64)) & (mine.t < read.asked_t)
+            whole = read.floor <= 1 and bool(member(np.array([channel]), one_life)[0])
+            covered = read.covers(lineage, epoch, mine.serial.astype(np.int64))
+            covered = np.where(bare[at], whole, covered) & (mine.t < read.asked_t)
             covered &= ~hidden[at]
             found = member(mine.message, distinct(read.intact().message))
             unreadable = member(mine.serial, read.strange_serials())

@@ -24,7 +24,7 @@ from .telling import earliest_of, finding, place_text
 def lost_acked(part: Part) -> Found:
     """Counts messages."""
     lost = np.array(part.fate.lost, np.intp)
-    acks = part.records.acks.where(lost)
+    acks = part.acks.where(lost)
     told = lost[earliest_of(acks.t, acks)].tolist()
     return Found(len(lost), tuple(_tell(part, ack) for ack in told), tuple(sorted(_unsure(part))[:CAP]))
 
@@ -32,7 +32,7 @@ def lost_acked(part: Part) -> Found:
 def _unsure(part: Part) -> Iterator[str]:
     """Why there may be more: channels with acked messages that were not read twice, alike."""
     disagreeing = set(part.final_reads.disagreeing())
-    acked = set(distinct(part.records.acks.channel).tolist())
+    acked = set(distinct(part.acks.channel).tolist())
     for channel in acked.intersection(part.channels):
         name, reads = part.facts.names.channel(channel), part.final_reads.of(channel)
         if not reads:
@@ -44,7 +44,7 @@ def _unsure(part: Part) -> Iterator[str]:
 
 
 def _tell(part: Part, ack: int) -> Finding:
-    acks, facts, names = part.records.acks, part.facts, part.facts.names
+    acks, facts, names = part.acks, part.facts, part.facts.names
     channel, epoch, serial = int(acks.channel[ack]), int(acks.epoch[ack]), int(acks.serial[ack])
     message, acked_t = int(acks.message[ack]), int(acks.t[ack])
     read = part.fate.read.get(ack)
@@ -55,14 +55,19 @@ def _tell(part: Part, ack: int) -> Finding:
         last_t = read.asked_t
     else:
         why = "no final read covers it, a subscriber was owed it, and nothing but the ack ever showed it"
+    where = (
+        f"at {place_text(part, channel, epoch, [(serial, serial)])}"
+        if serial
+        else f"in {names.channel(channel)}"
+    )
     return finding(
         part,
         "L3",
-        f"{facts.message(message)} was acked at {place_text(part, channel, epoch, [(serial, serial)])} "
-        f"at {facts.at(acked_t)} to {names.client(message >> 32)}, and {why}",
+        f"{facts.message(message)} was acked {where} at {facts.at(acked_t)} to "
+        f"{names.client(message >> 32)}, and {why}",
         channel=channel,
         epoch=epoch,
-        ranges=[(serial, serial)],
+        ranges=[(serial, serial)] if serial else [],
         first_t=acked_t,
         last_t=last_t,
         records=records,

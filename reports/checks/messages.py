@@ -66,6 +66,10 @@ class Places:
         """The channel of each place."""
         return np.asarray(high(self._known[np.asarray(place) >> 32])) if len(place) else np.zeros(0, np.int64)
 
+    def epochs(self, place: Int) -> Int:
+        """The canonical epoch of each place."""
+        return np.asarray(low(self._known[np.asarray(place) >> 32])) if len(place) else np.zeros(0, np.int64)
+
     def stream(self, place: int) -> tuple[int, int]:
         """Channel and canonical epoch of a place."""
         stream = int(self._known[place >> 32])

@@ -20,7 +20,7 @@ from .fate import Fate, fate
 from .messages import Entries, Messages, Outcome, Places, entries, fold
 from .owed import Ledger, Missing, holes
 from .passed import Passed, passed_over
-from .placing import Placed, lines, placed
+from .placing import Placed, lines, located, placed, unsaid
 from .reads import FinalReads, final_reads
 from .result import Coverage, Reference
 from .rows import Bool, Index, Int, Rows, distinct, member, pack, runs
@@ -118,7 +118,7 @@ class Part:
     @cached_property
     def places(self) -> Places:
         r = self.records
-        return Places(self.facts.lineage, r.arrivals, r.acks, r.reads)
+        return Places(self.facts.lineage, r.arrivals, r.acks.where(~unsaid(r.acks)), r.reads)
 
     @cached_property
     def strange(self) -> Bool:
@@ -134,8 +134,18 @@ class Part:
         return self._place(self.records.reads)
 
     @cached_property
+    def acks(self) -> Rows:
+        """All acks. Where the server does not say a message's place, it is where that was first seen."""
+        return located(self.records.acks, self.entries, self.at_home, self.places)
+
+    @cached_property
+    def placed_acks(self) -> Rows:
+        return self.acks.where(self.ack_place >= 0)
+
+    @cached_property
     def ack_place(self) -> Int:
-        return self._place(self.records.acks)
+        """Of each of ``acks``; -1: it is not known."""
+        return np.where(unsaid(self.acks), -1, self._place(self.acks))
 
     def _place(self, rows: Rows) -> Int:
         return self.places.of(rows.channel, rows.epoch, rows.serial)
@@ -195,7 +205,7 @@ class Part:
     @cached_property
     def shown(self) -> Int:
         """Sorted places that an ack, an arrival or a read showed."""
-        return distinct(np.concatenate([self.seen, self.ack_place]))
+        return distinct(np.concatenate([self.seen, self.ack_place[self.ack_place >= 0]]))
 
     @cached_property
     def messages(self) -> Messages:
@@ -205,7 +215,7 @@ class Part:
     @cached_property
     def placed(self) -> Placed:
         """Messages with one known place."""
-        return placed(self.messages, self.entries, self.at_home, self.records.acks, self.ack_place)
+        return placed(self.messages, self.entries, self.at_home, self.acks, self.ack_place)
 
     @cached_property
     def lines(self) -> tuple[Int, Index]:
@@ -231,9 +241,9 @@ class Part:
         """
         if self.facts.contract.echo:
             return {}
-        unseen = ~member(self.ack_place, distinct(self.entries.place[self.at_home]))
+        unseen = ~member(self.ack_place, distinct(self.entries.place[self.at_home])) & (self.ack_place >= 0)
         place = np.concatenate([self.entries.place, self.ack_place[unseen]])
-        message = np.concatenate([self.entries.message, self.records.acks.message[unseen]])
+        message = np.concatenate([self.entries.message, self.acks.message[unseen]])
         order = np.lexsort((place, message >> 32))
         place, publisher = place[order], message[order] >> 32
         begins, ends = runs(publisher)
@@ -251,7 +261,7 @@ class Part:
 
     @cached_property
     def sentinels(self) -> dict[int, Sentinel]:
-        return sentinels(self.facts.marks, self.channels, self.records.acks, self.messages)
+        return sentinels(self.facts.marks, self.channels, self.acks, self.messages)
 
     @cached_property
     def stalled(self) -> list[Stalled]:
@@ -298,9 +308,18 @@ class Part:
         return final_reads(r.control_subs, r.control_lives, r.reads, r.control_gaps)
 
     @cached_property
+    def one_life(self) -> Int:
+        """Sorted channels of which nobody ever saw more than one epoch."""
+        r = self.records
+        rows = (r.subs, r.lives, r.control_subs, r.control_lives, r.arrivals, r.reads)
+        streams = [distinct(pack(some.channel, some.epoch)[some.epoch != 0]) for some in rows]
+        channels, lives = np.unique(distinct(np.concatenate(streams)) >> 32, return_counts=True)
+        return np.asarray(channels[lives == 1])
+
+    @cached_property
     def fate(self) -> Fate:
         """What became of acked messages."""
-        owners, acks = self.facts.owners, self.records.acks
+        owners, acks = self.facts.owners, self.acks
         return fate(
             acks,
             self.ack_place,
@@ -309,6 +328,7 @@ class Part:
             observed=self.observed,
             hidden=(acks.publisher == CONTROL) & (not self.facts.contract.echo),
             owed=self.owed,
+            one_life=self.one_life,
             reads=self.final_reads,
             lineage=self.facts.lineage,
             trusted=~owners.broken(acks.publisher) & (not owners.control_broken),
@@ -325,7 +345,7 @@ class Part:
         if at < len(self.entries.place) and self.entries.place[at] == place:
             return int(self.entries.message[at])
         acked = np.flatnonzero(self.ack_place == place)
-        return int(self.records.acks.message[acked[0]]) if len(acked) else None
+        return int(self.acks.message[acked[0]]) if len(acked) else None
 
     def coverage(self) -> Coverage:
         """This part's share of the coverage that needs derived facts."""

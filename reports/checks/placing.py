@@ -7,7 +7,7 @@ speak of them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -54,6 +54,28 @@ def placed(messages: Messages, entries: Entries, at_home: Bool, acks: Rows, ack_
     known[known] = messages.message[at[known]] == message[known]
     place, message, at = place[known], message[known], at[known]
     return Placed(place=place, message=message, at=at, acked_t=_acked_t(messages, place, at, acks, ack_place))
+
+
+def unsaid(acks: Rows) -> Bool:
+    """Acks of a server that does not say where it placed the message."""
+    return np.asarray((acks.epoch == 0) & (acks.serial == 0))
+
+
+def located(acks: Rows, entries: Entries, at_home: Bool, places: Places) -> Rows:
+    """The acks, those that name no place with the one where their message was first seen, if it was."""
+    bare = np.flatnonzero(unsaid(acks))
+    if not len(bare):
+        return acks
+    home = np.flatnonzero(at_home)
+    home = home[np.lexsort((entries.first_t[home], entries.message[home]))]
+    begins, _ = runs(entries.message[home])
+    first = home[begins]
+    seen = entries.message[first]
+    bare = bare[member(acks.message[bare], seen)]
+    place = entries.place[first[np.searchsorted(seen, acks.message[bare])]]
+    epoch, serial = acks.epoch.copy(), acks.serial.copy()
+    epoch[bare], serial[bare] = places.epochs(place), place & 0xFFFF_FFFF
+    return replace(acks, epoch=epoch, serial=serial)
 
 
 def _acked_t(messages: Messages, place: Int, at: Int, acks: Rows, ack_place: Int) -> Int:

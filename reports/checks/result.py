@@ -76,6 +76,11 @@ class ClassResult:
     gated: bool  # by the profile of the contract: a count above 0 makes the history invalid
     reasons: tuple[str, ...] = ()  # why it is unknown
     seen: int = 0  # of how many a count of 0 speaks; 0: that is not counted
+    lacks: tuple[str, ...] = ()  # capabilities that it rests on and the server does not promise: not judged
+
+    @property
+    def promised(self) -> bool:
+        return not self.lacks
 
 
 @dataclass(slots=True, kw_only=True)

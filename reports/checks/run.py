@@ -20,7 +20,7 @@ from .result import ClassResult, Coverage, Found, Integrity, Verdict
 from .shards import Shard, Shards
 from .slices import Heads, Slice, Whole
 from .survey import PART_ROWS, parted, survey
-from .table import CHECKS, Check, gated
+from .table import CHECKS, Check, gated, lacking
 from .vacuity import Exercise, exercise, vacuous
 
 if TYPE_CHECKING:
@@ -56,18 +56,24 @@ def _run_checks(
     history: History, progress: Progress | None, checks: Mapping[str, Check], part_rows: int
 ) -> Integrity:
     facts, first = read_facts(history), survey(history)
+    judged = {cls: check for cls, check in checks.items() if not lacking(check, facts.contract)}
     shards = parted(history, first.channels, part_rows)
     told = _Told(progress, shards)
-    bench = _Bench(facts, checks, first.coverage, told)
+    bench = _Bench(facts, judged, first.coverage, told)
     with Shards(history, facts.sends, shards, told.sorted) as records:
         told.judged(0, 0)
         for number in range(len(shards)):
             bench.judge(records, number)
     found, coverage, seen = bench.found, bench.coverage, bench.seen
-    for cls, check in checks.items():
+    for cls, check in judged.items():
         if check.run is not None:
             found[cls] += _judge(check.run, facts)
-    classes = {cls: _result(cls, check, found[cls], facts, coverage) for cls, check in checks.items()}
+    classes = {
+        cls: _result(cls, check, found[cls], facts, coverage)
+        if cls in judged
+        else _unjudged(cls, check, facts)
+        for cls, check in checks.items()
+    }
     coverage.unexplain("EPOCH records that contradict another", facts.lineage.conflicts)
     coverage.unexplain("message sent to several channels", facts.sends.resent_elsewhere)
     reasons = vacuous(
@@ -77,6 +83,7 @@ def _run_checks(
         marks=facts.marks,
         planned=history.names.subscriptions,
         channels=_channels(history, first.channels),
+        offers=facts.contract.offers,
     )
     if first.unknown_kinds:
         reasons.append(f"{first.unknown_kinds} records are of a kind that this build does not know")
@@ -192,6 +199,20 @@ def _result(cls: str, check: Check, found: Found, facts: Facts, coverage: Covera
         findings=found.findings,
         gated=gated(cls, facts.contract.profile),
         reasons=reasons,
+    )
+
+
+def _unjudged(cls: str, check: Check, facts: Facts) -> ClassResult:
+    """Of a class that the server does not promise enough for."""
+    return ClassResult(
+        cls=cls,
+        title=check.title,
+        unit=check.unit,
+        count=0,
+        unknown=False,
+        findings=(),
+        gated=False,
+        lacks=lacking(check, facts.contract),
     )
 
 

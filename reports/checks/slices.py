@@ -160,6 +160,10 @@ class Slice(Part):
         return self._whole.read_place
 
     @cached_property
+    def acks(self) -> Rows:
+        return self._whole.acks
+
+    @cached_property
     def ack_place(self) -> Int:
         return self._whole.ack_place
 

@@ -2,7 +2,8 @@
 
 To add a class: write its function beside the others, over a ``Part`` (one channel-local part of a
 history) or the run's ``Facts``, and add a line here. It must be silent on clean histories and
-report exactly what was planted; tests/reports/checks/twins.py needs its pair of histories.
+report exactly what was planted; tests/reports/checks/twins.py needs its pair of histories. ``needs`` names
+what a server must promise before the class may be held against it (``contract.capabilities`` in run.json).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Final
 
 from .ack_contradiction import ack_contradiction
 from .ack_protocol import ack_protocol
+from .contract import Contract
 from .delivery_gap import delivery_gap
 from .delivery_order import delivery_reorder, duplicate_delivery
 from .divergent_serial import divergent_serial
@@ -46,31 +48,69 @@ class Check:
     unit: str  # what is counted, plural
     of: str = ""  # figure of Coverage: of how many a count of 0 speaks; "": that is not counted
     by_client: bool = False  # looks at one client's stream: a large channel is judged by ranges of clients
+    needs: frozenset[str] = frozenset()  # capabilities of the driver: without them nothing is judged
     absence: bool = False  # rests on what is not in the records: a torn log leaves it unknown
     part: Callable[[Part], Found] | None = None
     run: Callable[[Facts], Found] | None = None
 
 
+def _all(*needs: str) -> frozenset[str]:
+    return frozenset(needs)
+
+
 CHECKS: Final[Mapping[str, Check]] = {
-    "L1": Check(title="divergent-serial", unit="places", of="acked", part=divergent_serial),
-    "L2": Check(title="duplicate-commit", unit="places", of="acked", part=duplicate_commit),
+    "L1": Check(
+        needs=_all("serial"), title="divergent-serial", unit="places", of="acked", part=divergent_serial
+    ),
+    "L2": Check(
+        needs=_all("dedupe", "serial"),
+        title="duplicate-commit",
+        unit="places",
+        of="acked",
+        part=duplicate_commit,
+    ),
     "L2x": Check(
+        needs=_all("serial"),
         title="duplicate-commit, outside dedupe",
         unit="places",
         of="acked",
         part=late_duplicate_commit,
     ),
-    "L3": Check(title="lost-acked", unit="messages", of="acked", absence=True, part=lost_acked),
-    "L4": Check(title="log-hole", unit="serials", of="acked", absence=True, part=log_hole),
+    "L3": Check(
+        needs=_all("ack", "history"),
+        title="lost-acked",
+        unit="messages",
+        of="acked",
+        absence=True,
+        part=lost_acked,
+    ),
+    "L4": Check(
+        needs=_all("serial"), title="log-hole", unit="serials", of="acked", absence=True, part=log_hole
+    ),
     "L5": Check(title="phantom", unit="entries", of="delivered", absence=True, part=phantom),
     "L6": Check(title="misrouted", unit="entries", of="delivered", part=misrouted),
     "L7": Check(title="corrupt", unit="entries", of="delivered", part=corrupt),
-    "L8": Check(title="failed-visible", unit="messages", of="failed", part=failed_visible),
-    "L9": Check(title="ack-contradiction", unit="messages", of="acked", part=ack_contradiction),
-    "L10": Check(title="publisher-reorder", unit="messages", of="acked", part=publisher_reorder),
-    "L11": Check(title="realtime-inversion", unit="messages", of="acked", part=realtime_inversion),
-    "L12": Check(title="epoch-fault", unit="epochs", of="sentinels", part=epoch_fault),
+    "L8": Check(needs=_all("ack"), title="failed-visible", unit="messages", of="failed", part=failed_visible),
+    "L9": Check(
+        needs=_all("ack-position"),
+        title="ack-contradiction",
+        unit="messages",
+        of="acked",
+        part=ack_contradiction,
+    ),
+    "L10": Check(
+        needs=_all("serial"), title="publisher-reorder", unit="messages", of="acked", part=publisher_reorder
+    ),
+    "L11": Check(
+        needs=_all("ack", "serial"),
+        title="realtime-inversion",
+        unit="messages",
+        of="acked",
+        part=realtime_inversion,
+    ),
+    "L12": Check(needs=_all("serial"), title="epoch-fault", unit="epochs", of="sentinels", part=epoch_fault),
     "D1": Check(
+        needs=_all("serial"),
         title="delivery-gap",
         by_client=True,
         unit="deliveries",
@@ -79,23 +119,59 @@ CHECKS: Final[Mapping[str, Check]] = {
         part=delivery_gap,
     ),
     "D2": Check(
-        title="false-resume", by_client=True, unit="resumes", of="resumed", absence=True, part=false_resume
+        needs=_all("resume", "serial"),
+        title="false-resume",
+        by_client=True,
+        unit="resumes",
+        of="resumed",
+        absence=True,
+        part=false_resume,
     ),
     "D3": Check(
-        title="bad-gap-notice", by_client=True, unit="notices", of="gaps", absence=True, part=bad_gap_notice
+        needs=_all("resume", "serial"),
+        title="bad-gap-notice",
+        by_client=True,
+        unit="notices",
+        of="gaps",
+        absence=True,
+        part=bad_gap_notice,
     ),
-    "D4": Check(title="retention-breach", unit="notices", of="gaps", part=retention_breach),
+    "D4": Check(
+        needs=_all("retention", "serial"),
+        title="retention-breach",
+        unit="notices",
+        of="gaps",
+        part=retention_breach,
+    ),
     "D5": Check(
-        title="duplicate-delivery", by_client=True, unit="deliveries", of="delivered", part=duplicate_delivery
+        needs=_all("serial"),
+        title="duplicate-delivery",
+        by_client=True,
+        unit="deliveries",
+        of="delivered",
+        part=duplicate_delivery,
     ),
     "D6": Check(
-        title="delivery-reorder", by_client=True, unit="deliveries", of="delivered", part=delivery_reorder
+        needs=_all("channel-order", "serial"),
+        title="delivery-reorder",
+        by_client=True,
+        unit="deliveries",
+        of="delivered",
+        part=delivery_reorder,
     ),
     "D7": Check(title="unsolicited", by_client=True, unit="deliveries", of="delivered", part=unsolicited),
     "D8": Check(title="echo", by_client=True, unit="deliveries", of="delivered", part=echo),
-    "D9": Check(title="start-edge", by_client=True, unit="deliveries", of="subscriptions", part=start_edge),
-    "D10": Check(title="ack-protocol", unit="answers", of="acked", part=ack_protocol),
+    "D9": Check(
+        needs=_all("serial"),
+        title="start-edge",
+        by_client=True,
+        unit="deliveries",
+        of="subscriptions",
+        part=start_edge,
+    ),
+    "D10": Check(needs=_all("ack"), title="ack-protocol", unit="answers", of="acked", part=ack_protocol),
     "V1": Check(
+        needs=_all("ack", "serial"),
         title="stalled-subscriber",
         by_client=True,
         unit="subscriptions",
@@ -104,11 +180,31 @@ CHECKS: Final[Mapping[str, Check]] = {
         part=stalled_subscriber,
     ),
     "V2": Check(title="never-reconnected", unit="clients", of="", absence=True, run=never_reconnected),
-    "V3": Check(title="unacked-on-live-connection", unit="messages", of="acked", absence=True, part=unacked),
-    "V4": Check(title="undetected-half-open", unit="connections", of="", absence=True, run=half_open),
+    "V3": Check(
+        needs=_all("ack"),
+        title="unacked-on-live-connection",
+        unit="messages",
+        of="acked",
+        absence=True,
+        part=unacked,
+    ),
+    "V4": Check(
+        needs=_all("ack"),
+        title="undetected-half-open",
+        unit="connections",
+        of="",
+        absence=True,
+        run=half_open,
+    ),
     "V5": Check(title="no-progress", unit="channels", of="sentinels", absence=True, part=no_progress),
     "V6": Check(title="unplanned-exit", unit="exits", of="", run=unplanned_exit),
 }
+
+
+def lacking(check: Check, contract: Contract) -> tuple[str, ...]:
+    """What a class needs and a contract does not offer; () when it may be judged."""
+    return tuple(sorted(need for need in check.needs if not contract.offers(need)))
+
 
 # Classes that a profile does not gate. What is not gated is still counted and shown.
 NEVER_GATED: Final = frozenset({"L2x"})

@@ -56,6 +56,8 @@ def sentinels(marks: Marks, channels: Iterable[int], acks: Rows, messages: Messa
         if message not in first_ack or sent < 0 or int(messages.channel[sent]) != channel:
             continue
         first = first_ack[message]
+        if not acks.epoch[first] and not acks.serial[first]:
+            continue  # nobody said where it stands, and nobody saw it
         found[channel] = Sentinel(
             channel=channel,
             message=message,

@@ -6,7 +6,7 @@ and from what the scenario promised to exercise (``expect`` in run.json).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -67,37 +67,43 @@ def vacuous(
     marks: Marks,
     planned: Mapping[int, Iterable[int]],
     channels: Set[int],
+    offers: Callable[[str], bool] = lambda _: True,
 ) -> list[str]:
     """Reasons, one sentence each; [] when the run looked hard enough.
 
     Args:
         planned: channels of each client.
         channels: all that the run has.
+        offers: whether the server promises something; a rule that rests on what it does not is left out.
     """
     reasons = []
-    if not coverage.acked:
+    if not coverage.acked and offers("ack"):
         reasons.append("no publish was acked: nothing was promised, so nothing was tested")
     if not coverage.delivered:
         reasons.append("nothing was delivered")
-    if unmarked := len(seen.used - seen.marked):
-        reasons.append(f"no sentinel was acked in {unmarked} channels: what is owed at the end is not known")
-    elif not seen.marked:
-        reasons.append("no sentinel was acked: what is owed at the end is not known")
+    if offers("ack"):
+        reasons += _unmarked(seen)
     silent = len(channels - seen.acked - _silenced(marks, planned))
     cap = _share(expect, "unexercised", DEFAULT_UNEXERCISED)
-    if silent and silent > cap * len(channels):
+    if offers("ack") and silent and silent > cap * len(channels):
         reasons.append(f"{silent} of {len(channels)} channels were silent: at most {cap:.0%} may be")
     if seen.unanswered:
         reasons.append(f"{seen.unanswered} planned subscriptions of connected clients were never answered")
-    if expect.get("resumes") and not coverage.resumed:
+    if expect.get("resumes") and offers("resume") and not coverage.resumed:
         reasons.append("the scenario promises resumes and none was seen")
     cap = _share(expect, "info_share", DEFAULT_INFO_SHARE)
-    if coverage.messages and (share := coverage.unresolved / coverage.messages) > cap:
+    if offers("ack") and coverage.messages and (share := coverage.unresolved / coverage.messages) > cap:
         reasons.append(f"{share:.0%} of the messages have no known outcome: at most {cap:.0%} may")
     cap = _share(expect, "unwitnessed_share", cap)
-    if coverage.acked and (share := coverage.unwitnessed / coverage.acked) > cap:
+    if offers("history") and coverage.acked and (share := coverage.unwitnessed / coverage.acked) > cap:
         reasons.append(f"{share:.0%} of the acked messages were never witnessed: at most {cap:.0%} may")
     return reasons
+
+
+def _unmarked(seen: Exercise) -> list[str]:
+    if unmarked := len(seen.used - seen.marked):
+        return [f"no sentinel was acked in {unmarked} channels: what is owed at the end is not known"]
+    return [] if seen.marked else ["no sentinel was acked: what is owed at the end is not known"]
 
 
 def _silenced(marks: Marks, planned: Mapping[int, Iterable[int]]) -> set[int]:

@@ -162,6 +162,9 @@ def _recovered(analysis: Analysis, recovery: Recovery) -> tuple[Text, ...]:
 
 def _named(analysis: Analysis, fault: str, classes: tuple[str, ...]) -> str:
     found = [analysis.integrity.classes[c] for c in classes if c in analysis.integrity.classes]
+    found = [c for c in found if c.promised]
+    if not found:
+        return wording.NONE
     n = sum(fault in finding.faults for c in found for finding in c.findings)
     capped = any(c.count > len(c.findings) for c in found)
     return ("≥ " if capped and n else "") + wording.count(n)

@@ -20,6 +20,9 @@ def _counts(analysis: Analysis) -> list[Tile]:
     told = f"{wording.plural(covered.acked, 'acked message')}; {wording.count(covered.replayed)} replayed"
     tiles = [Tile("Deliveries", wording.count(deliveries), note=told)]
     for label in ("lost", "duplicated", "reordered"):
+        if not analysis.checked(label):
+            tiles.append(Tile(label.capitalize(), wording.NONE, note="not promised by this server"))
+            continue
         found = analysis.combined(label)
         tone = Tone.FAIL if found.count else Tone.UNKNOWN if found.unknown or not deliveries else Tone.PASS
         classes = " + ".join(analysis.checked(label))

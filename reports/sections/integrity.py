@@ -53,6 +53,8 @@ def _table(classes: list[ClassResult]) -> Block:
         Column("If none"),
     )
     note = "A class that is not gated by the contract's profile is counted and does not fail the run."
+    if lacked := sorted({need for c in classes for need in c.lacks}):
+        note += f" Not promised: the server does not offer what such a class rests on ({', '.join(lacked)})."
     note += (
         " If none: what zero proves. Of n that were looked at, none seen means a rate of at most 3/n with "
         f"95{wording.NBSP}% confidence."
@@ -63,16 +65,18 @@ def _table(classes: list[ClassResult]) -> Block:
 def _row(result: ClassResult) -> tuple[Text, ...]:
     return (
         Code(result.cls),
-        wording.count(result.count),
+        wording.count(result.count) if result.promised else wording.NONE,
         _badge(result),
         result.title,
         result.unit,
         "yes" if result.gated else "no",
-        "" if result.count or result.unknown else wording.upper_bound(result.seen),
+        "" if result.count or result.unknown or not result.promised else wording.upper_bound(result.seen),
     )
 
 
 def _badge(result: ClassResult) -> Badge:
+    if not result.promised:
+        return Badge(Tone.PLAIN, "not promised")
     if result.count:
         return Badge(Tone.FAIL, "found") if result.gated else Badge(Tone.UNKNOWN, "found, not gated")
     return Badge(Tone.UNKNOWN, "not decided") if result.unknown else Badge(Tone.PASS, "none")

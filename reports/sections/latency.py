@@ -60,7 +60,7 @@ def _never(analysis: Analysis, name: str) -> str:
     """Deliveries owed and not there, or messages sent and not acked."""
     if name in ("delivery", "service"):
         gap = analysis.integrity.classes.get("D1")
-        return wording.NONE if gap is None else wording.count(gap.count)
+        return wording.NONE if gap is None or not gap.promised else wording.count(gap.count)
     if name == "ack":
         covered = analysis.integrity.coverage
         return wording.count(covered.unresolved + covered.recovered)

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from reports import figures, html, markdown
-from reports.analysis import Analysis
+from reports.analysis import Analysis, summary
 from reports.blocks import Picture
 from reports.checks import run_checks
 from reports.effects import FaultEffect
@@ -101,6 +101,19 @@ def test_the_glance_has_the_figures_that_people_ask_for_first(stormy: Analysis) 
         "Longest delivery",
         "Worst recovery",
     ]
+
+
+def test_what_the_server_does_not_promise_is_said_and_has_no_count() -> None:
+    made = small(run={"contract": {"profile": "effectively-once", "capabilities": ["ack", "ack-position"]}})
+    poor = analysed(made)
+    rows = {row.split(" | ")[0].strip("| `"): row.split(" | ") for row in lines(poor, "integrity")}
+    assert rows["D1"][1:3] == ["–", "not promised"]
+    assert rows["L6"][1:3] == ["0", "✓ none"]
+    tiles = {row.split(" | ")[0].strip("| "): row for row in lines(poor, "glance")}
+    assert "– | not promised by this server" in tiles["Lost"]
+    told = summary(poor)["classes"]
+    assert (told["D1"]["count"], told["D1"]["lacks"], told["D1"]["gated"]) == (None, ["serial"], False)
+    assert (told["L6"]["count"], told["L6"]["lacks"]) == (0, [])
 
 
 def test_faults_are_shown_with_their_effects_and_recovery(stormy: Analysis) -> None:
