@@ -154,8 +154,7 @@ def analyse(
     steady: Probes = (),
 ) -> Analysis:
     """Measure and judge a history. Reads the history, writes nothing."""
-    closed, stayed = closes(history), stays(history)
-    counted = by_second(history)
+    closed, stayed, counted = closes(history), stays(history), by_second(history)
     present = presence(history, stayed)
     intervals = timeline(history, counted, present)
     found = effects(history, closed)
