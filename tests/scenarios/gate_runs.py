@@ -352,7 +352,6 @@ def _spoiled(made: Callable[..., Synthetic], worker: int, spoil: Spoil) -> Calla
 
 BASES: Final[dict[str, Callable[[], Run]]] = {
     "smoke": lambda: Run(smoke()),
-    "capacity": lambda: Run(smoke()),
     "reconnect_storm": lambda: Run(storm(), DUPLICATED),
     "history_catchup": lambda: Run(catchup()),
     "retention_gap": lambda: Run(gaps()),
@@ -367,10 +366,6 @@ SPOILED: Final[dict[tuple[str, str], Callable[[], Run]]] = {
     ("smoke", "nothing-twice"): _spoiled(smoke, 1, repeat),
     ("smoke", "nothing-out-of-order"): _spoiled(smoke, 1, swap),
     ("smoke", "soon"): lambda: Run(smoke(slows=[Slow(3, 4, 100)])),
-    ("capacity", "nothing-lost"): _spoiled(smoke, 1, leave_out),
-    ("capacity", "nothing-twice"): _spoiled(smoke, 1, repeat),
-    ("capacity", "nothing-out-of-order"): _spoiled(smoke, 1, swap),
-    ("capacity", "soon"): lambda: Run(smoke(slows=[Slow(3, 4, 200)])),
     ("reconnect_storm", "nothing-lost"): lambda: Run(storm(), DUPLICATED | {0: forget_in_the_log}),
     ("reconnect_storm", "nothing-twice"): lambda: Run(storm(), {1: both(retried, repeat)}),
     ("reconnect_storm", "nothing-out-of-order"): lambda: Run(storm(), {1: both(retried, swap)}),
