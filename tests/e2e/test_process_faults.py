@@ -1,0 +1,211 @@
+"""Whole runs whose processes are hit: by faults, by signals to the run itself, by an unplanned death."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from reports.history import Kind, open_history
+from tests.e2e.test_run import chatproof, run
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
+
+LOAD = """
+version = 1
+why = "What does a run say of faults on its processes?"
+
+[server]
+retry_ms = [100, 1000]
+ping_s = 2
+pong_s = 2
+drain_s = 1.0
+drain_per_s = 1.0
+
+[workload]
+clients = 40
+channels = 8
+channels_per_client = 2
+connect_over_s = 0.5
+
+[[workload.phase]]
+name = "warm-up"
+duration_s = 1.5
+publish_per_s = 40.0
+warmup = true
+
+[[workload.phase]]
+name = "chaos"
+duration_s = {length}
+publish_per_s = 60.0
+
+[deadlines]
+settle_s = 6.0
+drain_cap_s = 8.0
+
+[[gate]] # a tenth of it is the lag that a run may have: a busy machine must not void this one
+id = "some-day"
+kind = "threshold"
+metric = "delivery"
+expr = "p(99) < 20s"
+"""
+
+
+def fault(kind: str, at_s: float, duration_s: float, *, target: str = "chatd-1", **keys: Any) -> str:
+    told = {"id": kind, "kind": kind, "target": target, "at_s": at_s, "duration_s": duration_s, **keys}
+    lines = (f"{key} = {json.dumps(value)}\n" for key, value in told.items())
+    return "\n[[fault]]\n" + "".join(lines)
+
+
+def write(tmp_path: Path, *faults: str, length: float = 8.0) -> str:
+    (tmp_path / "hit.toml").write_text(LOAD.format(length=length) + "".join(faults))
+    return "hit.toml"
+
+
+def steps(tmp_path: Path) -> dict[str, list[str]]:
+    """Phases of each fault, as they were recorded without an error."""
+    found: dict[str, list[str]] = {}
+    for line in (tmp_path / "runs/latest/faults.jsonl").read_text().splitlines():
+        told = json.loads(line)
+        if "target" in told and not told["error"]:
+            found.setdefault(told["id"], []).append(told["phase"])
+    return found
+
+
+def until_load(tmp_path: Path, *, s: float) -> None:
+    """Until so many seconds of the load are over."""
+    manifest = tmp_path / "runs/latest/run.json"
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if manifest.exists() and (t0_ns := json.loads(manifest.read_text()).get("t0_ns")):
+            time.sleep(max(0.0, t0_ns / 1e9 + s - time.monotonic()))
+            return
+        time.sleep(0.1)
+    raise AssertionError("the load never began")
+
+
+def test_a_full_disk_and_a_blocked_loop_are_seen_and_cost_nothing(tmp_path: Path) -> None:
+    scenario = write(
+        tmp_path,
+        fault("disk_full", 3.0, 1.5),
+        fault("loop_block", 7.0, 2.0, block_ms=500, every_s=1.0),
+        length=9.0,
+    )
+    status, output, summary = run(scenario, cwd=tmp_path)
+    assert status == 0, output
+    effects = {each["id"]: each["effects"] for each in summary["faults"]}
+    assert effects["disk_full"]["acks"] == 0
+    assert effects["disk_full"]["nacks"] > 0
+    assert effects["loop_block"]["stall_s"] >= 0.4
+    assert summary["steady"]["after"]["round_trip"]["ok"] == 1
+
+
+def test_orderly_and_disorderly_ends_of_the_server_cost_nothing(tmp_path: Path) -> None:
+    scenario = write(
+        tmp_path,
+        fault("rolling", 2.5, 5.0, target="chatd-*", deadline_s=4.0),
+        fault("crash_loop", 8.0, 3.0, every_s=1.4),
+        length=11.0,
+    )
+    status, output, summary = run(scenario, cwd=tmp_path)
+    assert status == 0, output
+    effects = {each["id"]: each["effects"] for each in summary["faults"]}
+    assert effects["rolling"]["forced"] == 0
+    assert effects["crash_loop"]["exits"] == effects["crash_loop"]["starts"] >= 2
+
+
+def test_a_killed_load_worker_voids_the_run_and_its_log_can_be_read(tmp_path: Path) -> None:
+    status, output, summary = run(write(tmp_path, fault("client_kill", 3.0, 1.0, target="worker-2")),
+                                  "--workers", "2", cwd=tmp_path)  # fmt: skip
+    assert status == 5, output
+    assert any("ended worker-2" in reason for reason in summary["void"])
+    assert not any(found["count"] for found in summary["classes"].values())
+    clients = open_history(tmp_path / "runs/latest").scan().filter(kind=int(Kind.SEND)).collect()["client"]
+    assert (clients % 2 == 0).any()  # worker 2 has the even ones, and what it sent until then is there
+
+
+def test_a_stopped_load_worker_shows_in_the_lag_of_the_run(tmp_path: Path) -> None:
+    scenario = write(tmp_path, fault("client_pause", 3.0, 2.0, target="worker-1"))
+    status, output, summary = run(scenario, "--set", "gate=[]", "--workers", "2", cwd=tmp_path)
+    assert status == 5, output
+    assert any("worker 1 ran late" in reason for reason in summary["void"])
+    assert summary["faults"][0]["had_effect"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_run_that_is_told_to_end_reverts_and_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
+    scenario = write(
+        tmp_path,
+        fault("pause", 2.0, 7.0),
+        fault("latency", 2.0, 7.0, target="all", latency_ms=100),
+    )
+    process = chatproof("run", scenario, cwd=tmp_path)
+    until_load(tmp_path, s=3.0)
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert len(children) >= 4
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=90)
+    assert process.returncode == 130, output
+    assert not [child for child in children if child.is_running()]
+    assert {fault_id: phases[-1] for fault_id, phases in steps(tmp_path).items()} == {
+        "pause": "revert",
+        "latency": "revert",
+    }
+    report = (tmp_path / "runs/latest/report/report.md").read_text()
+    assert "Skew" in report
+
+
+def test_a_server_that_dies_by_itself_is_told_and_its_faults_are_reverted(tmp_path: Path) -> None:
+    process = chatproof(
+        "run", write(tmp_path, fault("latency", 2.0, 7.0, target="a", latency_ms=50)), cwd=tmp_path
+    )
+    until_load(tmp_path, s=3.0)
+    (server,) = [child for child in psutil.Process(process.pid).children() if "chatd" in child.cmdline()]
+    os.kill(server.pid, signal.SIGKILL)
+    output, _ = process.communicate(timeout=150)
+    assert process.returncode == 3, output
+    summary = json.loads((tmp_path / "runs/latest/analysis/summary.json").read_text())
+    assert summary["classes"]["V6"]["count"] == 1
+    assert steps(tmp_path)["latency"][-1] == "revert"
+    assert "steady-state" in [gate["id"] for gate in summary["gates"]]  # the probes had nobody to ask
+
+
+@pytest.mark.parametrize("seed", [3, 8])
+def test_a_short_swarm_is_valid(tmp_path: Path, seed: int) -> None:
+    scenario = write(tmp_path, "\n[swarm]\nleast = 1\nmost = 2\n", length=10.0)
+    status, output, summary = run(scenario, "--seed", str(seed), cwd=tmp_path)
+    assert status == 0, output
+    assert summary["verdict"] == "valid"
+    assert summary["faults"]
+
+
+def test_a_failed_run_is_minimised_to_what_it_takes(tmp_path: Path) -> None:
+    """Two of five faults lose acks on their way, so that publishes are sent again; three do not."""
+    scenario = write(
+        tmp_path,
+        fault("bandwidth", 2.0, 1.0, target="b", rate_kb_per_s=500),
+        fault("latency", 2.2, 1.6, target="a", latency_ms=500),
+        fault("slicer", 2.5, 1.0, target="b", average_bytes=200),
+        fault("reset_peer", 3.0, 0.3, target="a"),
+        fault("slow_close", 3.6, 0.6, target="b", delay_ms=10),
+        length=3.5,
+    )
+    mutant = ("--set", "server.mutant=no-dedupe:1")
+    status, output, summary = run(scenario, *mutant, cwd=tmp_path)
+    assert status == 3, output
+    assert summary["classes"]["L2"]["count"] > 0
+    process = chatproof("minimise", "runs/latest", "--class", "L2", "--budget", "14", cwd=tmp_path)
+    output, _ = process.communicate(timeout=380)
+    assert process.returncode == 0, output
+    minimal = tomllib.loads((tmp_path / "minimal.toml").read_text())
+    kept = {each["kind"] for each in minimal["fault"]}
+    assert "reset_peer" in kept
+    assert kept <= {"reset_peer", "latency"}
+    assert "run it: chatproof run minimal.toml" in output
