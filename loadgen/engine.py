@@ -55,6 +55,8 @@ class Engine:
     Args:
         crashed: called with an exception of ours; the run cannot be believed then.
         total: ``count_publishes`` of this stripe, if it is known; counting takes seconds for a run of hours.
+        first_seq: added to every publisher's count (mod 2^32), for a server that remembers an earlier run's.
+        alone: no lock and no other thread may be used, for a process whose threads are not what they seem.
     """
 
     def __init__(
@@ -65,10 +67,13 @@ class Engine:
         *,
         crashed: Callable[[BaseException], None],
         total: int | None = None,
+        alone: bool = False,
+        first_seq: int = 0,
     ) -> None:
         self._spec, self._loop = spec, asyncio.get_running_loop()
         workload = spec.workload
-        self.recorder = Recorder(Path(spec.run_dir) / "events", index, spec.nonce)
+        self.recorder = Recorder(Path(spec.run_dir) / "events", index, spec.nonce, alone=alone)
+        self._alone, self._first_seq = alone, first_seq
         trust = Trust(workload.auth, spec.tls, spec.host)
         self._shared = Shared(
             token=trust.token,
@@ -137,6 +142,11 @@ class Engine:
             self._arrive(ordinal)
         for ordinal in self._present - wanted:
             self._leave(ordinal)
+
+    def hush(self) -> None:
+        """Nothing more of the schedule falls due; what is under way goes on, and sessions stay open."""
+        if (timer := self._timers.pop("pace", None)) is not None:
+            timer.cancel()
 
     def drain(self, sentinels: Mapping[int, Position]) -> None:
         """From now on ``state`` tells how many subscriptions have not reached their channel's sentinel."""
@@ -250,11 +260,14 @@ class Engine:
     def _publish(self, ordinal: int, channel: int, pub_seq: int, scheduled_ns: int) -> None:
         client = self._clients[ordinal]
         if ordinal in self._present:
-            client.publish(channel, pub_seq, scheduled_ns)
+            client.publish(channel, self._numbered(pub_seq), scheduled_ns)
+
+    def _numbered(self, pub_seq: int) -> int:
+        return (pub_seq + self._first_seq) % 2**32
 
     def _react(self, ordinal: int, channel: int, pub_seq: int, scheduled_ns: int) -> None:
         if ordinal in self._present:
-            self._clients[ordinal].react(channel, pub_seq, scheduled_ns)
+            self._clients[ordinal].react(channel, self._numbered(pub_seq), scheduled_ns)
 
     def _act(self, ordinal: int, channel: int, action: int) -> None:
         if ordinal in self._present:
@@ -311,7 +324,10 @@ class Engine:
                 client.link.abort()
         self._at("tick", TICK_S, self._tick)
         if self.recorder.wants_segment:
-            self._loop.run_in_executor(None, self.recorder.prepare)
+            if self._alone:
+                self.recorder.prepare()
+            else:
+                self._loop.run_in_executor(None, self.recorder.prepare)
 
     def _probe(self, due_ns: int) -> None:
         """Measure how late the loop calls back; a stall of S is seen as S - PROBE_S at least."""

@@ -18,6 +18,7 @@ import json
 import mmap
 import os
 import threading
+from contextlib import AbstractContextManager
 from pathlib import Path
 from time import monotonic_ns
 from typing import Final
@@ -51,12 +52,19 @@ class Recorder:
         directory: the run's ``events`` directory; made when missing.
         nonce: the run's, below 2^64.
         segment_bytes: size of a file, header included; at least header and two records.
+        alone: no other thread calls ``prepare``, so there is no lock.
     Raises:
         RecorderError: the first segment cannot be made, or the log exists already.
     """
 
     def __init__(
-        self, directory: Path, worker: int, nonce: int, *, segment_bytes: int = SEGMENT_BYTES
+        self,
+        directory: Path,
+        worker: int,
+        nonce: int,
+        *,
+        segment_bytes: int = SEGMENT_BYTES,
+        alone: bool = False,
     ) -> None:
         slots = (segment_bytes - HEADER_BYTES) // _SIZE
         if slots < 2:
@@ -77,7 +85,8 @@ class Recorder:
         self._unseen: list[Records] = []  # of full segments, for `fresh`
         self._spare: tuple[Path, mmap.mmap] | None = None
         self._retry_ns = -(2**63)  # no new segment is tried before
-        self._making = threading.Lock()  # `prepare` may run in another thread
+        # `prepare` may run in another thread.
+        self._making: AbstractContextManager[object] = contextlib.nullcontext() if alone else threading.Lock()
         self._closed = False
         self._names = -1
         try:

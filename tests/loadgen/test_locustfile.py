@@ -1,0 +1,103 @@
+"""Stock Locust with our locustfile, against a real chatd: the counts of both agree to the message."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.chatd.process import Daemon
+
+ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture
+def chatd(tmp_path: Path) -> Iterator[Daemon]:
+    daemon = Daemon(tmp_path / "data")
+    daemon.start()
+    yield daemon
+    if daemon.process is not None:
+        daemon.process.terminate()
+        daemon.process.communicate(timeout=15)
+
+
+def locust(path: Path, host: str, *options: str) -> subprocess.CompletedProcess[str]:
+    argv = [sys.executable, "-m", "locust", "-f", str(ROOT / "loadgen/locustfile.py"), "--host", host]
+    argv += ["--headless", "-u", "10", "-r", "10", "--chat-summary", "summary.json", *options]
+    environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "CHATPROOF_RATE": "60"}
+    return subprocess.run(
+        argv, cwd=path, env=environment, capture_output=True, text=True, timeout=80, check=False
+    )
+
+
+def figure(chatd: Daemon, name: str) -> int:
+    page = asyncio.run(chatd.page("/metrics"))[1]
+    return next(int(line.split()[1]) for line in page.splitlines() if line.startswith(name + " "))
+
+
+def test_the_counts_of_a_headless_test_are_those_of_the_server(tmp_path: Path, chatd: Daemon) -> None:
+    host = f"ws://127.0.0.1:{chatd.port}"
+    records = tmp_path / "records"
+    done = locust(tmp_path, host, "-t", "5s", "--csv", "out", "--chat-records", str(records))
+    assert done.returncode == 0, done.stderr
+    placed, delivered = [figure(chatd, f"chatd_{name}_total") for name in ("publishes", "deliveries")]
+    assert placed > 100
+    with (tmp_path / "out_stats.csv").open() as file:
+        rows = {row["Name"]: int(row["Request Count"]) for row in csv.DictReader(file)}
+    assert rows == {"ack": placed, "delivery": delivered, "Aggregated": placed + delivered}
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert (summary["sent"], summary["acked"], summary["received"]) == (placed, placed, delivered)
+    assert (summary["connects"], summary["unacked"], summary["lost"]) == (10, 0, 0)
+    assert 0 < summary["delivery_ms"]["p50"] <= summary["delivery_ms"]["p99"]
+    assert f"sent {placed}, acked {placed}, received {delivered}" in done.stderr
+    assert list(records.glob("chat-*/events/w1-1.rec"))
+
+
+def test_forked_workers_share_the_load_and_add_up(tmp_path: Path, chatd: Daemon) -> None:
+    host = f"ws://127.0.0.1:{chatd.port}"
+    done = locust(tmp_path, host, "-t", "5s", "--processes", "2", "--json-file", "out")
+    assert done.returncode == 0, done.stderr
+    placed = figure(chatd, "chatd_publishes_total")
+    assert placed > 100
+    stats = {row["name"]: row["num_requests"] for row in json.loads((tmp_path / "out.json").read_text())}
+    assert stats["ack"] == placed
+    assert stats["delivery"] == figure(chatd, "chatd_deliveries_total")
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert [row["worker"] for row in summary["workers"]] == [1, 2]
+    assert (summary["acked"], summary["connects"]) == (placed, 10)
+
+
+@pytest.mark.parametrize(
+    ("host", "fault"),
+    [
+        pytest.param("ws://192.0.2.1:80", "only loopback may be loaded", id="a-host-of-others"),
+        pytest.param("http://127.0.0.1:1", "must be ws://HOST:PORT", id="not-a-websocket"),
+    ],
+)
+def test_a_target_that_may_not_be_loaded_ends_with_status_2(tmp_path: Path, host: str, fault: str) -> None:
+    done = locust(tmp_path, host, "-t", "5s")
+    assert done.returncode == 2
+    assert fault in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_server_that_is_not_there_is_an_error_in_locusts_words(tmp_path: Path) -> None:
+    done = locust(tmp_path, "ws://127.0.0.1:9", "-t", "2s")
+    assert done.returncode == 1
+    assert "errno 111" in done.stdout + done.stderr
+
+
+def test_a_second_test_of_the_same_server_sends_new_messages(tmp_path: Path, chatd: Daemon) -> None:
+    host = f"ws://127.0.0.1:{chatd.port}"
+    acked = 0
+    for _ in range(2):
+        assert locust(tmp_path, host, "-t", "3s").returncode == 0
+        acked += json.loads((tmp_path / "summary.json").read_text())["acked"]
+    assert figure(chatd, "chatd_publishes_total") == acked > 20
