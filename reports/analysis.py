@@ -14,9 +14,10 @@ import polars as pl
 from reports.checks.result import Integrity
 from reports.effects import FaultEffect
 from reports.evaluate import ClassCount, GateResult, whole_seconds
-from reports.gates import COMBINED, Gate
+from reports.gates import Gate
 from reports.histogram import Histogram
 from reports.history import History
+from reports.metrics import COMBINED
 from reports.prediction import Held
 from reports.recovery import Recovery
 from reports.steady import Probes, counted

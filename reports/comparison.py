@@ -8,7 +8,8 @@ from typing import Any, Final
 
 from reports import wording
 from reports.escape import for_markdown, for_terminal
-from reports.gates import METRICS, Regression
+from reports.gates import Regression
+from reports.metrics import METRICS
 from reports.regression import Comparison, Outcome
 from reports.verdict import Exit
 

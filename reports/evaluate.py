@@ -10,22 +10,23 @@ from typing import TYPE_CHECKING, Any, Final
 import polars as pl
 
 from reports.catch_up import MIN_SAMPLES, Groups, Return
-from reports.gates import (
+from reports.fan_out import spreads
+from reports.gates import Expr, Gate
+from reports.histogram import Histogram, rank
+from reports.latency import Selection, SelectionError, clients_of, measure
+from reports.metrics import (
     CATCH_UP_METRICS,
     COMBINED,
     COVERAGE_METRICS,
     LATENCY_METRICS,
     METRICS,
-    Expr,
-    Gate,
     Unit,
 )
-from reports.histogram import Histogram, rank
-from reports.latency import Selection, SelectionError, measure
 from reports.noticing import Noticings
 from reports.periods import NS, FaultWindow, fault_windows, phases, start_ns
-from reports.recovery import Recovery
-from reports.usage import Usage, target_cpu_us_per_delivery
+from reports.reconnecting import dials_per_client, refused_resumes
+from reports.recovery import Recovery, recoveries_among
+from reports.usage import Usage, target_cpu_us_per_delivery, target_rss_bytes, target_rss_growth_bytes
 
 if TYPE_CHECKING:
     from reports.history import History
@@ -93,7 +94,10 @@ class Measures:
         key = (name, selection)
         if key not in self.seen:
             windows = until_all_back(fault_windows(self.history.faults), self.recoveries)
-            self.seen[key] = measure(self.history, name, selection, windows=windows)
+            if name == "fan_out":
+                self.seen[key] = spreads(self.history, selection, windows=windows)
+            else:
+                self.seen[key] = measure(self.history, name, selection, windows=windows)
         return self.seen[key]
 
 
@@ -162,15 +166,21 @@ def _actual(gate: Gate, expr: Expr, measures: Measures) -> tuple[float, bool]:
     name = gate.metric
     if name in COMBINED or METRICS[name].kinds == "integrity":
         return _anomalies(COMBINED.get(name, (name,)), measures)
-    if name in LATENCY_METRICS or name == "resumes":
-        selection = Selection(
-            phase=None if gate.phase == "all" else gate.phase,
-            fault=gate.where.fault,
-            channel=gate.where.channel,
-            persona=gate.where.persona,
-        )
+    selection = Selection(
+        phase=None if gate.phase == "all" else gate.phase,
+        fault=gate.where.fault,
+        channel=gate.where.channel,
+        persona=gate.where.persona,
+    )
+    if name in (*LATENCY_METRICS, "resumes", "fan_out"):
         histogram = measures.histogram("resume" if name == "resumes" else name, selection)
         return _of_histogram(histogram, expr), False
+    if name in ("delivery.ratio", "delivery.excess"):
+        return _of_personas(name, gate, selection, measures), False
+    if name in ("dials_per_client", "resumes.refused"):
+        return _of_reconnecting(name, selection, measures), False
+    if name in ("memory", "memory.per_channel"):
+        return _of_memory(name, measures), False
     if name in COVERAGE_METRICS:
         if name not in measures.coverage:
             raise _Missing("the coverage of this run was not counted")
@@ -182,11 +192,16 @@ def _actual(gate: Gate, expr: Expr, measures: Measures) -> tuple[float, bool]:
     if name in CATCH_UP_METRICS:
         return _of_catch_ups(name, measures, expr), False
     if name == "recovery.all_back":
-        return _of_values(_all_back_ms(measures.recoveries), expr, "no fault cut anybody off"), False
+        found = measures.recoveries
+        if gate.where.persona is not None:
+            found = recoveries_among(measures.history, clients_of(measures.history.names, gate.where.persona))
+        return _of_values(_all_back_ms(found), expr, "no fault cut anybody off"), False
     if name == "cpu_per_delivery":
         if (spent_us := target_cpu_us_per_delivery(measures.usage)) is None:
             raise _Missing("the processes under test were not sampled, or nothing was delivered")
         return spent_us / 1000, False
+    if name in ("ephemerals.heard", "ephemerals.refused"):
+        return _of_ephemerals(name, measures.workers), False
     if name in ("lag", "hiccup"):
         return _of_workers(f"{name}_{_HARNESS_STATS[expr.name]}_ms", measures.workers), False
     column = {"deliveries_per_s": "delivered", "sends_per_s": "sent"}[name]
@@ -254,6 +269,60 @@ def _of_groups(groups: Groups | None, expr: Expr) -> tuple[float, float]:
                 f"of {MIN_SAMPLES} that a comparison needs"
             )
     return _of_histogram(groups.affected, expr), _of_histogram(groups.control, expr)
+
+
+def _of_personas(name: str, gate: Gate, selection: Selection, measures: Measures) -> float:
+    """The statistic of one persona's deliveries against the same of another's."""
+    figures = []
+    for persona in (gate.where.persona, gate.where.against):
+        histogram = measures.histogram("delivery", replace(selection, persona=persona))
+        if histogram.count < MIN_SAMPLES:
+            raise _Missing(
+                f"persona {persona} got {histogram.count} deliveries, "
+                f"of {MIN_SAMPLES} that a comparison needs"
+            )
+        figures.append(_of_histogram(histogram, gate.parsed))
+    affected, control = figures
+    return affected / control if name == "delivery.ratio" else affected - control
+
+
+def _of_reconnecting(name: str, selection: Selection, measures: Measures) -> float:
+    if name == "dials_per_client":
+        figure, missing = dials_per_client(measures.history, selection), "nobody dialled"
+    else:
+        figure, missing = (
+            refused_resumes(measures.history, selection),
+            "nobody asked to go on from a position",
+        )
+    if figure is None:
+        raise _Missing(missing)
+    return figure
+
+
+def _of_memory(name: str, measures: Measures) -> float:
+    """In MiB."""
+    if name == "memory":
+        size = target_rss_bytes(measures.usage)
+        if size is None:
+            raise _Missing("the processes under test were not sampled")
+        return size / _MIB
+    grown = target_rss_growth_bytes(measures.usage)
+    channels = len(measures.history.names.channels) - 1
+    if grown is None or not channels:
+        raise _Missing("the processes under test were not sampled before the load, or there is no channel")
+    return grown / channels / _MIB
+
+
+_MIB: Final = 1024**2
+
+
+def _of_ephemerals(name: str, workers: Sequence[Mapping[str, Any]]) -> float:
+    """What clients got of typing, receipts and presence, or what was refused to them; all workers."""
+    suffix = {"ephemerals.heard": "heard", "ephemerals.refused": "failed"}[name]
+    if not workers:
+        raise _Missing("no worker left its counters")
+    keys = [f"{kind}_{suffix}" for kind in ("typing", "receipt", "presence")]
+    return float(sum(int(worker.get(key, 0)) for worker in workers for key in keys))
 
 
 def _all_back_ms(found: Iterable[Recovery]) -> list[float]:

@@ -8,6 +8,9 @@
     phase = "steady"                 # default "all": every phase but warm-ups
     where = { fault = "none" }       # or a fault's id; channel = "room:3"; persona = "slow"
 
+What may be asked of which metric is in ``reports.metrics``. Metrics that compare two groups of clients
+take both: ``where = { persona = "beside", against = "control" }``.
+
 A message counts to a fault if it was in flight while the fault was in force or those whom it
 cut off were not yet back; ``fault = "none"`` leaves all such messages out.
 
@@ -19,6 +22,7 @@ Grammar of ``expr``, spaces ignored:
     unit  = "ns" | "us" | "µs" | "ms" | "s" | "min"      of a time, always written
           | "/s"                                         of a rate, always written
           | "x"                                          of a ratio, always written
+          | "KiB" | "MiB" | "GiB"                        of a size, always written
                                                          of a count: none
 
 A metric that the run does not have fails its gate: silence is not a pass.
@@ -41,7 +45,6 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -57,90 +60,14 @@ from pydantic import (
     model_validator,
 )
 
-
-class Unit(StrEnum):
-    """Of what a metric counts, as shown beside its figures."""
-
-    TIME = "ms"
-    RATE = "/s"
-    RATIO = "x"
-    COUNT = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Metric:
-    """What a gate may ask of a metric. ``selects``: which of phase, fault and channel narrow it."""
-
-    unit: Unit
-    stats: str  # of "p min max mean count"
-    kinds: str  # of "integrity threshold validity"
-    selects: str = ""
-    quantiles: tuple[float, ...] = ()  # the only ones there are; empty: any
-
-    def has(self, stat: str) -> bool:
-        return stat in self.stats.split()
-
-
-CLASS_NAMES: Final = (
-    *(f"L{n}" for n in range(1, 13)),
-    "L2x",
-    *(f"D{n}" for n in range(1, 11)),
-    *(f"V{n}" for n in range(1, 7)),
-)
-COMBINED: Final = {  # what people ask for, and the classes that it counts: in the log, and at a subscriber
-    "lost": ("L3", "D1"),
-    "duplicated": ("L2", "D5"),
-    "reordered": ("L10", "L11", "D6"),
-}
-_CLASS: Final = Metric(unit=Unit.COUNT, stats="count", kinds="integrity")
-_LATENCY: Final = Metric(
-    unit=Unit.TIME, stats="p min max mean count", kinds="threshold", selects="phase fault channel persona"
-)
-_WITHOUT_SCHEDULE: Final = Metric(
-    unit=Unit.TIME, stats="p min max mean count", kinds="threshold", selects="phase fault persona"
-)
-_RATE: Final = Metric(unit=Unit.RATE, stats="p min max mean", kinds="threshold validity", selects="phase")
-_HARNESS: Final = Metric(unit=Unit.TIME, stats="p max", kinds="validity threshold", quantiles=(50.0, 99.0))
-_EXERCISED: Final = Metric(unit=Unit.COUNT, stats="count", kinds="validity threshold")
-METRICS: Final[dict[str, Metric]] = {
-    **dict.fromkeys(COMBINED, _CLASS),
-    **dict.fromkeys(CLASS_NAMES, _CLASS),
-    "delivery": _LATENCY,
-    "service": _LATENCY,
-    "replayed": _LATENCY,
-    "ack": _LATENCY,
-    "connect": _WITHOUT_SCHEDULE,
-    "resume": _LATENCY,
-    "recovery.all_back": Metric(unit=Unit.TIME, stats="p min max mean count", kinds="threshold"),
-    # Of clients that were offline on purpose, each time that one comes back: how soon it has all, how fast.
-    "catch_up": Metric(unit=Unit.TIME, stats="p min max mean count", kinds="threshold"),
-    "catch_up.replayed_per_s": Metric(unit=Unit.RATE, stats="p min max mean", kinds="threshold"),
-    # Delivery to clients that share a channel with them, against those that share none, meanwhile.
-    "catch_up.others_ratio": Metric(unit=Unit.RATIO, stats="p mean", kinds="threshold"),
-    "catch_up.others_excess": Metric(unit=Unit.TIME, stats="p mean", kinds="threshold"),
-    # Of connections that a fault left half-open: how long who was not told kept them.
-    "noticed.client": Metric(unit=Unit.TIME, stats="p min max mean count", kinds="threshold"),
-    "noticed.server": Metric(unit=Unit.TIME, stats="max count", kinds="threshold"),
-    "lag": _HARNESS,  # of the load's own schedule: how late a message left, worst worker
-    "hiccup": Metric(unit=Unit.TIME, stats="p max", kinds="validity threshold", quantiles=(99.0,)),
-    "deliveries_per_s": _RATE,
-    "sends_per_s": _RATE,
-    "resumes": Metric(unit=Unit.COUNT, stats="count", kinds="validity threshold", selects="phase fault"),
-    "duplicate_acks": _EXERCISED,  # publishes sent again and known again
-    "gaps": _EXERCISED,  # holes that the server declared
-    "recovered": _EXERCISED,  # publishes never acked, yet observed
-    # CPU time of the processes under test for each live delivery, warm-ups left out.
-    "cpu_per_delivery": Metric(unit=Unit.TIME, stats="mean", kinds="threshold"),
-}
-CATCH_UP_METRICS: Final = tuple(name for name in METRICS if name.startswith("catch_up"))
-COVERAGE_METRICS: Final = ("duplicate_acks", "gaps", "recovered")
-LATENCY_METRICS: Final = ("delivery", "service", "replayed", "ack", "connect", "resume")
+from reports.metrics import LATENCY_METRICS, METRICS, Metric, Unit
 
 _TO_MS: Final = {"ns": 1e-6, "us": 1e-3, "µs": 1e-3, "μs": 1e-3, "ms": 1.0, "s": 1e3, "min": 6e4}
 _EXPR: Final = re.compile(
     r"\s*(?:p\s*\(\s*(?P<q>\d+(?:\.\d+)?)\s*\)|(?P<stat>min|max|mean|count))"
-    r"\s*(?P<op><=|>=|==|!=|<|>)\s*(?P<number>-?\d+(?:\.\d+)?)\s*(?P<unit>[a-zµμ/%]*)\s*"
+    r"\s*(?P<op><=|>=|==|!=|<|>)\s*(?P<number>-?\d+(?:\.\d+)?)\s*(?P<unit>[a-zA-Zµμ/%]*)\s*"
 )
+_TO_MIB: Final = {"KiB": 1 / 1024, "MiB": 1.0, "GiB": 1024.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +133,12 @@ def _in_unit(number: float, written: str, unit: Unit) -> float:
                 f"expr has the unit {written or 'none'!r}: a time is written with ns, us, ms, s or min"
             )
         return number * _TO_MS[written]
+    if unit is Unit.SIZE:
+        if written not in _TO_MIB:
+            raise ValueError(
+                f"expr has the unit {written or 'none'!r}: a size is written with KiB, MiB or GiB"
+            )
+        return number * _TO_MIB[written]
     if written != unit:
         wanted = "a count has no unit"
         if unit is not Unit.COUNT:
@@ -225,6 +158,7 @@ class Where(BaseModel):
     fault: str | None = None  # a fault's id, or "none"
     channel: str | None = None  # a channel's name
     persona: str | None = None  # a persona's name: what its clients saw
+    against: str | None = None  # of a comparison: the persona whose clients are the control group
 
 
 class Gate(BaseModel):
@@ -282,6 +216,8 @@ class Gate(BaseModel):
     def _one_condition(self) -> Self:
         if (self.max is None) == (not self.expr):
             raise ValueError("write exactly one of expr and max")
+        if METRICS[self.metric].compares and not (self.where.persona and self.where.against):
+            raise ValueError("this metric compares two personas: write persona and against in where")
         return self
 
     @property
@@ -335,7 +271,7 @@ class Regression(BaseModel):
     @model_validator(mode="after")
     def _measurable(self) -> Self:
         if self.min_delta:
-            found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-zµμ/]*)", self.min_delta)
+            found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-zA-Zµμ/]*)", self.min_delta)
             if not found:
                 raise ValueError(f'min_delta is {self.min_delta!r}: a number and a unit, as "1ms"')
             _in_unit(float(found[1]), found[2], METRICS[self.metric].unit)
@@ -345,7 +281,7 @@ class Regression(BaseModel):
     @property
     def probe(self) -> Gate:
         """A gate that holds in any run, and whose actual figure is the one that is compared."""
-        unit = {Unit.TIME: "ms", Unit.RATE: "/s", Unit.RATIO: "x"}[METRICS[self.metric].unit]
+        unit = METRICS[self.metric].unit
         kind = METRICS[self.metric].kinds.split()[0]
         return Gate.model_validate(
             {"id": self.id, "kind": kind, "metric": self.metric, "expr": f"{self.stat} >= 0{unit}",
@@ -359,7 +295,7 @@ class Regression(BaseModel):
     @property
     def limit(self) -> tuple[float, float]:
         """``max_increase`` as a ratio, and ``min_delta`` in the metric's unit."""
-        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-zµμ/]*)", self.min_delta or "0")
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-zA-Zµμ/]*)", self.min_delta or "0")
         assert found is not None
         unit = METRICS[self.metric].unit
         delta = _in_unit(float(found[1]), found[2], unit) if self.min_delta else 0.0

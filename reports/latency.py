@@ -146,11 +146,28 @@ def samples(
     Raises:
         SelectionError: the run has no such phase, fault, channel or persona.
     """
-    frame = CLASSES[name](history)
+    return narrowed(CLASSES[name](history), history, selection, windows=windows, scheduled=name in SCHEDULED)
+
+
+def narrowed(
+    frame: pl.LazyFrame,
+    history: History,
+    selection: Selection,
+    *,
+    windows: Sequence[FaultWindow] | None = None,
+    scheduled: bool = True,
+) -> pl.LazyFrame:
+    """Those rows of a frame with the columns of ``samples`` that a selection means.
+
+    Args:
+        scheduled: leave out what was due in a warm-up, where no phase is named.
+    Raises:
+        SelectionError: as of ``samples``.
+    """
     known = phases(history.run)
     if selection.phase is not None:
         frame = frame.filter(_inside(_named(known, selection.phase)))
-    elif name in SCHEDULED:
+    elif scheduled:
         frame = frame.filter(~in_warmup(known))
     if selection.fault is not None:
         known_faults = fault_windows(history.faults) if windows is None else windows
@@ -158,7 +175,7 @@ def samples(
     if selection.channel is not None:
         frame = frame.filter(pl.col("channel") == _channel_id(history.names, selection.channel))
     if selection.persona is not None:
-        frame = frame.filter(pl.col("client").is_in(_clients(history.names, selection.persona)))
+        frame = frame.filter(pl.col("client").is_in(clients_of(history.names, selection.persona)))
     return frame
 
 
@@ -265,7 +282,12 @@ def _exposed(windows: Sequence[FaultWindow], fault: str) -> pl.Expr:
     return touches(chosen[0])
 
 
-def _clients(names: Names, persona: str) -> list[int]:
+def clients_of(names: Names, persona: str) -> list[int]:
+    """Ordinals of a persona's clients.
+
+    Raises:
+        SelectionError: the run has no such persona.
+    """
     if persona not in names.personas:
         has = ", ".join(names.personas) or "none"
         raise SelectionError(f"where.persona is {persona!r}: the run's personas are {has}")

@@ -7,6 +7,7 @@ A client is back when each subscription that ended then is live again.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ import polars as pl
 from reports.effects import SLOWING, affected, grace_end
 from reports.history import Flag, Kind
 from reports.periods import NS, FaultWindow, fault_windows
+from reports.sessions import closes, stays
 
 if TYPE_CHECKING:
     from reports.history import History
@@ -37,28 +39,34 @@ class Recovery:
     replayed: int
 
 
-def recoveries(history: History, closes: pl.DataFrame, stays: pl.DataFrame) -> list[Recovery]:
+def recoveries(history: History, closed: pl.DataFrame, stayed: pl.DataFrame) -> list[Recovery]:
     """One for each fault that was applied, in the order of planning.
 
     Args:
-        closes: of ``sessions.closes``.
-        stays: of ``sessions.stays``.
+        closed: of ``sessions.closes``.
+        stayed: of ``sessions.stays``.
     """
     windows = fault_windows(history.faults)
     last = history.scan().select(pl.col("t").max()).collect().item() or 0
     return [
-        _recovery(history, window, [w for w in windows if w is not window], closes, stays, last)
+        _recovery(history, window, [w for w in windows if w is not window], closed, stayed, last)
         for window in windows
         if window.applied_ns is not None
     ]
+
+
+def recoveries_among(history: History, clients: Sequence[int]) -> list[Recovery]:
+    """The same, as if a run had no other clients than these."""
+    theirs = pl.col("client").is_in(clients)
+    return recoveries(history, closes(history).filter(theirs), stays(history).filter(theirs))
 
 
 def _recovery(
     history: History,
     window: FaultWindow,
     others: list[FaultWindow],
-    closes: pl.DataFrame,
-    stays: pl.DataFrame,
+    closed: pl.DataFrame,
+    stayed: pl.DataFrame,
     last_ns: int,
 ) -> Recovery:
     begin, end = window.applied_ns or 0, window.until(last_ns)
@@ -69,17 +77,17 @@ def _recovery(
         for other in others
         if other.kind not in SLOWING and other.applied_ns is not None and begin < other.applied_ns <= last
     ]
-    mine = closes.filter(
+    mine = closed.filter(
         affected(window) & ~pl.col("on_purpose") & span & ~pl.any_horizontal(pl.lit(False), *theirs)
     )
     cut = mine.select("client", end_ns="t").unique()
     ended = (
-        stays.join(cut, on=["client", "end_ns"], how="semi")
+        stayed.join(cut, on=["client", "end_ns"], how="semi")
         .group_by("client", "channel")
         .agg(ended_ns=pl.col("end_ns").max())
     )
     back = (
-        ended.join(stays, on=["client", "channel"])
+        ended.join(stayed, on=["client", "channel"])
         .filter(pl.col("live_ns") > pl.col("ended_ns"))
         .group_by("client", "channel")
         .agg(back_ns=pl.col("live_ns").min())

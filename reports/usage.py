@@ -30,6 +30,7 @@ class Usage:
     cpu_s: float
     cpu_us_per_delivery: float | None
     rss_max_bytes: int
+    rss_before_bytes: int | None = None  # at the last sample before the schedule began
 
 
 def targets(faults: Iterable[Mapping[str, Any]]) -> frozenset[str]:
@@ -67,6 +68,8 @@ def usage(
         for process, cpu_s in _spent(within, first).items():
             spent[process] += cpu_s
     largest = dict(frame.group_by("process").agg(pl.col("rss_bytes").max()).iter_rows())
+    early = frame.filter(pl.col("t") <= zero_ns).group_by("process").agg(pl.col("rss_bytes").last())
+    before = dict(early.iter_rows())
     return [
         Usage(
             process=process,
@@ -74,6 +77,7 @@ def usage(
             cpu_s=round(cpu_s, 3),
             cpu_us_per_delivery=round(cpu_s / delivered * 1e6, 3) if delivered else None,
             rss_max_bytes=int(largest[process]),
+            rss_before_bytes=before.get(process),
         )
         for process, cpu_s in spent.items()
     ]
@@ -83,6 +87,26 @@ def target_cpu_us_per_delivery(found: Iterable[Usage]) -> float | None:
     """Of the whole system under test; None when it was not sampled or nothing was delivered."""
     own = [u.cpu_us_per_delivery for u in found if u.target and u.cpu_us_per_delivery is not None]
     return sum(own) if own else None
+
+
+def target_rss_bytes(found: Iterable[Usage]) -> int | None:
+    """Largest resident memory of each process under test, added up; None when none was sampled."""
+    own = [u.rss_max_bytes for u in found if u.target]
+    return sum(own) if own else None
+
+
+def target_rss_growth_bytes(found: Iterable[Usage]) -> int | None:
+    """By how much the processes under test grew from before the schedule to their largest, added up.
+
+    None when one of them was not sampled before the schedule began.
+    """
+    grown = [
+        None if u.rss_before_bytes is None else u.rss_max_bytes - u.rss_before_bytes
+        for u in found
+        if u.target
+    ]
+    known = [grew for grew in grown if grew is not None]
+    return sum(known) if known and len(known) == len(grown) else None
 
 
 def _spent(samples: pl.DataFrame, first_ns: int) -> dict[str, float]:

@@ -51,7 +51,7 @@ def span_s(x: float | None) -> str:
 
 
 def figure(x: float | None, unit: str) -> str:
-    """A figure with the unit of a gate: "ms", "/s", "x" or "" (a count)."""
+    """A figure with the unit of a gate: "ms", "/s", "x", "MiB" or "" (a count)."""
     if x is None:
         return NONE
     if unit == "ms":
@@ -60,6 +60,8 @@ def figure(x: float | None, unit: str) -> str:
         return f"{decimal(x)}/s"
     if unit == "x":
         return f"{decimal(x)}{NBSP}×"
+    if unit == "MiB":
+        return size_bytes(x * 1024**2)
     return count(x)
 
 

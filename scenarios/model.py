@@ -337,6 +337,11 @@ def gate_misfits(
             for gate in gates
             if gate.where.persona is not None and gate.where.persona not in personas
         ]
+        lines += [
+            f"gate {gate.id!r}: where.against is {gate.where.against!r}: must be one of {', '.join(personas)}"
+            for gate in gates
+            if gate.where.against is not None and gate.where.against not in personas
+        ]
     if faults:
         ids = ["none", *(spec.common.id for spec in faults.faults)]
         lines += [

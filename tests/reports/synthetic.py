@@ -86,6 +86,7 @@ class Synthetic:
     channel_names: list[str] | None = None
     bare: bool = False  # no records but those of ``add``
     spread: float = 0.45  # sigma of the latencies' lognormal distribution
+    personas: dict[str, Sequence[int]] = field(default_factory=dict)  # clients by persona
     keeps: int | None = None  # newest messages of a channel that are retained; None: all
     late: dict[tuple[int, int], float] = field(default_factory=dict)  # (client, cut) -> seconds after its end
 
@@ -327,6 +328,7 @@ class Synthetic:
             "clients": [f"c{i}" for i in range(self.clients + 1)],
             "nodes": [None, "n1"],
             "epochs": [None],
+            "personas": {name: list(clients) for name, clients in self.personas.items()},
             "subscriptions": {str(c): self.subscriptions(c) for c in range(1, self.clients + 1)},
         }
 
@@ -435,6 +437,7 @@ def in_memory(made: Synthetic) -> History:
             nodes=tuple(names["nodes"]),
             epochs=(None, "E1"),
             subscriptions={int(c): tuple(ids) for c, ids in names["subscriptions"].items()},
+            personas={name: tuple(clients) for name, clients in names["personas"].items()},
         ),
         faults=made.faults,
         ingest=Ingest(),

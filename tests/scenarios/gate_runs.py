@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
+import polars as pl
 
 from reports.history import Flag, History, Kind
 from tests.reports.synthetic import MS, T0, Cut, Records, S, Slow, Synthetic, fault_lines, in_memory
@@ -20,10 +21,15 @@ Spoil = Callable[[Records], Records]
 
 @dataclass(frozen=True)
 class Run:
-    """A synthetic run, and what is changed in its records before they are judged, by worker."""
+    """A synthetic run, and what is changed in its records before they are judged, by worker.
+
+    ``counters``: what the load worker counted besides. ``samples``: metrics of the run, by name.
+    """
 
     made: Synthetic
     spoil: Mapping[int, Spoil] = field(default_factory=dict)
+    counters: Mapping[str, int] = field(default_factory=dict)
+    samples: Mapping[str, pl.DataFrame] = field(default_factory=dict)
 
     def with_spoil(self, worker: int, spoil: Spoil) -> Run:
         """The same, with one more change to a worker's records."""

@@ -1,7 +1,7 @@
 """Every gate of every bundled scenario is seen to fail, alone, and to hold.
 
 A gate that never failed proves nothing. To add a gate to a bundled scenario, add its run to
-``tests.scenarios.gate_runs.SPOILED``.
+``SPOILED`` of ``tests.scenarios.gate_runs`` or ``load_runs``.
 """
 
 from __future__ import annotations
@@ -12,16 +12,25 @@ from reports.checks import run_checks
 from reports.evaluate import GateVerdict
 from reports.pipeline import analyse
 from scenarios.model import bundled_files, find, load
-from tests.scenarios.gate_runs import BASES, SPOILED, Run
+from tests.scenarios import gate_runs, load_runs
+from tests.scenarios.gate_runs import Run
 
-WORKERS = [{"worker": 1, "lag_p99_ms": 1.0, "lag_p50_ms": 0.2, "hiccup_p99_ms": 1.0, "hiccup_max_ms": 2.0}]
+WORKER = {"worker": 1, "lag_p99_ms": 1.0, "lag_p50_ms": 0.2, "hiccup_p99_ms": 1.0, "hiccup_max_ms": 2.0}
+BASES = {**gate_runs.BASES, **load_runs.BASES}
+SPOILED = {**gate_runs.SPOILED, **load_runs.SPOILED}
 GATES = [(path.stem, gate.id) for path in bundled_files() for gate in load(path).gates]
 
 
 def failing(scenario: str, run: Run) -> dict[str, str]:
     """Gates of a scenario that do not hold in a run, and why."""
     history = run.history()
-    analysis = analyse(history, run_checks(history), load(find(scenario)).gates, workers=WORKERS)
+    analysis = analyse(
+        history,
+        run_checks(history),
+        load(find(scenario)).gates,
+        workers=[WORKER | run.counters],
+        samples=run.samples,
+    )
     return {
         result.id: f"{result.condition}: {result.actual} {result.unit} {result.why}"
         for result in analysis.results
