@@ -11,6 +11,7 @@ from reports.gates import (
     Expr,
     Gate,
     GatesError,
+    Where,
     load_gates,
     override,
     parse_expr,
@@ -48,6 +49,8 @@ def faults_of(*gates: dict[str, Any], **document: Any) -> list[str]:
         pytest.param("p(99) <= 1.5x", "catch_up.others_ratio", Expr("p", "<=", 1.5, 99.0), id="ratio"),
         pytest.param("count != 3", "resumes", Expr("count", "!=", 3.0), id="not equal"),
         pytest.param("p(99) < 5ms", "lag", Expr("p", "<", 5.0, 99.0), id="lag"),
+        pytest.param("max < 512KiB", "memory", Expr("max", "<", 0.5), id="size in KiB"),
+        pytest.param("max < 2 GiB", "memory", Expr("max", "<", 2048.0), id="size in GiB"),
     ],
 )
 def test_an_expression_is_read(text: str, metric: str, expr: Expr) -> None:
@@ -68,6 +71,7 @@ def test_an_expression_is_read(text: str, metric: str, expr: Expr) -> None:
         pytest.param(
             "p(99) < 1.5", "catch_up.others_ratio", 'a ratio is written with "x"', id="a bare ratio"
         ),
+        pytest.param("max < 5MB", "memory", "a size is written with KiB, MiB or GiB", id="MB"),
         pytest.param("p(101) < 1ms", "delivery", "a percentile is above 0 and at most 100", id="p(101)"),
         pytest.param("p(0) < 1ms", "delivery", "a percentile is above 0 and at most 100", id="p(0)"),
         pytest.param("max == 0", "lost", "this metric has count", id="max of a count"),
@@ -105,6 +109,16 @@ def test_an_expression_that_cannot_be_meant_is_refused(text: str, metric: str, t
         pytest.param(gate(kind="hope"), "gate[0].kind is 'hope'", id="unknown kind"),
         pytest.param(gate(severity="warn"), "gate[0].severity is 'warn': there is no such key", id="key"),
         pytest.param(gate(where={"region": "eu"}), "gate[0].where.region", id="key of where"),
+        pytest.param(
+            gate(metric="delivery.ratio", expr="p(99) < 2x", where={"persona": "slow"}),
+            "this metric compares two personas: write persona and against",
+            id="comparison with nobody",
+        ),
+        pytest.param(
+            gate(where={"persona": "slow", "against": "control"}),
+            "this metric cannot be narrowed by against",
+            id="control group of one figure",
+        ),
         pytest.param(gate(id="a b"), "gate[0].id is 'a b'", id="id"),
         pytest.param(
             {"id": "g", "kind": "integrity", "metric": "lost", "max": 0, "phase": "steady"},
@@ -198,7 +212,9 @@ def test_every_metric_can_be_asked_for(metric: str) -> None:
     stat = known.stats.split()[-1]
     stat = f"p({known.quantiles[0] if known.quantiles else 90:g})" if stat == "p" else stat
     unit = "" if stat == "count" else known.unit
-    made = Gate(id="g", kind=known.kinds.split()[0], metric=metric, expr=f"{stat} < 5{unit}")  # type: ignore[arg-type]
+    where = Where(persona="near", against="far") if known.compares else Where()
+    kind: Any = known.kinds.split()[0]
+    made = Gate(id="g", kind=kind, metric=metric, expr=f"{stat} < 5{unit}", where=where)
     assert made.parsed.threshold == 5
 
 

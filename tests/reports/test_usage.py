@@ -6,7 +6,14 @@ import polars as pl
 import pytest
 
 from reports.periods import NS, Phase
-from reports.usage import SCHEMA, target_cpu_us_per_delivery, targets, usage
+from reports.usage import (
+    SCHEMA,
+    target_cpu_us_per_delivery,
+    target_rss_bytes,
+    target_rss_growth_bytes,
+    targets,
+    usage,
+)
 
 ZERO = 100 * NS
 PHASES = [Phase("warm-up", ZERO, ZERO + 2 * NS, warmup=True), Phase("steady", ZERO + 2 * NS, ZERO + 10 * NS)]
@@ -83,3 +90,28 @@ def test_samples_that_are_not_ours_give_nothing(samples: pl.DataFrame | None) ->
 def test_the_processes_under_test_are_those_that_the_journal_calls_so() -> None:
     lines = [{"process": "chatd-1", "role": "target"}, {"process": "proxy", "role": "harness"}, {"id": "cut"}]
     assert targets(lines) == {"chatd-1"}
+
+
+def test_memory_is_of_the_processes_under_test_and_growth_from_before_the_schedule() -> None:
+    samples = pl.DataFrame(
+        [
+            (ZERO - 2 * NS, "chatd-1", 7, 40, 0.1),
+            (ZERO - NS, "chatd-1", 7, 50, 0.2),
+            (ZERO + NS, "chatd-1", 7, 90, 0.3),
+            (ZERO + 2 * NS, "chatd-1", 7, 70, 0.4),
+            (ZERO + NS, "worker-1", 8, 900, 0.4),
+        ],
+        schema=SCHEMA,
+        orient="row",
+    )
+    found = usage(samples, second_by_second([1000] * 10), PHASES, zero_ns=ZERO, targets=TARGETS)
+    assert target_rss_bytes(found) == 90
+    assert target_rss_growth_bytes(found) == 40
+
+
+def test_growth_is_unknown_of_what_was_not_sampled_before() -> None:
+    late = pl.DataFrame([(ZERO + NS, "chatd-1", 7, 90, 0.3)], schema=SCHEMA, orient="row")
+    found = usage(late, second_by_second([1000] * 10), PHASES, zero_ns=ZERO, targets=TARGETS)
+    assert target_rss_bytes(found) == 90
+    assert target_rss_growth_bytes(found) is None
+    assert target_rss_bytes([]) is None

@@ -10,7 +10,7 @@ import polars as pl
 
 from reports.history import Flag, Kind
 from tests.reports.synthetic import MS, T0, Cut, Records, S, Slow, fault_lines, start_line
-from tests.scenarios.gate_runs import Run, Spoil, both, in_order, leave_out, phased, repeat, smoke, swap
+from tests.scenarios.gate_runs import Run, Spoil, both, in_order, leave_out, phased, repeat, swap
 
 Make = Callable[..., Run]
 
@@ -114,7 +114,7 @@ def hall(**more: Any) -> Run:
     return Run(phased([("warm-up", 1), ("one-talks", 4), ("all-talk", 4)], **fields))
 
 
-def pairs(*, grown_mib: float = 0.4, **more: Any) -> Run:
+def pairs(*, grown_mib: float = 0.2, **more: Any) -> Run:
     """Twenty channels of two."""
     fields = {"clients": 20, "channels": 20, "rate": 40.0, "faults": [start_line("", -3)], **more}
     made = phased([("warm-up", 1), ("quiet", 6)], **fields)
@@ -173,7 +173,6 @@ def also(run: Run, spoil: Spoil) -> Run:
 
 
 BASES: Final[dict[str, Make]] = {
-    "capacity": lambda: Run(smoke()),
     "latency_budget": budget,
     "mobile_network": train,
     "backoff_policies": lambda: restart(STORM),
@@ -214,7 +213,6 @@ def _unpaced(policy: str) -> Callable[[], Run]:
 
 SPOILED: Final[dict[tuple[str, str], Callable[[], Run]]] = {
     **{(scenario, gate): _broken(scenario, spoil) for scenario in BASES for gate, spoil in _PROMISES.items()},
-    ("capacity", "soon"): lambda: Run(smoke(slows=[Slow(3, 4, 150)])),
     **{("latency_budget", f"soon-at-{step}"): _late_at(step) for step in STEPS},
     **{("latency_budget", f"hardly-ever-late-at-{step}"): _rarely_late_at(step) for step in STEPS},
     ("mobile_network", "soon-for-the-seated"): lambda: train(slows=slow_for(SEATED, 10, 11, 2700)),
