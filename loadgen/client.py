@@ -15,7 +15,6 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Final, Literal, cast
 
-from chatd.protocol.errors import may_return
 from reports.history import CONN_OK, BadReason, Flag, Kind, Mark
 
 from .actions import Action
@@ -118,7 +117,7 @@ class Client:
         self._publisher.disconnected(self.lanes.values())
         if flags:
             return 0.0
-        if not may_return(code) or not self._returns:
+        if not self._shared.driver.may_return(code) or not self._returns:
             self.ended = True
             return None
         return self._wait_s(code, now_ns)
@@ -441,7 +440,7 @@ class Client:
         return Want(lane.name, start, self.persona.watch_presence)
 
     def _epoch(self, name: str) -> int:
-        return self._shared.recorder.epoch(name)
+        return self._shared.recorder.epoch(name) if name else 0
 
     def _record_gap(self, lane: Lane, hole: Hole) -> None:
         (from_epoch, after), (to_epoch, to) = hole.after, hole.to

@@ -53,6 +53,7 @@ class _Session:
     floors: dict[int, int] = field(default_factory=dict)
     left: set[int] = field(default_factory=set)  # channels that were unsubscribed from
     refusal: str = ""
+    records: bool = True  # what is seen of subscriptions
     pinged: bool = False
 
     def connected(self, welcome: Welcome) -> None:
@@ -61,6 +62,8 @@ class _Session:
     def subscribed(self, answer: Subscribed) -> None:
         channel = self.channels.get(answer.channel, NO_CHANNEL)
         self.epochs[channel], self.floors[channel] = answer.epoch, answer.floor
+        if not self.records:
+            return
         self.recorder.write(
             Kind.SUB, t=time.monotonic_ns(), t2=self.asked_ns.get(channel, 0), client=CLIENT, channel=channel,
             serial=answer.start, epoch=self.recorder.epoch(answer.epoch),
@@ -70,6 +73,8 @@ class _Session:
     def live(self, channel: str, epoch: str, serial: int) -> None:
         ident = self.channels.get(channel, NO_CHANNEL)
         self.live_at[ident] = serial
+        if not self.records:
+            return
         self.recorder.write(
             Kind.LIVE, t=time.monotonic_ns(), t2=self.asked_ns.get(ident, 0), client=CLIENT, channel=ident,
             serial=serial, pub_seq=self.floors.get(ident, 0), epoch=self.recorder.epoch(epoch),
@@ -78,6 +83,8 @@ class _Session:
     def unsubscribed(self, channel: str) -> None:
         ident = self.channels.get(channel, NO_CHANNEL)
         self.left.add(ident)
+        if not self.records:
+            return
         self.recorder.write(Kind.UNSUB, t=time.monotonic_ns(), client=CLIENT, channel=ident)
 
     def message(self, channel: str, serial: int, body: Buffer, about: int = 0) -> None:
@@ -109,7 +116,7 @@ class _Session:
         channel, due_ns = tag if isinstance(tag, tuple) else (NO_CHANNEL, 0)
         self.recorder.write(
             Kind.ACK, t=time.monotonic_ns(), t2=due_ns, client=CLIENT, channel=channel, publisher=CLIENT,
-            pub_seq=channel, serial=serial, epoch=self.recorder.epoch(epoch), flags=flags,
+            pub_seq=channel, serial=serial, epoch=self.recorder.epoch(epoch) if epoch else 0, flags=flags,
         )  # fmt: skip
         if channel:
             self.acked[channel] = (epoch, serial)
@@ -197,6 +204,8 @@ class Control:
         The pub_seq of a channel's sentinel is the channel's id. A connection that is lost on the
         way is dialled again, and what was not acked is sent again with the same message id.
 
+        Where the server's acks do not say it, the place is the channel's newest one, asked afterwards.
+
         Raises:
             ControlFailed: some sentinel was not acked by the deadline (CLOCK_MONOTONIC, seconds).
         """
@@ -215,7 +224,29 @@ class Control:
                 placed.update(session.acked)
 
         self._persist(attempt, deadline_s, "sentinels were not acked")
-        return placed
+        return placed if Capability.ACK_POSITION in self._driver_type.capabilities else self._tops(deadline_s)
+
+    def _tops(self, deadline_s: float) -> dict[int, Position]:
+        """The newest position of every channel. Nothing of it is recorded: it is no final read."""
+        found: dict[int, Position] = {}
+
+        def attempt(connection: _Connection) -> None:
+            session = connection.session
+            session.records = False
+            waiting = [channel for channel in self._channels if channel not in found]
+            for window in _windows(waiting, READERS_AT_ONCE):
+                for channel in window:
+                    connection.send(connection.driver.subscribe(Want(self._names[channel])))
+                connection.pump(lambda: all(channel in session.live_at for channel in window))  # noqa: B023
+                found.update(
+                    {channel: (session.epochs[channel], session.live_at[channel]) for channel in window}
+                )
+                for channel in window:
+                    connection.send(connection.driver.unsubscribe(self._names[channel]))
+                connection.pump(lambda: all(channel in session.left for channel in window))  # noqa: B023
+
+        self._persist(attempt, deadline_s, "the places of sentinels could not be asked", name=READER)
+        return found
 
     def read_all(self, deadline_s: float) -> None:
         """Read every channel once, from its oldest message to its head, into READ records.
@@ -223,6 +254,8 @@ class Control:
         Raises:
             ControlFailed: not all could be read by the deadline.
         """
+        if Capability.HISTORY not in self._driver_type.capabilities:
+            return
         done: set[int] = set()
 
         def attempt(connection: _Connection) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 from .base import Driver
+from .centrifugo import CentrifugoDriver
 from .chatd import ChatdDriver
 
 DRIVERS: Final[dict[str, type[Driver]]] = {
     ChatdDriver.name: ChatdDriver,
+    CentrifugoDriver.name: CentrifugoDriver,
 }

@@ -150,6 +150,11 @@ class Driver(Protocol):
         """Path and query that client ``ordinal`` dials, so that a proxy can pick its targets by ordinal."""
         ...
 
+    @staticmethod
+    def may_return(close_code: int) -> bool:
+        """Whether a client should come back after this close code."""
+        ...
+
     def connect(self, client: str, wanted: Sequence[Want], token: str | None = None) -> bytes:
         """The first frame: who we are and, where the server can take them here, the subscriptions."""
         ...

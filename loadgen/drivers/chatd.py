@@ -8,7 +8,7 @@ from typing import ClassVar, Final
 import msgspec
 
 from chatd.protocol import messages as wire
-from chatd.protocol.errors import OutOfOrder
+from chatd.protocol.errors import OutOfOrder, may_return
 from reports.history import BadReason, GapReason
 
 from .base import Buffer, Capability, Hole, Position, Sink, Subscribed, Want, Welcome
@@ -78,6 +78,10 @@ class ChatdDriver:
     @staticmethod
     def path(ordinal: int) -> str:
         return f"/ws?c={ordinal}"
+
+    @staticmethod
+    def may_return(close_code: int) -> bool:
+        return may_return(close_code)
 
     def connect(self, client: str, wanted: Sequence[Want], token: str | None = None) -> bytes:
         subscribe = [_channel_from(want) for want in wanted]

@@ -60,6 +60,9 @@ func main() {
 				Options: centrifuge.SubscribeOptions{EnableRecovery: true},
 			}, nil)
 		})
+		client.OnHistory(func(_ centrifuge.HistoryEvent, answer centrifuge.HistoryCallback) {
+			answer(centrifuge.HistoryReply{}, nil)
+		})
 		client.OnPublish(func(event centrifuge.PublishEvent, answer centrifuge.PublishCallback) {
 			result, err := node.Publish(event.Channel, event.Data, centrifuge.WithHistory(history, time.Hour))
 			answer(centrifuge.PublishReply{Result: &result}, err)
