@@ -139,8 +139,8 @@ def test_a_stopped_load_worker_shows_in_the_lag_of_the_run(tmp_path: Path) -> No
     assert summary["faults"][0]["had_effect"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_run_that_is_told_to_end_reverts_and_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
+def test_a_run_that_is_told_to_end_reverts_and_leaves_nothing(tmp_path: Path) -> None:
+    """As Ctrl-C, which ``test_run`` presses."""
     scenario = write(
         tmp_path,
         fault("pause", 2.0, 7.0),
@@ -150,7 +150,7 @@ def test_a_run_that_is_told_to_end_reverts_and_leaves_nothing(tmp_path: Path, nu
     until_load(tmp_path, s=3.0)
     children = psutil.Process(process.pid).children(recursive=True)
     assert len(children) >= 4
-    process.send_signal(number)
+    process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=90)
     assert process.returncode == 130, output
     assert not [child for child in children if child.is_running()]
@@ -187,21 +187,19 @@ def test_a_short_swarm_is_valid(tmp_path: Path, seed: int) -> None:
 
 
 def test_a_failed_run_is_minimised_to_what_it_takes(tmp_path: Path) -> None:
-    """Two of five faults lose acks on their way, so that publishes are sent again; three do not."""
+    """Two of three faults lose acks on their way, so that publishes are sent again; the third does not."""
     scenario = write(
         tmp_path,
-        fault("bandwidth", 2.0, 1.0, target="b", rate_kb_per_s=500),
         fault("latency", 2.2, 1.6, target="a", latency_ms=500),
         fault("slicer", 2.5, 1.0, target="b", average_bytes=200),
         fault("reset_peer", 3.0, 0.3, target="a"),
-        fault("slow_close", 3.6, 0.6, target="b", delay_ms=10),
         length=3.5,
     )
     mutant = ("--set", "server.mutant=no-dedupe:1")
     status, output, summary = run(scenario, *mutant, cwd=tmp_path)
     assert status == 3, output
     assert summary["classes"]["L2"]["count"] > 0
-    process = chatproof("minimise", "runs/latest", "--class", "L2", "--budget", "14", cwd=tmp_path)
+    process = chatproof("minimise", "runs/latest", "--class", "L2", "--budget", "8", cwd=tmp_path)
     output, _ = process.communicate(timeout=380)
     assert process.returncode == 0, output
     minimal = tomllib.loads((tmp_path / "minimal.toml").read_text())
