@@ -42,6 +42,7 @@ class Figures:
         self.hiccups_ns: list[int] = []
         self._recent_delivery = Histogram()
         self._recent_lag = Histogram()
+        self._recent_hiccup = Histogram()
         self._entries = {"delivery": LocustEntry("delivery", "RECV"), "ack": LocustEntry("ack", "SEND")}
         self._errors: Counter[tuple[str, str]] = Counter()
 
@@ -50,7 +51,9 @@ class Figures:
         lags = np.array(lags_ns, np.int64)
         self.lag.add(lags)
         self._recent_lag.add(lags)
-        self.hiccup.add(np.array(self.hiccups_ns, np.int64))
+        hiccups = np.array(self.hiccups_ns, np.int64)
+        self.hiccup.add(hiccups)
+        self._recent_hiccup.add(hiccups)
         self.hiccups_ns.clear()
         records = self._recorder.fresh()
         kind = records["kind"]
@@ -67,6 +70,12 @@ class Figures:
         taken = self._recent_delivery.sparse(), self._recent_lag.sparse()
         self._recent_delivery.clear()
         self._recent_lag.clear()
+        return taken
+
+    def take_hiccups(self) -> Sparse:
+        """How late the loop called back, since the last call."""
+        taken = self._recent_hiccup.sparse()
+        self._recent_hiccup.clear()
         return taken
 
     def take_locust(self) -> dict[str, Any]:

@@ -30,22 +30,21 @@ from collections import deque
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, Final
-from urllib.parse import urlsplit
+from typing import IO, Any, Final, NamedTuple
 
 import click
 import gevent
 import gevent.event
 import gevent.socket
-from flask import Response, abort, request
 from locust import User, task
 from locust.env import Environment
 from locust.runners import STATE_MISSING
 from locust.stats import stats_history
 
 from .meters import Histogram
+from .page import Guard, LoginError, Tables, add_tabs, read_login
 from .schedule import owned
-from .workload import LoadSpec, SpecError, is_loopback, read_spec
+from .workload import LoadSpec, SpecError, read_spec
 
 log = logging.getLogger("loadgen.master")
 
@@ -163,6 +162,14 @@ class Roster:
         }
 
 
+class Page(NamedTuple):
+    """Where the web UI is, and who may use it; None: everybody on this machine."""
+
+    host: str
+    port: int
+    login: tuple[str, str] | None
+
+
 class Master:
     """Locust's master and what goes between it and the JSON lines."""
 
@@ -170,6 +177,7 @@ class Master:
         self._spec, self._spec_text, self._out = spec, spec_text, out
         self._roster = Roster(spec, workers)
         self._stop = gevent.event.Event()
+        self._tables: Tables | None = None  # of the page
         self._interactive = False
         self._started = False
         self._env = Environment(
@@ -187,12 +195,12 @@ class Master:
             self._runner.register_message(kind, hear)
         self._env.events.worker_report.add_listener(self._reported)
 
-    def run(self, *, ui: bool, ui_port: int) -> None:
+    def run(self, page: Page | None) -> None:
         """Work until ``stop``, the end of standard input or a signal; then end the workers."""
         for number in (signal.SIGTERM, signal.SIGINT):
             gevent.signal_handler(number, self._stop.set)
-        self._interactive = ui
-        url = self._serve_ui(ui_port) if ui else None
+        self._interactive = page is not None
+        url = self._serve(page) if page is not None else None
         self._say("listening", port=self._runner.server.port, ui=url)
         background = [gevent.spawn(self._read_commands), gevent.spawn(self._tell_stats)]
         self._stop.wait()
@@ -230,7 +238,10 @@ class Master:
 
     def _reported(self, client_id: str, data: dict[str, Any]) -> None:
         if "chatproof" in data:
-            self._roster.report(data["chatproof"], time.monotonic())
+            report, now_s = data["chatproof"], time.monotonic()
+            self._roster.report(report, now_s)
+            if self._tables is not None:
+                self._tables.add(report, now_s, self._roster.cpu.get(report["index"], 0.0))
 
     def _lose(self, index: int, why: str) -> None:
         if index not in self._roster.lost:
@@ -307,28 +318,18 @@ class Master:
 
     # The page -----------------------------------------------------------------------------------------
 
-    def _serve_ui(self, port: int) -> str:
-        ui = self._env.create_web_ui("127.0.0.1", port, delayed_start=True)
+    def _serve(self, page: Page) -> str:
+        ui = self._env.create_web_ui(page.host, page.port, delayed_start=True)
         ui.app.debug = False
-        ui.app.before_request(_refuse_strangers)
+        ui.app.before_request(Guard(host=page.host, login=page.login, target=self._spec.targets[0]))
+        self._tables = Tables()
+        add_tabs(ui.app, ui.template_args, self._tables)
         ui.start()
         gevent.spawn(stats_history, self._runner)  # what the page's charts show
         while ui.server is None or not ui.server.started:
             gevent.sleep(0.01)
-        return f"http://127.0.0.1:{ui.server.server_port}"
-
-
-def _refuse_strangers() -> Response | None:
-    """The page has no login, so only this machine's own browser may use it, and only from this page.
-
-    A name that was made to point at 127.0.0.1 (DNS rebinding) shows in Host, another site's form in Origin.
-    The ``host`` field of a form is of no effect anyway: workers dial the plan's targets and no others.
-    """
-    origin = request.headers.get("Origin")
-    foreign = origin is not None and urlsplit(origin).netloc != request.host
-    if foreign or not is_loopback(urlsplit(f"//{request.host}").hostname or ""):
-        abort(403, "only pages of this machine may use this address")
-    return None
+        shown = f"[{page.host}]" if ":" in page.host else page.host
+        return f"http://{shown}:{ui.server.server_port}"
 
 
 def _lines(descriptor: int) -> Iterator[bytes]:
@@ -358,23 +359,28 @@ def _own_stdout() -> IO[str]:
 @click.command()
 @click.option("--spec", "spec_file", type=click.Path(path_type=Path), required=True, help="config/load.json")
 @click.option("--workers", type=click.IntRange(1, 1024), required=True, help="How many workers will come.")
-@click.option("--ui/--no-ui", default=False, help="Serve Locust's web UI on 127.0.0.1.")
+@click.option("--ui/--no-ui", default=False, help="Serve Locust's web UI.")
+@click.option("--ui-host", default="127.0.0.1", show_default=True, help="What it listens on.")
+@click.option("--ui-login-file", type=click.Path(path_type=Path), help="One line, user:password.")
 @click.option(
     "--ui-port", type=click.IntRange(0, 65535), default=0, help="Port of the web UI; 0: any free one."
 )
-def main(spec_file: Path, workers: int, ui: bool, ui_port: int) -> None:
+def main(
+    spec_file: Path, workers: int, ui: bool, ui_host: str, ui_login_file: Path | None, ui_port: int
+) -> None:
     """Run the Locust master of a load. Commands on standard input, events on standard output."""
     logging.basicConfig(
         stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
     )
     try:
         spec = read_spec(spec_file)
-    except SpecError as error:
+        page = Page(ui_host, ui_port, read_login(ui_login_file, ui_host)) if ui else None
+    except (SpecError, LoginError) as error:
         click.echo(error, err=True)
         sys.exit(2)
     sys.argv = sys.argv[:1]  # Locust's page reads the command line as if it were its own
     out = _own_stdout()
-    Master(spec, spec_file.read_text(), workers, out).run(ui=ui, ui_port=ui_port)
+    Master(spec, spec_file.read_text(), workers, out).run(page)
 
 
 if __name__ == "__main__":

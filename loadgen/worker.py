@@ -237,6 +237,7 @@ class Worker:
                     "lost": self._engine.recorder.lost,
                     "delivery": delivery,
                     "lag": lag,
+                    "hiccup": figures.take_hiccups(),
                     "cpu_s": process_time(),
                     "rss_bytes": self._process.memory_info().rss,
                 },

@@ -19,6 +19,7 @@ from reports.gates import GatesError
 from reports.verdict import Exit
 
 from . import doctor as doctor_checks
+from .load import Page
 from .model import Scenario, ScenarioError, bundled_files, find, load
 
 EXIT_HELP = """\b
@@ -106,6 +107,18 @@ def read_scenario(
         sys.exit(Exit.USAGE)
 
 
+def read_page(host: str, port: int, login_file: Path | None) -> Page:
+    """Where Locust's page goes, or end with status 2 where it would be open to strangers."""
+    from loadgen.page import LoginError, read_login
+
+    try:
+        read_login(login_file, host)
+    except LoginError as wrong:
+        click.echo(str(wrong), err=True)
+        sys.exit(Exit.USAGE)
+    return Page(host, port, login_file)
+
+
 def with_options(overrides: tuple[str, ...], seed: int | None, scale: float | None) -> tuple[str, ...]:
     """The overrides, and what the options of their own come to."""
     options = {"seed": seed, "scale": scale}
@@ -119,7 +132,16 @@ def with_options(overrides: tuple[str, ...], seed: int | None, scale: float | No
 @out_option
 @workers_option
 @gates_option
-@click.option("--ui", is_flag=True, help="Serve Locust's web page on 127.0.0.1; the run is then not gated.")
+@click.option("--ui", is_flag=True, help="Serve Locust's web page; the run is then not gated.")
+@click.option("--ui-host", default="127.0.0.1", show_default=True, help="What the page listens on.")
+@click.option(
+    "--ui-port", type=click.IntRange(0, 65535), default=0, help="Its port; 0, the default: any free one."
+)
+@click.option(
+    "--ui-login-file",
+    type=click.Path(path_type=Path),
+    help="One line, user:password. The page needs it off loopback.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print summary.json instead of text.")
 @click.option("--quiet", is_flag=True, help="Print the verdict only.")
 def run(
@@ -133,6 +155,9 @@ def run(
     workers: int,
     gates_file: Path | None,
     ui: bool,
+    ui_host: str,
+    ui_port: int,
+    ui_login_file: Path | None,
     as_json: bool,
     quiet: bool,
 ) -> None:  # fmt: skip
@@ -144,8 +169,9 @@ def run(
     from .run import Options, run_scenario
 
     chosen = read_scenario(scenario, overrides, seed, scale, allow_targets, swarm_seed)
+    page = read_page(ui_host, ui_port, ui_login_file) if ui else None
     options = Options(
-        out=out, workers=workers, gates_file=gates_file, ui=ui, as_json=as_json,
+        out=out, workers=workers, gates_file=gates_file, page=page, as_json=as_json,
         quiet=quiet or as_json, allow_targets=allow_targets,
     )  # fmt: skip
     try:

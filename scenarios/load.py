@@ -13,10 +13,25 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from chaos.process import ProcessSpec, Supervisor
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Where Locust's page is served; port 0: any free one. Off loopback it needs a login."""
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    login_file: Path | None = None
+
+    def options(self) -> list[str]:
+        """Of ``loadgen.master``."""
+        login = ["--ui-login-file", str(self.login_file)] if self.login_file else []
+        return ["--ui", "--ui-host", self.host, "--ui-port", str(self.port), *login]
 
 
 class LoadFailed(Exception):
@@ -26,7 +41,7 @@ class LoadFailed(Exception):
 class Load:
     """One master and ``workers`` workers, each a process of the supervisor."""
 
-    def __init__(self, supervisor: Supervisor, run_path: Path, *, workers: int, ui: bool) -> None:
+    def __init__(self, supervisor: Supervisor, run_path: Path, *, workers: int, page: Page | None) -> None:
         self._supervisor, self._path, self._workers = supervisor, run_path, workers
         self._events: queue.Queue[dict[str, Any]] = queue.Queue()
         self.stats: dict[str, Any] = {}
@@ -34,7 +49,7 @@ class Load:
         self.hit: frozenset[int] = frozenset()  # workers that a fault of the plan may take away
         self.gone: set[int] = set()  # those of them that are gone
         argv = [sys.executable, "-m", "loadgen.master", "--spec", str(run_path / "config/load.json")]
-        argv += ["--workers", str(workers), *(["--ui"] if ui else [])]
+        argv += ["--workers", str(workers), *(page.options() if page else [])]
         master = supervisor.start(
             ProcessSpec(
                 name="master", argv=tuple(argv), log=run_path / "logs/master.log", role="harness",

@@ -32,6 +32,7 @@ from reports.render import text as summary_text
 from reports.verdict import Exit
 
 from .live import Progress
+from .load import Page
 from .model import Scenario, ScenarioError, gate_misfits
 from .rundir import RunDirectory
 from .stage import Stage
@@ -49,7 +50,8 @@ class Options:
     out: Path = Path("runs")
     workers: int = 2
     gates_file: Path | None = None
-    ui: bool = False
+    page: Page | None = None
+    """Locust's web page, if it is served."""
     as_json: bool = False
     quiet: bool = False
     allow_targets: tuple[str, ...] = ()
@@ -77,7 +79,7 @@ def run_scenario(scenario: Scenario, options: Options, console: Console) -> int:
         click.echo(summary_text(ran.outcome, colour=sys.stdout.isatty()))
     if ran.interrupted:
         return Exit.INTERRUPTED
-    return 0 if options.ui else ran.outcome.exit  # a run that was steered by hand is not gated
+    return 0 if options.page else ran.outcome.exit  # a run that was steered by hand is not gated
 
 
 def run_once(scenario: Scenario, options: Options, console: Console, *, probes: Sequence[Gate] = ()) -> Ran:
@@ -131,7 +133,7 @@ def perform(scenario: Scenario, plan: Plan, options: Options, rundir: RunDirecto
         stage = Stage(scenario, plan, rundir, progress, stack, allow_targets=options.allow_targets)
         stage.start_target()
         stage.start_proxy()
-        stage.start_load(workers=options.workers, ui=options.ui)
+        stage.start_load(workers=options.workers, page=options.page)
         stage.walk_plan()
         stage.heal_and_settle()
         stage.drain()

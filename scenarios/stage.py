@@ -31,7 +31,7 @@ from reports.history import Mark
 from .control import Control, ControlFailed
 from .describe import described, write_inputs
 from .live import Progress
-from .load import Load, LoadFailed
+from .load import Load, LoadFailed, Page
 from .model import Scenario
 from .rundir import RunDirectory
 from .sampler import Sampler
@@ -145,7 +145,7 @@ class Stage:
             self._rundir.manifest["versions"][self._engine.name] = self._engine.version
         self._progress.step(f"wire      {via}")
 
-    def start_load(self, *, workers: int, ui: bool) -> None:
+    def start_load(self, *, workers: int, page: Page | None = None) -> None:
         """Start the Locust master and the workers; nothing is sent yet."""
         spec = LoadSpec(
             run_dir=self._rundir.path,
@@ -158,9 +158,9 @@ class Stage:
             workload=self._scenario.workload,
         )
         self._rundir.write_json("config/load.json", spec.model_dump(mode="json"))
-        self._rundir.update(workers=list(range(1, workers + 1)), interactive=ui)
+        self._rundir.update(workers=list(range(1, workers + 1)), interactive=page is not None)
         self._rundir.manifest["load"]["workers"] = workers
-        self._load = Load(self._supervisor, self._rundir.path, workers=workers, ui=ui)
+        self._load = Load(self._supervisor, self._rundir.path, workers=workers, page=page)
         self._load.hit = frozenset(int(name.removeprefix("worker-")) for name in self._plan.workers())
         self._stack.callback(self._stop_load)
         try:
@@ -169,9 +169,9 @@ class Stage:
             raise StageFailed(str(failed)) from None
         if unwell := self._steady.ask_until_well("before", time.monotonic() + WELL_S):
             raise StageFailed(f"the target is not in its steady state before the load: {'; '.join(unwell)}")
-        page = f"  web page: {self._load.ui_url}" if self._load.ui_url else ""
+        where = f"  web page: {self._load.ui_url}" if self._load.ui_url else ""
         self._progress.step(
-            f"load      {workers} workers, {self._scenario.workload.clients:,} clients{page}\n"
+            f"load      {workers} workers, {self._scenario.workload.clients:,} clients{where}\n"
         )
 
     # -- under load ----------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
 import json
 import subprocess
@@ -152,6 +153,18 @@ def test_a_worker_that_dies_is_told_and_the_others_finish(tmp_path: Path, server
     assert header_only > HEADER_BYTES  # killed: its segment was never cut
 
 
+def ask(url: str, method: str, path: str, body: str | None = None, **headers: str) -> tuple[int, str]:
+    """Status and body of a request to the page; ``_`` in a header's name stands for ``-``."""
+    connection = http.client.HTTPConnection("127.0.0.1", urlsplit(url).port or 0, timeout=5)
+    if body is not None:
+        headers["Content-Type"] = "application/x-www-form-urlencoded"
+    connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
+    response = connection.getresponse()
+    answer = response.status, response.read().decode()
+    connection.close()
+    return answer
+
+
 def test_the_page_closes_and_opens_sessions_and_keeps_strangers_out(
     tmp_path: Path, server: TinyServer
 ) -> None:
@@ -159,24 +172,19 @@ def test_the_page_closes_and_opens_sessions_and_keeps_strangers_out(
     try:
         load.expect("ready")
         load.say("start", t0_ns=time.monotonic_ns())
-        address = urlsplit(load.listening["ui"])
-        assert address.hostname == "127.0.0.1"
-
-        def ask(method: str, path: str, body: str | None = None, **headers: str) -> int:
-            connection = http.client.HTTPConnection("127.0.0.1", address.port or 0, timeout=5)
-            if body is not None:
-                headers["Content-Type"] = "application/x-www-form-urlencoded"
-            connection.request(method, path, body, headers)
-            status = connection.getresponse().status
-            connection.close()
-            return status
-
-        form = "user_count=3&spawn_rate=10&host=ws://192.0.2.1:80"
-        assert ask("GET", "/", Host="rebound.example.org") == 403
-        assert ask("POST", "/swarm", form, Origin="http://elsewhere.example.org") == 403
-        assert ask("GET", "/") == 200
+        url = load.listening["ui"]
+        assert urlsplit(url).hostname == "127.0.0.1"
+        form = "user_count=3&spawn_rate=10"
         load.expect("stats", live=CLIENTS, clients=CLIENTS)
-        assert ask("POST", "/swarm", form, Origin=f"http://127.0.0.1:{address.port}") == 200
+        assert ask(url, "GET", "/", Host="rebound.example.org")[0] == 403
+        assert ask(url, "POST", "/swarm", form, Origin="http://elsewhere.example.org")[0] == 403
+        assert ask(url, "GET", "/stop", Sec_Fetch_Site="cross-site")[0] == 403
+        status, why = ask(url, "POST", "/swarm", form + "&host=ws://192.0.2.1:80", Origin=url)
+        assert (status, "the target is the plan's" in why) == (400, True)
+        for _ in range(3):  # nothing of that has had an effect
+            assert load.expect("stats")["live"] == CLIENTS
+        assert ask(url, "GET", "/", Sec_Fetch_Site="cross-site")[0] == 200  # a link to the page
+        assert ask(url, "POST", "/swarm", f"{form}&host={server.url}", Origin=url)[0] == 200
         load.expect("stats", live=3, clients=3)
         connects = [frame for _, frame in server.frames if isinstance(frame, wire.Connect)]
         assert {str(frame.client) for frame in connects} == {f"c{c}" for c in range(1, CLIENTS + 1)}
@@ -184,6 +192,85 @@ def test_the_page_closes_and_opens_sessions_and_keeps_strangers_out(
         load.expect("stopped")
     finally:
         load.close()
+
+
+def test_the_page_has_a_tab_for_latency_and_one_for_the_generator(tmp_path: Path, server: TinyServer) -> None:
+    load = Load(tmp_path, server.url, "--ui")
+    try:
+        load.expect("ready")
+        load.say("start", t0_ns=time.monotonic_ns())
+        url = load.listening["ui"]
+        shown = ask(url, "GET", "/")[1]
+        assert "Delivery latency" in shown
+        assert "hiccup p99 ms" in shown
+        stats = load.expect("stats", scheduled_left=0, unacked=0)
+        expected = predict(parse_spec(json.dumps(load.spec)).workload, 3).deliveries
+        while stats["received"] < expected:
+            stats = load.expect("stats")
+        tabs = json.loads(ask(url, "GET", "/stats/requests")[1])["extended_stats"]
+        rows = {tab["key"]: tab["data"] for tab in tabs}
+        whole, *seconds = rows["delivery"]
+        assert (whole["second"], whole["deliveries"]) == ("all", expected)
+        assert 0 < whole["p50"] <= whole["p99"] <= whole["max"]
+        assert seconds
+        assert sum(row["deliveries"] for row in seconds) <= expected
+        assert [row["second"] for row in seconds] == list(range(seconds[0]["second"], -1, -1))
+        assert [row["worker"] for row in rows["generator"]] == [1, 2, "all"]
+        assert all(row["hiccupmax"] >= row["hiccup99"] > 0 and row["memory"] > 1 for row in rows["generator"])
+        lines = ask(url, "GET", "/delivery.csv")[1].splitlines()
+        assert lines[0] == "second,deliveries,p50,p90,p99,p999,max"
+        assert lines[1].startswith(f"all,{expected},")
+        assert ask(url, "GET", "/generator.csv", Host="rebound.example.org")[0] == 403
+        load.say("stop")
+        load.expect("stopped")
+    finally:
+        load.close()
+
+
+def test_with_a_login_every_part_of_the_page_asks_for_it(tmp_path: Path, server: TinyServer) -> None:
+    (tmp_path / "login").write_text("ann:correct horse battery\n")
+    load = Load(tmp_path, server.url, "--ui", "--ui-login-file", str(tmp_path / "login"), workers=1)
+    try:
+        load.expect("ready")
+        url = load.listening["ui"]
+        right, wrong = (
+            "Basic " + base64.b64encode(said).decode()
+            for said in (b"ann:correct horse battery", b"ann:correct horse")
+        )
+        for path in ("/", "/stats/requests", "/delivery.csv", "/stop", "/assets/none.js", "/nowhere"):
+            assert ask(url, "GET", path)[0] == 401, path
+            assert ask(url, "GET", path, Authorization=wrong)[0] == 401, path
+        assert ask(url, "GET", "/", Authorization=right)[0] == 200
+        assert ask(url, "GET", "/", Authorization=right, Host="rebound.example.org")[0] == 403
+        load.say("stop")
+        load.expect("stopped")
+    finally:
+        load.close()
+
+
+@pytest.mark.parametrize(
+    ("login", "fault"),
+    [
+        pytest.param(None, "off loopback it needs a login", id="no-login"),
+        pytest.param("ann:short", "at least 12 characters", id="a-short-password"),
+        pytest.param("correct horse battery", "one line, user:password", id="no-user"),
+    ],
+)
+def test_a_page_that_is_open_to_strangers_is_not_served(
+    tmp_path: Path, login: str | None, fault: str
+) -> None:
+    options = []
+    if login is not None:
+        (tmp_path / "login").write_text(login)
+        options = ["--ui-login-file", str(tmp_path / "login")]
+    argv = [sys.executable, "-m", "scenarios", "run", "smoke", "--ui", "--ui-host", "0.0.0.0", *options]
+    environment = {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        argv, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.returncode == 2
+    assert fault in done.stderr
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_bad_specification_is_told_on_standard_error_and_exits_2(tmp_path: Path) -> None:
