@@ -10,7 +10,9 @@ READY    := $(VENV)/.ready
 TOXIPROXY_VERSION := v2.12.0
 GO_ENV   := GOBIN=$(CURDIR)/.tools/bin
 
-.PHONY: run soak test check fmt setup mutants frame-mutants toxiproxy browser bench-chatd bench-checks bench-proxy bench-peers centrifuge clean help
+CENTRIFUGO ?= v6.0.0
+
+.PHONY: run soak test check fmt setup mutants frame-mutants toxiproxy browser bench-chatd bench-checks bench-proxy bench-peers centrifuge centrifugo clean help
 
 run: $(READY) ## load chatd, break the wire and the process, prove what arrived (SCENARIO=…, ARGS=…)
 	@$(BIN)/chatproof run $(SCENARIO) $(ARGS)
@@ -80,6 +82,11 @@ bench-peers: ## install what bench-chatd compares with: nats-server, python-sock
 centrifuge: ## build a server on Centrifugo's engine for bench-chatd into .tools/bin (needs Go)
 	@command -v go >/dev/null || { echo "Building it needs Go (https://go.dev/dl or your system's packages)."; exit 1; }
 	@cd benchmarks/peers/centrifuge && go build -o $(CURDIR)/.tools/bin/chatd-peer-centrifuge .
+
+centrifugo: ## install Centrifugo itself into .tools/bin (needs Go, and a module proxy that serves it)
+	@command -v go >/dev/null || { echo "Installing it needs Go (https://go.dev/dl or your system's packages)."; exit 1; }
+	@GOBIN=$(CURDIR)/.tools/bin go install github.com/centrifugal/centrifugo/v6@$(CENTRIFUGO) || { echo \
+	  "Centrifugo $(CENTRIFUGO) was not installed: GOPROXY must name a module proxy that serves it, or be direct."; exit 1; }
 
 clean: ## remove what the targets made, but not runs/
 	@rm -rf $(VENV) .tools build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -74,6 +74,10 @@ class Analysis:
         known = [self.integrity.classes[cls] for cls in self.checked(name)]
         return ClassCount(sum(c.count for c in known), not known or any(c.unknown for c in known))
 
+    def promised(self, name: str) -> bool:
+        """Whether all classes behind "lost", "duplicated" or "reordered" may be held against the server."""
+        return promised(self.integrity, name)
+
     def checked(self, name: str) -> list[str]:
         """The classes behind "lost", "duplicated" or "reordered" that were judged."""
         classes = self.integrity.classes
@@ -92,6 +96,18 @@ class Analysis:
     def total(self, column: str) -> int:
         """Sum of a column of the intervals, warm-ups included."""
         return int(self.intervals[column].sum())
+
+
+def promised(integrity: Integrity, name: str) -> bool:
+    """See ``Analysis.promised``."""
+    known = integrity.classes
+    return all(known[cls].promised for cls in COMBINED[name] if cls in known)
+
+
+def _combined(analysis: Analysis, name: str) -> int | None:
+    """None, not 0, where part of it was not judged and the rest found nothing."""
+    count = analysis.combined(name).count
+    return count if count or analysis.promised(name) else None
 
 
 def coverage(analysis: Analysis) -> dict[str, Any]:
@@ -116,7 +132,7 @@ def summary(analysis: Analysis) -> dict[str, Any]:
         "void": list(judgement.void),
         "reasons": list(judgement.reasons),
         "exit": int(judgement.exit),
-        "anomalies": {name: analysis.combined(name).count for name in COMBINED},
+        "anomalies": {name: _combined(analysis, name) for name in COMBINED},
         "classes": {
             name: {
                 "title": c.title,

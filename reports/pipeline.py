@@ -18,7 +18,7 @@ from typing import Any, Final
 import polars as pl
 
 from reports import figures, hdrlog, plots, render
-from reports.analysis import Analysis, summary
+from reports.analysis import Analysis, promised, summary
 from reports.catch_up import catch_ups, groups, returns
 from reports.checks import run_checks
 from reports.checks.result import Integrity
@@ -29,6 +29,7 @@ from reports.gates import Gate, load_gates, override, parse_gates
 from reports.histogram import Histogram
 from reports.history import History, HistoryError, open_history
 from reports.latency import CLASSES, EVERYTHING, by_channel, by_second, histograms_by_second
+from reports.metrics import COMBINED
 from reports.noticing import noticings
 from reports.periods import NS, fault_windows, phases, start_ns
 from reports.prediction import Held, Offered, held
@@ -236,6 +237,7 @@ def _judgement(
         ),
         deliveries=covered.delivered,
         acked=covered.acked,
+        unjudged=[name for name in COMBINED if not promised(integrity, name)],
     )
 
 

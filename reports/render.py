@@ -93,6 +93,10 @@ def _plain(told: str) -> str:
     return " ".join(for_terminal(told).replace(wording.NBSP, " ").split("\n"))
 
 
+def _count(n: int | None) -> str:
+    return "not promised" if n is None else wording.count(n)
+
+
 def _figures(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     covered, load, delivery = found["coverage"], found["load"], found["latency_ms"]["delivery"]
     anomalies = found["anomalies"]
@@ -106,7 +110,7 @@ def _figures(found: Mapping[str, Any]) -> list[tuple[str, str]]:
             f"{wording.count(covered['delivered'])}, from "
             f"{wording.plural(covered['acked'], 'acked message')}",
         ),
-        ("lost, duplicated, reordered", ", ".join(wording.count(n) for n in anomalies.values())),
+        ("lost, duplicated, reordered", ", ".join(_count(n) for n in anomalies.values())),
         ("delivery latency", points if delivery["count"] else "none: nothing was delivered live"),
         ("delivery rate", wording.figure(load["deliveries_per_s"], "/s")),
         (

@@ -161,6 +161,7 @@ def judge(
     void: Sequence[str],
     deliveries: int,
     acked: int,
+    unjudged: Sequence[str] = (),
 ) -> Judgement:
     """Weigh everything.
 
@@ -170,6 +171,7 @@ def judge(
         idle: of ``idle_faults``.
         void: of ``void_reasons``; failed validity gates are added here.
         deliveries, acked: how much the verdict stands on.
+        unjudged: of "lost", "duplicated", "reordered" what the server does not wholly promise to prevent.
     """
     failed = [r for r in results if r.verdict is GateVerdict.FAIL]
     undecided = [r for r in results if r.verdict is GateVerdict.UNKNOWN]
@@ -197,7 +199,7 @@ def judge(
         Exit.VOID: lambda: _first_of(void),
         Exit.GATE: lambda: _gates_failed(threshold, len(results)),
         Exit.UNKNOWN: lambda: _first_of(reasons or [f"gate {r.id}: {r.why}" for r in undecided]),
-        Exit.PASS: lambda: _passed(results, deliveries, acked),
+        Exit.PASS: lambda: _passed(results, deliveries, acked, unjudged),
     }[exit_]()
     return Judgement(verdict=verdict, void=tuple(void), reasons=tuple(reasons), exit=exit_, sentence=sentence)
 
@@ -241,10 +243,13 @@ def _headline(n: int, what: str) -> str:
     return f"{wording.plural(n, what)} failed"
 
 
-def _passed(results: Sequence[GateResult], deliveries: int, acked: int) -> str:
+def _passed(results: Sequence[GateResult], deliveries: int, acked: int, unjudged: Sequence[str]) -> str:
     held = "its one gate holds" if len(results) == 1 else f"all {len(results)} gates hold"
     gates = f"; {held}" if results else "; no gate was set"
+    judged = [name for name in ("lost", "duplicated", "reordered") if name not in unjudged]
+    found = f"none {wording.either(judged)}" if judged else "nothing that was promised is missing"
+    less = f"; this server does not promise that none is {wording.either(unjudged)}" if unjudged else ""
     return (
         f"All {wording.plural(acked, 'acknowledged message')} and {wording.count(deliveries)} deliveries are "
-        f"accounted for: none lost, duplicated or reordered{gates}."
+        f"accounted for: {found}{less}{gates}."
     )

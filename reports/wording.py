@@ -6,6 +6,7 @@ All functions are pure and know no locale: a report reads the same everywhere.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 NBSP = "\u00a0"  # between a figure and its unit, so that a line never breaks there
 NONE = "–"  # where there is no figure
@@ -14,6 +15,11 @@ NONE = "–"  # where there is no figure
 def count(n: int | float) -> str:
     """1234567 → 1,234,567."""
     return f"{n:,.0f}"
+
+
+def either(words: Sequence[str]) -> str:
+    """``lost, duplicated or reordered``."""
+    return " or ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)
 
 
 def plural(n: int, one: str, many: str = "") -> str:

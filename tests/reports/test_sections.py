@@ -111,6 +111,7 @@ def test_what_the_server_does_not_promise_is_said_and_has_no_count() -> None:
     assert rows["L6"][1:3] == ["0", "✓ none"]
     tiles = {row.split(" | ")[0].strip("| "): row for row in lines(poor, "glance")}
     assert "– | not promised by this server" in tiles["Lost"]
+    assert summary(poor)["anomalies"] == {"lost": None, "duplicated": None, "reordered": None}
     told = summary(poor)["classes"]
     assert (told["D1"]["count"], told["D1"]["lacks"], told["D1"]["gated"]) == (None, ["serial"], False)
     assert (told["L6"]["count"], told["L6"]["lacks"]) == (0, [])
