@@ -53,7 +53,7 @@ def test_every_fault_is_reported_at_once_with_field_and_value() -> None:
     found = faults(targets=["http://127.0.0.1:1", "ws://example.org:1"], workload=workload)
     assert len(found) == 5, found
     for part in (
-        "workload.driver is 'irc': must be one of chatd",
+        "workload.driver is 'irc': must be one of centrifugo, chatd",
         "'http://127.0.0.1:1' must be ws://",
         "--allow-target example.org",
         "workload.clients is 0",

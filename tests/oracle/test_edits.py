@@ -8,7 +8,7 @@ from tests.oracle.agreement import disagreements
 from tests.oracle.judge import judge
 from tests.simulator.edits import EDITS
 
-EACH = 20
+EACH = 10
 
 
 @pytest.mark.parametrize("name", EDITS)
