@@ -25,6 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -248,7 +249,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         table = _Table(Path(folder), rounds, lambda text: print(f"… {text}", file=sys.stderr, flush=True))
         makers: list[Callable[[], list[Row]]] = [
-            *(lambda shape=shape: table.history(shape, sizes) for shape in SHAPES),  # type: ignore[misc]
+            *(partial(table.history, shape, sizes) for shape in SHAPES),
             lambda: [table.oracle()],
         ]
         for maker in makers:

@@ -7,7 +7,6 @@ anything that stood in the token. The tests hold this against PyJWT, which takes
 
 from __future__ import annotations
 
-import base64
 import hmac
 import math
 from collections.abc import Callable, Mapping
@@ -17,10 +16,10 @@ from typing import Final, Protocol
 import msgspec
 
 from .checks import check_name
+from .protocol import tokens
 from .protocol.errors import BadRequest, TokenExpired, Unauthorized
 from .rights import Rights, parse_rights
 
-ALGORITHM: Final = "HS256"
 SECRET_BYTES: Final = 32  # RFC 7518 § 3.2: a key at least as long as the hash
 TOKEN_BYTES: Final = 8 * 1024
 LATEST_S: Final = 2**53  # a time beyond this is no time
@@ -89,16 +88,16 @@ class Verifier:
         signed, _, signature = token.rpartition(".")
         head, _, payload = signed.partition(".")
         try:
-            header = _read_header(_decode(head))
+            header = _read_header(tokens.decode(head))
         except (ValueError, msgspec.MsgspecError, RecursionError):
             raise Unauthorized("token is refused: its header cannot be read") from None
-        if header.alg != ALGORITHM or header.crit is not msgspec.UNSET:
-            raise Unauthorized(f"token is refused: alg must be {ALGORITHM}, and crit is not known here")
+        if header.alg != tokens.ALGORITHM or header.crit is not msgspec.UNSET:
+            raise Unauthorized(f"token is refused: alg must be {tokens.ALGORITHM}, and without crit")
         # Encoding what it should be, and not decoding what it is, leaves one spelling of each signature.
-        if not hmac.compare_digest(_sign(self._secret, signed), signature.encode()):
+        if not hmac.compare_digest(tokens.signature(self._secret, signed), signature.encode()):
             raise Unauthorized("token is refused: the signature is not of this server's secret")
         try:
-            claims = _read_claims(_decode(payload))
+            claims = _read_claims(tokens.decode(payload))
         except (ValueError, msgspec.MsgspecError, RecursionError) as bad:
             raise Unauthorized(f"token is refused: its claims are not as they must be: {bad}") from None
         audience = [claims.aud] if isinstance(claims.aud, str) else claims.aud
@@ -122,18 +121,6 @@ class _Claims(msgspec.Struct, frozen=True):
 
 _read_header = msgspec.json.Decoder(_Header).decode
 _read_claims = msgspec.json.Decoder(_Claims).decode
-
-
-def _decode(segment: str) -> bytes:
-    return base64.b64decode(segment + "=" * (-len(segment) % 4), altchars=b"-_", validate=True)
-
-
-def _encode(data: bytes) -> bytes:
-    return base64.urlsafe_b64encode(data).rstrip(b"=")
-
-
-def _sign(secret: bytes, signed: str) -> bytes:
-    return _encode(hmac.digest(secret, signed.encode(), "sha256"))
 
 
 def issue(
@@ -162,9 +149,7 @@ def issue(
     claims["exp"] = math.ceil(now_s + ttl_s)
     if rights is not None:
         claims["rights"] = dict(rights)
-    head = msgspec.json.encode({"alg": ALGORITHM, "typ": "JWT"})
-    signed = (_encode(head) + b"." + _encode(msgspec.json.encode(claims))).decode()
-    return f"{signed}.{_sign(secret, signed).decode()}"
+    return tokens.sign(secret, claims)
 
 
 def read_secret(file: Path | None, variable: str, environ: Mapping[str, str]) -> bytes | None:

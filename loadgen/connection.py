@@ -13,8 +13,8 @@ import errno
 import logging
 from collections.abc import Callable
 from socket import IPPROTO_TCP, SO_RCVBUF, SOL_SOCKET, TCP_INFO
-from time import monotonic_ns, time
-from typing import Any, Final
+from time import monotonic_ns
+from typing import Final, Generic, TypeVar
 
 from picows import (
     WSCloseCode,
@@ -33,7 +33,7 @@ from reports.history import CONN_ERRNO, BadReason
 from .client import ABNORMAL, Client
 from .drivers.base import Capability
 from .publisher import Delivery, Shared
-from .trust import Auth, Tls, Tokens
+from .trust import Trust
 
 HANDSHAKE_S: Final = 10.0  # from the dial to the upgrade's answer
 _LEAVE_S: Final = 1.0  # a close frame that is not answered for so long is given up
@@ -45,76 +45,24 @@ _SLOW_S: Final = 0.1  # between two looks at what a slow reader may take
 _SLOW_BUFFER_BYTES: Final = 16_384
 _ESTABLISHED: Final = 1  # TCP_ESTABLISHED of linux/include/net/tcp_states.h
 
+T = TypeVar("T")
+
 # picows says one INFO line per connection, and a warning when a write buffer fills up.
 logging.getLogger("picows").setLevel(logging.ERROR)
 
 
-class Memo:
-    """What delivery frames say, by their bytes. Bounded: it is emptied when it is full."""
+class Memo(Generic[T]):
+    """What frames say, by their bytes. Bounded: it is emptied when it is full."""
 
     __slots__ = ("known",)
 
     def __init__(self) -> None:
-        self.known: dict[bytes, Delivery] = {}
+        self.known: dict[bytes, T] = {}
 
-    def remember(self, payload: bytes, delivery: Delivery) -> None:
+    def remember(self, payload: bytes, said: T) -> None:
         if len(self.known) >= _MEMO_SIZE:
             self.known.clear()
-        self.known[payload] = delivery
-
-
-class Noise:
-    """What frames are that have no place in a stream, by their bytes. Bounded, as ``Memo`` is."""
-
-    __slots__ = ("known",)
-
-    def __init__(self) -> None:
-        self.known: dict[bytes, Capability] = {}
-
-    def remember(self, payload: bytes, what: Capability) -> None:
-        if len(self.known) >= _MEMO_SIZE:
-            self.known.clear()
-        self.known[payload] = what
-
-
-class Trust:
-    """How a worker's clients are let in, and know whom they dial.
-
-    Args:
-        host: for the header Host, where it is not the dialled one.
-    Raises:
-        AuthFailed: a secret or a certificate cannot be used.
-    """
-
-    def __init__(self, auth: Auth | None = None, tls: Tls | None = None, host: str = "") -> None:
-        self.tokens, self._tls = Tokens(auth), tls or Tls()
-        self._context = self._tls.context() if tls is not None else None
-        self._host = host
-
-    def token(self, client: str) -> str | None:
-        """What a client logs in with; ``prepare`` came first."""
-        return self.tokens.of(client, time())
-
-    async def prepare(self, client: str) -> None:
-        """Have a token, without standing in the way of the others.
-
-        Raises:
-            AuthFailed: there is none.
-        """
-        if not self.tokens.ready(client, time()):
-            await asyncio.get_running_loop().run_in_executor(None, self.token, client)
-
-    def of(self, url: str) -> dict[str, Any]:
-        """Arguments for ``ws_connect``."""
-        if not url.startswith("wss:"):
-            return {}
-        name = {"server_hostname": self._tls.server_name} if self._tls.server_name else {}
-        return {"ssl_context": self._context or self._tls.context(), **name}
-
-    def headers(self, subprotocol: str | None) -> list[tuple[str, str]] | None:
-        """Of the upgrade request, besides the usual ones."""
-        given = [("Host", self._host)] if self._host else []
-        return given + ([("Sec-WebSocket-Protocol", subprotocol)] if subprotocol else []) or None
+        self.known[payload] = said
 
 
 class Wires:
@@ -137,7 +85,8 @@ class Wires:
     ) -> None:
         self.trust = trust or Trust()
         self.shared, self.ended, self.crashed = shared, ended, crashed
-        self.memo, self.noise = Memo(), Noise()
+        self.memo: Memo[Delivery] = Memo()
+        self.noise: Memo[Capability] = Memo()  # of frames that have no place in a stream
         self.remembers = shared.driver.pure_deliveries
 
 

@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 
 from .actions import Action
 from .client import Client
-from .connection import Trust, Wires, dial
+from .connection import Wires, dial
 from .drivers import DRIVERS
 from .drivers.base import Position
 from .figures import Figures
@@ -29,6 +29,7 @@ from .publisher import Shared
 from .recorder import Recorder
 from .schedule import blocks, count_publishes, owned, striped
 from .tally import Tally
+from .trust import Trust
 from .workload import LoadSpec, channel_names, client_channels, target_fault
 
 TICK_S: Final = 0.1  # how late a deadline may be noticed
@@ -86,7 +87,7 @@ class Engine:
             now_ns=monotonic_ns,
             later=self._loop.call_later,
             rng=random.Random(f"{spec.seed}:{index}"),
-            channel_name=channel_names(workload, spec.seed).__getitem__,
+            channel_name=channel_names(workload, spec.seed, spec.channel_suffix).__getitem__,
         )
         channels = client_channels(workload, spec.seed)
         ordinals = owned(workload, index, workers)

@@ -8,18 +8,19 @@ names the file, the variable or the command.
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
+import asyncio
 import json
 import os
 import shutil
 import ssl
 import subprocess
 from pathlib import Path
+from time import time
 from typing import Any, Final
 
 from pydantic import Field, field_validator, model_validator
+
+from chatd.protocol.tokens import decode, sign
 
 from .section import Section
 
@@ -36,7 +37,7 @@ class Auth(Section):
     """[workload.auth]: where the tokens of load clients come from. Exactly one source."""
 
     secret_file: Path | None = None
-    """File with the secret that signs them (its last line break does not count)."""
+    """File with the secret that signs them; white space around it is no part of it."""
     secret_env: str = ""
     """Environment variable with that secret."""
     command: tuple[str, ...] = ()
@@ -76,12 +77,12 @@ class Auth(Section):
         if self.secret_file is not None:
             where = f"workload.auth.secret_file is {str(self.secret_file)!r}"
             try:
-                found = self.secret_file.read_bytes().removesuffix(b"\n").removesuffix(b"\r")
+                found = self.secret_file.read_bytes().strip()
             except OSError as error:
                 raise AuthFailed(f"{where}: cannot be read: {error.strerror}") from None
         else:
             where = f"workload.auth.secret_env is {self.secret_env!r}"
-            found = os.environ.get(self.secret_env, "").encode()
+            found = os.environ.get(self.secret_env, "").encode(errors="surrogateescape").strip()
         if not found:
             raise AuthFailed(f"{where}: must hold the secret that signs tokens; it is empty or not set")
         return found
@@ -142,7 +143,7 @@ class Tokens:
             until_s = _expiry(token)
         else:
             until_s = now_s + self._auth.ttl_s
-            token = signed(self._claims(client, now_s), self._secret)
+            token = sign(self._secret, self._claims(client, now_s))
         self._known[client] = (until_s - min(MARGIN_S, self._auth.ttl_s / 2), token)
         return token
 
@@ -157,16 +158,49 @@ class Tokens:
         return {"sub": client, **audience, **times, **self._auth.claims}
 
 
-def signed(claims: dict[str, Any], secret: bytes) -> str:
-    """A JWT, HS256."""
-    head = _encoded(b'{"alg":"HS256","typ":"JWT"}')
-    body = _encoded(json.dumps(claims, separators=(",", ":")).encode())
-    text = f"{head}.{body}"
-    return f"{text}.{_encoded(hmac.new(secret, text.encode(), hashlib.sha256).digest())}"
+class Trust:
+    """How the clients of one worker are let in, and know whom they dial; on the worker's loop.
 
+    Args:
+        host: for the header Host, where it is not the dialled one.
+    Raises:
+        AuthFailed: a secret cannot be used.
+    """
 
-def _encoded(raw: bytes) -> str:
-    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+    def __init__(self, auth: Auth | None = None, tls: Tls | None = None, host: str = "") -> None:
+        self.tokens, self._tls, self._host = Tokens(auth), tls or Tls(), host
+        self._context: ssl.SSLContext | None = None
+
+    def token(self, client: str) -> str | None:
+        """What a client logs in with; ``prepare`` came first."""
+        return self.tokens.of(client, time())
+
+    async def prepare(self, client: str) -> None:
+        """Have a token, without standing in the way of the others.
+
+        Raises:
+            AuthFailed: there is none.
+        """
+        if not self.tokens.ready(client, time()):
+            await asyncio.get_running_loop().run_in_executor(None, self.token, client)
+
+    def of(self, url: str) -> dict[str, Any]:
+        """Arguments for picows' ``ws_connect``.
+
+        Raises:
+            AuthFailed: a certificate cannot be used.
+        """
+        if not url.startswith("wss:"):
+            return {}
+        if self._context is None:
+            self._context = self._tls.context()
+        name = {"server_hostname": self._tls.server_name} if self._tls.server_name else {}
+        return {"ssl_context": self._context, **name}
+
+    def headers(self, subprotocol: str | None) -> list[tuple[str, str]] | None:
+        """Of the upgrade request, besides the usual ones."""
+        given = [("Host", self._host)] if self._host else []
+        return given + ([("Sec-WebSocket-Protocol", subprotocol)] if subprotocol else []) or None
 
 
 def _ask(command: tuple[str, ...], client: str) -> str:
@@ -187,8 +221,7 @@ def _ask(command: tuple[str, ...], client: str) -> str:
 def _expiry(token: str) -> float:
     """When a token expires, seconds since 1970; a token that does not say is good for ever."""
     try:
-        body = token.split(".")[1]
-        claims = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
+        claims = json.loads(decode(token.split(".")[1]))
         return float(claims["exp"])
     except (IndexError, ValueError, KeyError, TypeError):
         return float("inf")

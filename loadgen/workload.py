@@ -204,6 +204,8 @@ class LoadSpec(Section):
     targets: tuple[str, ...] = Field(min_length=1)
     """Client c dials targets[c % len(targets)] and the driver's path."""
     tls: Tls = Tls()
+    channel_suffix: str = Field(default="", pattern=r"^[a-z0-9-]{0,20}$")
+    """Of every channel's name: makes them this run's own on a server that had others before."""
     host: str = ""
     """What clients say in the header Host, where a proxy stands before the target; empty: what they dial."""
     workload: Workload
@@ -326,9 +328,14 @@ def client_channels(workload: Workload, seed: int) -> list[tuple[int, ...]]:
     return [whole.of(client) for client in range(workload.clients + 1)]
 
 
-def channel_names(workload: Workload, seed: int) -> tuple[str, ...]:
-    """Names of the channels on the wire, by id; ids count from 1, and the 0th name is empty."""
-    return membership(workload, seed).names
+def channel_names(workload: Workload, seed: int, suffix: str = "") -> tuple[str, ...]:
+    """Names of the channels, by id; ids count from 1, and the 0th name is empty.
+
+    Args:
+        suffix: of each name on the wire, where a server remembers the channels of earlier runs.
+    """
+    names = membership(workload, seed).names
+    return (names[0], *(name + suffix for name in names[1:])) if suffix else names
 
 
 def predict(workload: Workload, seed: int, *, retain_n: int | None = None) -> Prediction:

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import combinations
+from statistics import median_low
 from typing import Final
 
 import numpy as np
@@ -260,5 +261,4 @@ def node_plan(need: Need, node_deliveries_per_s: float) -> NodePlan:
 
 def _rate(trials: Sequence[Trial], load: float) -> float:
     """Deliveries/s at a load: the median of its trials."""
-    rates = sorted(t.deliveries_per_s for t in trials if t.load == load)
-    return rates[(len(rates) - 1) // 2]
+    return median_low(t.deliveries_per_s for t in trials if t.load == load)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Any, Final
 
 from reports import wording
@@ -96,18 +97,13 @@ def _row(judged: Judged) -> tuple[str, ...]:
     between = f"{_change(found.low)} … {_change(found.high)}" if found.low is not None else wording.NONE
     return (
         f"{judged.gate.id}: {judged.gate.metric} {judged.gate.stat}",
-        figure(_median(found.a), unit),
-        figure(_median(found.b), unit),
-        _change(found.paired_change),
+        figure(median(found.a), unit),
+        figure(median(found.b), unit),
+        _change(found.change),
         between,
         _change(found.detectable),
         _SIGN[found.outcome],
     )
-
-
-def _median(figures: Sequence[float]) -> float:
-    ordered, half = sorted(figures), len(figures) // 2
-    return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2
 
 
 def figure(x: float | None, unit: str) -> str:

@@ -270,12 +270,8 @@ class Regression(BaseModel):
 
     @model_validator(mode="after")
     def _measurable(self) -> Self:
-        if self.min_delta:
-            found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-zA-Zµμ/]*)", self.min_delta)
-            if not found:
-                raise ValueError(f'min_delta is {self.min_delta!r}: a number and a unit, as "1ms"')
-            _in_unit(float(found[1]), found[2], METRICS[self.metric].unit)
-        _ = self.probe  # says what is wrong with stat, phase and where in the words of any other gate
+        # Each says what is wrong with its own keys; the probe in the words of any other gate.
+        _ = self.limit, self.probe
         return self
 
     @property
@@ -295,11 +291,13 @@ class Regression(BaseModel):
     @property
     def limit(self) -> tuple[float, float]:
         """``max_increase`` as a ratio, and ``min_delta`` in the metric's unit."""
-        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-zA-Zµμ/]*)", self.min_delta or "0")
-        assert found is not None
-        unit = METRICS[self.metric].unit
-        delta = _in_unit(float(found[1]), found[2], unit) if self.min_delta else 0.0
-        return float(self.max_increase[:-1]) / 100, delta
+        increase = float(self.max_increase[:-1]) / 100
+        if not self.min_delta:
+            return increase, 0.0
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-zA-Zµμ/]*)", self.min_delta)
+        if not found:
+            raise ValueError(f'min_delta is {self.min_delta!r}: a number and a unit, as "1ms"')
+        return increase, _in_unit(float(found[1]), found[2], METRICS[self.metric].unit)
 
 
 class _GateFile(BaseModel):

@@ -118,7 +118,7 @@ def _decide(
     if change <= limits.max_increase:
         return Outcome.INCONCLUSIVE, f"worse by {change:.1%}, and {high:.1%} cannot be ruled out"
     if delta <= limits.min_delta:
-        return Outcome.PASS, f"worse by {change:.1%}, but by no more than min_delta ({limits.min_delta:g})"
+        return Outcome.PASS, f"worse by {change:.1%}, but by no more than min_delta"
     if p > ALARM:
         return Outcome.INCONCLUSIVE, f"relabelled runs look as bad in {p:.1%} of cases: more pairs are needed"
     return Outcome.FAIL, f"worse by {change:.1%}, at least {low:.1%} with 99 % confidence; {allowed} allowed"

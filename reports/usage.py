@@ -60,10 +60,9 @@ def usage(
     delivered = 0.0
     for phase in measured:
         within = frame.filter(pl.col("t").is_between(phase.start_ns, phase.end_ns))
-        times = within["t"]
-        if times.n_unique() < 2:
+        if within["t"].n_unique() < 2:
             continue
-        first, last = int(times.min()), int(times.max())  # type: ignore[arg-type]
+        first, *_, last = within["t"].to_list()  # in order of time, as the whole frame is
         delivered += _delivered(intervals, (first - zero_ns) / NS, (last - zero_ns) / NS)
         for process, cpu_s in _spent(within, first).items():
             spent[process] += cpu_s

@@ -34,7 +34,29 @@ Exit status: 0 not worse; 1 a regression gate failed; 2 usage or scenario error;
 promise; 4 undecided after --max-pairs; 5 void again and again; 130 interrupted."""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class Commands(click.Group):
+    """What no command deals with itself ends all of them alike: one line a fault, or a status of its own.
+
+    A traceback would end with 1, which a pipeline reads as a failed gate.
+    """
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except (ScenarioError, GatesError) as wrong:
+            click.echo(str(wrong), err=True)
+            sys.exit(Exit.USAGE)
+        except KeyboardInterrupt:  # where a run no longer takes it, as while its report is made
+            sys.exit(Exit.INTERRUPTED)
+        except (click.ClickException, click.Abort, click.exceptions.Exit):
+            raise
+        except Exception:
+            traceback.print_exc()
+            click.echo("chatproof: internal error; the lines above say where. Please report them.", err=True)
+            sys.exit(Exit.INTERNAL)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="chatproof", prog_name="chatproof")
 def main() -> None:
     """Load a chat system, break its network and its processes, prove what arrived."""
@@ -93,18 +115,13 @@ def read_scenario(
     allow_targets: tuple[str, ...],
     swarm_seed: int | None = None,
 ) -> Scenario:
-    """Load a scenario or end with status 2 and one line per fault."""
-    try:
-        return load(
-            find(name),
-            overrides=with_options(overrides, seed, scale),
-            allow_targets=allow_targets,
-            swarm_seed=swarm_seed,
-        )
-    except ScenarioError as wrong:
-        for line in wrong.lines:
-            click.echo(line, err=True)
-        sys.exit(Exit.USAGE)
+    """The scenario that the options of a command ask for."""
+    return load(
+        find(name),
+        overrides=with_options(overrides, seed, scale),
+        allow_targets=allow_targets,
+        swarm_seed=swarm_seed,
+    )
 
 
 def read_page(host: str, port: int, login_file: Path | None) -> Page:
@@ -174,22 +191,7 @@ def run(
         out=out, workers=workers, gates_file=gates_file, page=page, as_json=as_json,
         quiet=quiet or as_json, allow_targets=allow_targets,
     )  # fmt: skip
-    try:
-        status = run_scenario(chosen, options, Console(stderr=as_json, highlight=False))
-    except ScenarioError as wrong:
-        for line in wrong.lines:
-            click.echo(line, err=True)
-        status = Exit.USAGE
-    except GatesError as wrong:
-        click.echo(str(wrong), err=True)
-        status = Exit.USAGE
-    except KeyboardInterrupt:  # a second Ctrl-C, while the report is made
-        status = Exit.INTERRUPTED
-    except Exception:
-        traceback.print_exc()
-        click.echo("chatproof: internal error; the lines above say where. Please report them.", err=True)
-        status = Exit.INTERNAL
-    sys.exit(status)
+    sys.exit(run_scenario(chosen, options, Console(stderr=as_json, highlight=False)))
 
 
 @main.command(epilog=AB_HELP)
@@ -224,12 +226,8 @@ def ab(
     from .run import Options
 
     chosen = with_options(overrides, seed, scale)
-    try:
-        left, right = (read_side(side, overrides=chosen, allow_targets=allow_targets) for side in (a, b))
-        gates = regressions_for(left, right, gates_file)
-    except (ScenarioError, GatesError) as wrong:
-        click.echo(str(wrong), err=True)
-        sys.exit(Exit.USAGE)
+    left, right = (read_side(side, overrides=chosen, allow_targets=allow_targets) for side in (a, b))
+    gates = regressions_for(left, right, gates_file)
     options = Options(out=out, workers=workers, quiet=True, allow_targets=allow_targets)
     console = Console(highlight=False)
     first = pairs or max(gate.pairs for gate in gates)
@@ -351,14 +349,9 @@ def soak(scenario: str, seeds: int, first: int, out: Path, workers: int) -> None
 
     console = Console(stderr=True, highlight=False)
     options = Options(out=out, workers=workers, quiet=True)
-    try:
-        rows, interrupted = soak_seeds(
-            scenario, range(first, first + seeds), lambda one: run_once(one, options, console), click.echo
-        )
-    except ScenarioError as wrong:
-        for line in wrong.lines:
-            click.echo(line, err=True)
-        sys.exit(Exit.USAGE)
+    rows, interrupted = soak_seeds(
+        scenario, range(first, first + seeds), lambda one: run_once(one, options, console), click.echo
+    )
     click.echo(closing(rows))
     if rows:
         click.echo(f"rows: {write(out, rows)}")
@@ -400,7 +393,7 @@ def minimise(
         trial = Trial(failed, lambda one: run_once(one, options, console), click.echo, budget, repeat)
         click.echo(f"looking for {', '.join(failed.classes)} with {len(failed.faults)} faults")
         found = search(failed, trial)
-    except (NothingToMinimise, ScenarioError) as wrong:
+    except NothingToMinimise as wrong:
         click.echo(str(wrong), err=True)
         sys.exit(Exit.USAGE)
     if found is not None:

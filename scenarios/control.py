@@ -10,8 +10,9 @@ from __future__ import annotations
 import errno
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
@@ -220,7 +221,7 @@ class Control:
                 for channel in window:
                     self._send_sentinel(connection, channel, due_ns[channel], retry=channel in tried)
                     tried.add(channel)
-                connection.pump(lambda: all(channel in session.acked for channel in window))  # noqa: B023
+                connection.pump(partial(_all_in, window, session.acked))
                 placed.update(session.acked)
 
         self._persist(attempt, deadline_s, "sentinels were not acked")
@@ -237,13 +238,13 @@ class Control:
             for window in _windows(waiting, READERS_AT_ONCE):
                 for channel in window:
                     connection.send(connection.driver.subscribe(Want(self._names[channel])))
-                connection.pump(lambda: all(channel in session.live_at for channel in window))  # noqa: B023
+                connection.pump(partial(_all_in, window, session.live_at))
                 found.update(
                     {channel: (session.epochs[channel], session.live_at[channel]) for channel in window}
                 )
                 for channel in window:
                     connection.send(connection.driver.unsubscribe(self._names[channel]))
-                connection.pump(lambda: all(channel in session.left for channel in window))  # noqa: B023
+                connection.pump(partial(_all_in, window, session.left))
 
         self._persist(attempt, deadline_s, "the places of sentinels could not be asked", name=READER)
         return found
@@ -265,11 +266,11 @@ class Control:
                 for channel in window:
                     session.asked_ns[channel] = time.monotonic_ns()
                     connection.send(connection.driver.subscribe(Want(self._names[channel], "first")))
-                connection.pump(lambda: all(channel in session.live_at for channel in window))  # noqa: B023
+                connection.pump(partial(_all_in, window, session.live_at))
                 done.update(window)
                 for channel in window:  # a server takes so many subscriptions on one connection
                     connection.send(connection.driver.unsubscribe(self._names[channel]))
-                connection.pump(lambda: all(channel in session.left for channel in window))  # noqa: B023
+                connection.pump(partial(_all_in, window, session.left))
 
         self._persist(attempt, deadline_s, "channels could not be read back", name=READER)
 
@@ -403,6 +404,10 @@ def _dial_result(failed: Exception) -> int:
     if isinstance(failed, OSError) and failed.errno:
         return CONN_ERRNO + failed.errno
     return CONN_ERRNO + errno.ETIMEDOUT
+
+
+def _all_in(wanted: Iterable[int], found: Container[int]) -> bool:
+    return all(channel in found for channel in wanted)
 
 
 def _windows(items: Sequence[int], size: int) -> list[Sequence[int]]:

@@ -196,6 +196,8 @@ def parse(data: Mapping[str, Any], *, name: str, allow_targets: Sequence[str] = 
         lines += _target_faults(server, allow_targets)
     if server and workload:
         lines += _unread_faults(server, workload)
+    if server and server.url:
+        lines += _shared_faults(workload, faults)
     reserved = [
         f"{key} is not a known key"
         for key in ("name", "gates", "regressions")
@@ -239,6 +241,23 @@ def _unread_faults(server: Server, workload: Workload) -> list[str]:
             "workload.topology.direct_per_client needs server.namespaces.dm.private = false: client 0 reads "
             "every channel back, and a private one is closed to it"
         )
+    return lines
+
+
+def _shared_faults(workload: Workload | None, faults: FaultSpecs | None) -> list[str]:
+    """What needs names of channels as they are, on a server where each run gives them a suffix of its own."""
+    lines = []
+    if workload and workload.topology.direct_per_client:
+        lines.append(
+            "workload.topology.direct_per_client is set, and so is server.url: the name of a channel of two "
+            "is the same in every run, so earlier runs' messages would stand in it; leave one of them out"
+        )
+    for spec in faults.faults if faults else ():
+        if channel := getattr(spec.params, "channel", ""):
+            lines.append(
+                f"fault {spec.common.id!r}: channel is {channel!r}, and server.url is set: there each run's "
+                "channels have names of their own; leave it out"
+            )
     return lines
 
 

@@ -98,6 +98,8 @@ def run_search(
         _write(ran.path / CAPACITY_FILE, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
         report_run(ran.path, gates_file=options.gates_file)
     say(as_text(document))
+    if soak is not None and ran.outcome.exit == Exit.INTEGRITY:
+        return Exit.INTEGRITY
     held = soak is not None and soak.trial.held is Held.YES
     return Exit.PASS if held else Exit.UNKNOWN
 

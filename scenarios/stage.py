@@ -65,6 +65,8 @@ class Stage:
         self._allow_targets = allow_targets
         self._progress, self._stack = progress, stack
         self._nonce = secrets.randbits(63)
+        # What an earlier run left in a channel, or published under the same ids, is no anomaly of this one.
+        self._suffix = f"-{self._nonce & 0xFFFFFFFF:08x}" if scenario.server.url else ""
         self._journal = Journal(rundir.path / "faults.jsonl")
         stack.callback(self._journal.close)
         stack.callback(shutil.rmtree, rundir.path / "data", ignore_errors=True)  # of the target
@@ -75,6 +77,7 @@ class Stage:
         self._told = 0  # of its problems, how many are in the manifest
         self._load_ended = False
         rundir.update(nonce=self._nonce, phase_reached="set-up", **described(scenario))
+        rundir.manifest["load"]["channel_suffix"] = self._suffix
         write_inputs(scenario, plan, rundir)
 
     # -- before the load ---------------------------------------------------------------------------------
@@ -101,7 +104,7 @@ class Stage:
                 url=self._target_url,
                 driver=workload.driver,
                 nonce=self._nonce,
-                names=channel_names(workload, self._scenario.seed),
+                names=channel_names(workload, self._scenario.seed, self._suffix),
                 body_bytes=workload.body_bytes,
                 auth=workload.auth,
                 tls=self._tls,
@@ -153,6 +156,7 @@ class Stage:
             seed=self._scenario.seed,
             targets=tuple(self._targets),
             tls=self._tls,
+            channel_suffix=self._suffix,
             host=urlsplit(self._target_url).netloc if self._engine else "",
             allow_targets=self._allow_targets,
             workload=self._scenario.workload,

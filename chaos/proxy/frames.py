@@ -176,10 +176,9 @@ class Cutter:
     def _frames(self, data: bytes, parts: list[Part]) -> bytes:
         """Cut frames; what comes back is to be looked at in another state."""
         if self._skip:
-            parts.append(data[: self._skip])
-            passed = len(parts[-1])  # type: ignore[arg-type]
-            self._skip -= passed
-            data = data[passed:]
+            passed, data = data[: self._skip], data[self._skip :]
+            parts.append(passed)
+            self._skip -= len(passed)
         if self._held:
             self._held.append(data)
             self._held_bytes += len(data)

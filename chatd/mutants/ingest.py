@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final, cast
@@ -79,7 +80,7 @@ class Broken(Ingest):
 # Another answer -----------------------------------------------------------------------------------------
 
 
-class Misanswering(Broken):
+class Misanswering(Broken, ABC):
     """Answers publishes that were placed as ``answer`` says."""
 
     def _placed(self, batch: Sequence[Item], outcomes: Sequence[Outcome]) -> None:
@@ -92,8 +93,9 @@ class Misanswering(Broken):
     def chosen(self, append: Append, outcome: Outcome) -> bool:
         return isinstance(outcome, Placed) and self._fires()
 
+    @abstractmethod
     def answer(self, session: Session, request: Write, outcome: Outcome, epoch: str) -> Effects:
-        raise NotImplementedError
+        """What is told in the place of the true answer."""
 
 
 class NackCommitted(Misanswering):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -17,7 +18,7 @@ from ..store.base import Store
 from .chosen import Trigger
 
 
-class Altered(Joins):
+class Altered(Joins, ABC):
     """Answers a subscription otherwise than the session would, or begins to deliver elsewhere."""
 
     def __init__(
@@ -39,11 +40,11 @@ class Altered(Joins):
         self._hub.metrics.resumes += answer.resumed
         self._hub.metrics.gaps += answer.gap is not None
 
+    @abstractmethod
     def alter(
         self, connection: Connection, channel: Channel, subscription: Subscription, answer: Subscribed
     ) -> Subscribed:
         """The answer to give. ``subscription.cursor`` is where delivery begins: it may be moved."""
-        raise NotImplementedError
 
 
 class ResumeLate(Altered):

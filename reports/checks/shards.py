@@ -94,13 +94,11 @@ class Shards:
 
     def __enter__(self) -> Shards:
         if self._pieces > 1:
-            self._file = self._stack.enter_context(tempfile.TemporaryFile(dir=_folder(self._history.path)))
-            try:
+            with ExitStack() as stack:  # what does not come to its end leaves no file
+                self._file = stack.enter_context(tempfile.TemporaryFile(dir=_folder(self._history.path)))
                 self._sort()
                 self._file.flush()
-            except BaseException:
-                self._stack.close()
-                raise
+                self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *exc: object) -> None:

@@ -94,6 +94,12 @@ def test_a_server_with_tls_and_tokens_is_held_to_its_promises(tmp_path: Path, se
     assert summary["via"].startswith("proxy")
     assert summary["coverage"]["resumed"] >= 20
     assert summary["coverage"]["acked"] > 100
+    again, output, second = run(
+        "theirs.toml", "--set", "fault=[]", "--set", "expect.resumes=false", cwd=tmp_path
+    )
+    assert again == 0, output  # nothing of the first run stands in its channels, and no id was seen before
+    assert second["coverage"]["acked"] > 100
+    assert second["coverage"]["duplicate_acks"] == 0
     written = "".join(
         path.read_text(errors="replace") for path in (tmp_path / "runs/latest").rglob("*.json*")
     )

@@ -11,8 +11,10 @@ import jwt
 import pytest
 from pydantic import ValidationError
 
+from chatd.auth import Verifier, read_secret
+from chatd.protocol.tokens import sign
 from loadgen import trust
-from loadgen.trust import Auth, AuthFailed, Tls, Tokens, signed
+from loadgen.trust import Auth, AuthFailed, Tls, Tokens
 from tests.chatd.certificates import make_certificate
 
 SECRET = "a secret that is long enough for HS256"
@@ -39,6 +41,16 @@ def test_a_token_is_what_another_library_takes_for_one(secret: Path) -> None:
         "sub": "c7", "aud": "chatd", "iat": int(NOW_S), "exp": int(NOW_S) + 60,
         "rights": {"room:*": ["publish"]},
     }  # fmt: skip
+
+
+def test_the_server_and_the_load_read_the_same_file_alike(tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    path.write_text(f" {SECRET} \r\n")
+    token = Tokens(Auth(secret_file=path)).of("c7", NOW_S)
+    secret = read_secret(path, "", {})
+    assert secret is not None
+    assert token is not None
+    assert Verifier(secret, "chatd", lambda: NOW_S).grant(token).user == "c7"
 
 
 def test_without_an_audience_there_is_no_such_claim(secret: Path) -> None:
@@ -75,7 +87,7 @@ def command(code: str) -> Auth:
 
 def test_a_command_is_asked_once_for_each_client_until_its_token_expires(tmp_path: Path) -> None:
     log = tmp_path / "asked"
-    token = signed({"sub": "x", "exp": NOW_S + 100}, b"k")
+    token = sign(b"k", {"sub": "x", "exp": NOW_S + 100})
     tokens = Tokens(
         command(f"import sys; open({str(log)!r}, 'a').write(sys.argv[1] + ' '); print({token!r})")
     )

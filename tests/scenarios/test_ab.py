@@ -197,6 +197,11 @@ def test_without_gates_of_its_own_cpu_and_delivery_are_compared() -> None:
     assert [g.id for g in regressions_for(SMOKE, SMOKE, None)] == ["cpu", "p50", "p99"]
 
 
+def test_of_a_server_that_is_not_ours_the_cpu_is_not_compared() -> None:
+    theirs = load(find("smoke"), overrides=["server.url=ws://127.0.0.1:9"])
+    assert [g.id for g in regressions_for(SMOKE, theirs, None)] == ["p50", "p99"]
+
+
 def test_gates_of_a_file_are_held_against_both_sides(tmp_path: Path) -> None:
     path = tmp_path / "gates.toml"
     path.write_text(

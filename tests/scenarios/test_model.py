@@ -135,6 +135,20 @@ def test_a_server_that_is_not_ours_has_no_process_to_kill() -> None:
     assert "target is 'chatd-1'" in lines[0]
 
 
+def test_on_a_server_that_is_not_ours_names_of_channels_are_the_runs_own() -> None:
+    drop = {"id": "f", "kind": "frame_drop", "target": "a", "at_s": 0, "duration_s": 1, "channel": "room:1"}
+    lines = faults_of(
+        with_changes(
+            server__url="ws://127.0.0.1:9",
+            workload__topology__direct_per_client=1,
+            faults__self_test=True,
+            fault=[drop],
+        )
+    )
+    assert "workload.topology.direct_per_client is set, and so is server.url" in lines[0]
+    assert "fault 'f': channel is 'room:1', and server.url is set" in lines[1]
+
+
 def test_a_mutant_switches_the_test_hooks_on() -> None:
     assert parse(with_changes(server__mutant="no-dedupe:1"), name="own").server.test_hooks
 

@@ -137,6 +137,13 @@ def test_a_soak_that_does_not_hold_confirms_nothing(tmp_path: Path) -> None:
     assert "it is not confirmed" in told
 
 
+def test_a_promise_that_breaks_in_the_longer_run_is_no_mere_doubt(tmp_path: Path) -> None:
+    calls = iter([Exit.PASS] * 2 + [Exit.INTEGRITY])
+    status, _, found, _ = searched(tmp_path, lambda _: next(calls), cap=1.0)
+    assert status is Exit.INTEGRITY
+    assert found["confirmed_rate"] is None
+
+
 def test_an_interrupt_ends_the_search(tmp_path: Path) -> None:
     assert searched(tmp_path, lambda _: Exit.INTERRUPTED)[0] is Exit.INTERRUPTED
 

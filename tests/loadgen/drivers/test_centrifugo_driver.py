@@ -12,9 +12,9 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
+from chatd.protocol.tokens import sign
 from loadgen.drivers.base import Capability, Hole, Want
 from loadgen.drivers.centrifugo import CentrifugoDriver
-from loadgen.trust import signed
 from reports.history import BadReason, GapReason
 from tests.conformance.drivers import DriverConformance, Spy
 from tests.loadgen.drivers.centrifuge_server import serve
@@ -229,7 +229,7 @@ class Wire:
 
     def __init__(self, url: str, *wanted: Want, token: str | None = None) -> None:
         self.driver, self.spy = CentrifugoDriver(), Spy()
-        token = token or signed({"sub": "c1", "exp": int(time.time() + 60)}, b"secret")
+        token = token or sign(b"secret", {"sub": "c1", "exp": int(time.time() + 60)})
         self._stack = ExitStack()
         opened = connect(url + self.driver.path(1), compression=None)
         self.socket: ClientConnection = self._stack.enter_context(opened)
