@@ -22,7 +22,7 @@ from .effects import Subscription
 from .flush import PIECE_BYTES, Audience, Flusher, Outlet, Place
 from .framing import text_frame
 from .protocol.messages import Gap, Live, Message, encode
-from .store.base import Entry, Head, Page, Retention
+from .store.base import Entry, Head, Lineage, Page, Retention
 from .stream import Stream
 
 # The tail serves resumes after a short cut without a read.
@@ -70,6 +70,7 @@ class Channel(Audience):
         super().__init__()
         self.name = name
         self.epoch = ""
+        self.lineage: Lineage = ()
         self.floor = 1
         self.open = False
         self.tail: Stream[Push] | None = None
@@ -81,7 +82,7 @@ class Channel(Audience):
     @property
     def head(self) -> Head:
         assert self.tail is not None
-        return Head(self.epoch, self.tail.top, self.floor)
+        return Head(self.epoch, self.tail.top, self.floor, self.lineage)
 
     def live_frame(self) -> bytes:
         """``live`` at the top: the same for all who join there, as after a restart thousands do."""
@@ -105,7 +106,8 @@ class Channel(Audience):
         if tail.top < page.top:
             return False
         tail.trim(0)
-        self.epoch, self.floor, self.tail, self.open = page.epoch, page.floor, tail, True
+        self.epoch, self.lineage = page.epoch, page.lineage
+        self.floor, self.tail, self.open = page.floor, tail, True
         return True
 
     def take(self, pushes: Sequence[Push]) -> Sequence[Push]:

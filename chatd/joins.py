@@ -218,7 +218,7 @@ class Joins:
             page = await self._store.read(channel, begin, end - begin, HISTORY_BYTES)
             entries = [entry for entry in page.entries if entry.serial <= end]
             if limit == 1 or not entries or entries[-1].serial >= min(end, page.top):
-                return Page(page.epoch, page.top, page.floor, entries)
+                return msgspec.structs.replace(page, entries=entries)
             limit //= 2
 
 
@@ -234,7 +234,7 @@ def _page(request: HistoryRequest, page: Page, *, more: bool) -> HistoryPage:
         channel=request.channel,
         position=(page.epoch, page.top),
         floor=page.floor,
-        epochs=[(page.epoch, 1)],
+        epochs=page.head.epochs,
         messages=[msgspec.Raw(message_payload(request.channel, entry)) for entry in page.entries],
         more=more,
     )

@@ -400,19 +400,22 @@ class Session:
             floor=head.floor,
             start=start.serial,
             gap=start.gap,
-            epochs=[(head.epoch, 1)] if other_epoch else None,
+            epochs=head.epochs if other_epoch else None,
         )
         return [Send(encode(answer))], answer
 
     def placed(self, request: Write, outcome: Outcome, epoch: str) -> Effects:
-        """The log holds the message (or held it before, or holds another with its id)."""
+        """The log holds the message (or held it before, or holds another with its id).
+
+        ``epoch``: of the store, for outcomes that do not say theirs.
+        """
         self._answered(request)
         if isinstance(outcome, _REFUSALS):
             return [error_frame(refusal(request, outcome), request.id)]
         ack = Ack(
             id=request.id,
             message=request.message,
-            position=(epoch, outcome.serial),
+            position=(outcome.epoch or epoch, outcome.serial),
             duplicate=isinstance(outcome, Duplicate),
             durability=self._terms.contract.durability,
         )

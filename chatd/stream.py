@@ -10,12 +10,13 @@ what the stream still holds, where delivery begins and what is missing, exactly.
 
 from __future__ import annotations
 
+from itertools import dropwhile
 from typing import Generic, TypeVar
 
 import msgspec
 
 from .protocol.messages import From, GapInfo, Last, Position
-from .store.base import Head, Retention
+from .store.base import Head, Lineage, Retention
 
 T = TypeVar("T")
 
@@ -39,8 +40,10 @@ def locate(asked: From, head: Head) -> Start:
         A position that can be served is resumed from. One that cannot has a ``gap``:
         "trimmed" when messages after it are gone, "epoch" when it belongs to another
         life of the stream (delivery then begins at the floor of this one), "ahead"
-        when it lies after the newest message (this stream lost what the client saw).
-        Delivery begins after ``gap.to``.
+        when it lies after the newest message (this stream lost what the client saw), "fork"
+        when it lies on a branch of an earlier epoch that was given up. Delivery begins after
+        ``gap.to``. A position of an earlier epoch that lies before the fork is one of this
+        epoch too, so it is resumed from.
     """
     if asked == "new":
         return Start(head.top, False)
@@ -50,12 +53,26 @@ def locate(asked: From, head: Head) -> Start:
         return Start(max(head.top - asked.last, head.floor - 1), False)
     epoch, serial = asked
     if epoch != head.epoch:
-        return _broken("epoch", asked, (head.epoch, head.floor - 1))
+        fork = forked(epoch, head.lineage)
+        if fork is None:
+            return _broken("epoch", asked, (head.epoch, head.floor - 1))
+        if serial > fork:
+            return _broken("fork", asked, (head.epoch, max(fork, head.floor - 1)))
     if serial > head.top:
         return _broken("ahead", asked, (head.epoch, head.top))
     if serial + 1 < head.floor:
         return _broken("trimmed", asked, (head.epoch, head.floor - 1))
     return Start(serial, True)
+
+
+def forked(epoch: str, lineage: Lineage) -> int | None:
+    """The last serial that an epoch has in common with the newest one; None: it is not of this stream.
+
+    >>> forked("E1", (("E1", 1), ("E2", 101), ("E3", 91))), forked("E2", (("E1", 1), ("E2", 101)))
+    (90, None)
+    """
+    later = [first for _, first in dropwhile(lambda one: one[0] != epoch, lineage)][1:]
+    return min(later) - 1 if later else None
 
 
 def _broken(why: str, asked: Position, to: Position) -> Start:

@@ -10,9 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
-from typing import Final, Literal, Protocol
+from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 import msgspec
+
+if TYPE_CHECKING:
+    from .bus import Bus
 
 Durability = Literal["memory", "process", "fsync", "replicated"]
 
@@ -37,12 +40,14 @@ class Placed(msgspec.Struct, frozen=True, gc=False):
 
     serial: int
     time: int  # ms since 1970
+    epoch: str = ""  # of the serial; empty: the store has one epoch only, its own
 
 
 class Duplicate(msgspec.Struct, frozen=True, gc=False):
     """The same message was placed before, at ``serial``. Nothing was written."""
 
     serial: int
+    epoch: str = ""  # in which ``serial`` is its place now; empty as in ``Placed``
 
 
 class Conflict(msgspec.Struct, frozen=True, gc=False):
@@ -76,12 +81,21 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     to: int = 0
 
 
+Lineage = tuple[tuple[str, int], ...]  # (epoch, its first serial), oldest first; empty: one epoch, from 1
+
+
 class Head(msgspec.Struct, frozen=True, gc=False):
     """The ends of a channel's stream. Empty: ``floor`` is ``top`` + 1."""
 
     epoch: str
     top: int  # the newest serial; 0 before the first message
     floor: int  # the oldest serial still retained
+    lineage: Lineage = ()
+
+    @property
+    def epochs(self) -> list[tuple[str, int]]:
+        """The lineage, told whole."""
+        return list(self.lineage) or [(self.epoch, 1)]
 
 
 class Page(msgspec.Struct, frozen=True, gc=False):
@@ -95,6 +109,11 @@ class Page(msgspec.Struct, frozen=True, gc=False):
     top: int
     floor: int
     entries: list[Entry]
+    lineage: Lineage = ()
+
+    @property
+    def head(self) -> Head:
+        return Head(self.epoch, self.top, self.floor, self.lineage)
 
 
 class Retention(msgspec.Struct, frozen=True):
@@ -143,7 +162,13 @@ class Store(Protocol):
 
     @property
     def epoch(self) -> str:
-        """The life of the streams, at most 16 characters. Known after ``open``."""
+        """The life of the streams, at most 16 characters. Known after ``open``. It changes only in a
+        store with a ``bus``, whose outcomes and pages say theirs."""
+
+    @property
+    def bus(self) -> Bus | None:
+        """How this node hears of what others place; None: the log is this node's alone, and what
+        ``append`` returns is all that there is to deliver."""
 
     @property
     def healthy(self) -> bool:

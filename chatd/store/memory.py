@@ -28,6 +28,7 @@ class MemoryStore:
     """Contract: chatd/store/base.py. An ack means no more than that this process has the message."""
 
     durability: Durability = "memory"
+    bus = None
     healthy = True
 
     def __init__(self, retention: Retain, dedupe: Dedupe) -> None:

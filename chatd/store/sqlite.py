@@ -78,6 +78,7 @@ class SqliteStore:
     """Contract: chatd/store/base.py. Files: ``chatd.db`` and its WAL in ``directory``."""
 
     durability: Durability = "fsync"
+    bus = None
 
     def __init__(self, directory: Path, retention: Retain, dedupe: Dedupe) -> None:
         self.epoch = ""

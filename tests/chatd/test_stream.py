@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatd.protocol.messages import GapInfo, Last
+from chatd.protocol.messages import GapInfo, Last, Position
 from chatd.store.base import Head, Retention
 from chatd.stream import Start, Stream, locate
 
@@ -145,3 +145,31 @@ def test_a_long_stream_does_not_keep_what_it_forgot() -> None:
         stream.trim(0)
     assert len(stream._items) < 200
     assert stream.after(0, 3, 1 << 40) == [9990, 9991, 9992]
+
+
+FORKED = Head("E3", 120, 40, (("E1", 1), ("E2", 101), ("E3", 91)))
+
+
+@pytest.mark.parametrize(
+    ("asked", "start"),
+    [
+        pytest.param(("E1", 90), Start(90, True), id="at the fork: the same place in both epochs"),
+        pytest.param(("E1", 60), Start(60, True), id="before the fork"),
+        pytest.param(("E2", 90), Start(90, True), id="of the epoch between"),
+        pytest.param(("E1", 91), ("fork", ("E3", 90)), id="given up by a later fork than its own"),
+        pytest.param(("E2", 105), ("fork", ("E3", 90)), id="after the fork"),
+        pytest.param(("E0", 5), ("epoch", ("E3", 39)), id="an epoch that is none of this stream's"),
+        pytest.param(("E1", 20), ("trimmed", ("E3", 39)), id="before the fork, and no longer retained"),
+        pytest.param(("E3", 121), ("ahead", ("E3", 120)), id="of this epoch, and after its head"),
+    ],
+)
+def test_a_position_of_an_earlier_epoch_holds_up_to_the_fork(
+    asked: Position, start: Start | tuple[str, Position]
+) -> None:
+    found = locate(asked, FORKED)
+    if isinstance(start, Start):
+        assert found == start
+    else:
+        assert found.gap is not None
+        assert (found.gap.why, found.gap.from_, found.gap.to) == (start[0], asked, start[1])
+        assert (found.serial, found.resumed) == (start[1][1], False)
