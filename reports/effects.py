@@ -21,6 +21,7 @@ import polars as pl
 from reports.connection_effects import CONNECTION_EFFECTS, PATIENT
 from reports.history import Flag, Kind
 from reports.latency import samples
+from reports.loop_lag import SAMPLED_NS, lag_rise_s
 from reports.message_effects import LASTING, MESSAGE_EFFECTS, touched
 from reports.periods import NS, FaultWindow, fault_windows, seconds, start_ns
 
@@ -78,6 +79,7 @@ class Scene:
     end_ns: int  # of the window; the last record where no revert was recorded
     closes: pl.DataFrame  # of `sessions.closes`
     others: Sequence[FaultWindow]
+    daemon: pl.DataFrame | None = None  # samples of chatd's own figures
 
     def affected(self) -> pl.Expr:
         return affected(self.window)
@@ -109,16 +111,17 @@ def grace_end(end_ns: int, others: Sequence[FaultWindow]) -> int:
     return min([end_ns + GRACE_NS, *later])
 
 
-def effects(history: History, closes: pl.DataFrame) -> list[FaultEffect]:
+def effects(history: History, closes: pl.DataFrame, daemon: pl.DataFrame | None = None) -> list[FaultEffect]:
     """The measured effect of every planned fault, in the order of planning.
 
     Args:
         closes: every CLOSE, of ``sessions.closes``.
+        daemon: metrics/chatd.parquet, where the run has it.
     """
     zero, windows = start_ns(history.run), fault_windows(history.faults)
     last = history.scan().select(pl.col("t").max()).collect().item()
     return [
-        _effect(history, window, [w for w in windows if w is not window], closes, zero, last or zero)
+        _effect(history, window, [w for w in windows if w is not window], closes, daemon, zero, last or zero)
         for window in windows
     ]
 
@@ -128,6 +131,7 @@ def _effect(
     window: FaultWindow,
     others: list[FaultWindow],
     closes: pl.DataFrame,
+    daemon: pl.DataFrame | None,
     zero: int,
     last_ns: int,
 ) -> FaultEffect:
@@ -140,6 +144,7 @@ def _effect(
             end_ns=max(window.until(last_ns), window.applied_ns),
             closes=closes,
             others=others,
+            daemon=daemon,
         )
         found = EFFECTS.get(window.kind, _any_trace)(scene)
     return FaultEffect(
@@ -358,7 +363,8 @@ def _crashes(scene: Scene) -> Measured:
 
 
 def _blocks(scene: Scene) -> Measured:
-    """A silence of the server about as long as a block was asked to be."""
+    """A silence of the server about as long as a block was asked to be; or, where another fault on the wire
+    smears what it sent before over it, as much lag of the loop as chatd itself counted."""
     asked_ms = [
         int(step["ms"])
         for line in _own(scene)
@@ -370,6 +376,11 @@ def _blocks(scene: Scene) -> Measured:
         return Measured({}, "its process was never asked to block")
     found = _stall(scene, before_ns=2 * NS)
     figures = {"blocks": len(asked_ms), "block_ms": max(asked_ms)} | found.figures
+    during = scene.begin_ns, scene.end_ns + SAMPLED_NS
+    if (lag_s := lag_rise_s(scene.daemon, during, scene.quiet(10 * NS))) is not None:
+        figures["loop_lag_s"] = round(lag_s, 3)
+        if lag_s * 1000 >= MIN_STALL_SHARE * max(asked_ms):
+            return Measured(figures)
     if "stall_s" not in figures:
         return Measured(figures, found.why_not)
     stall_s, before_s = figures["stall_s"], figures["longest_silence_before_s"] or 0.0

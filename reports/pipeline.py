@@ -158,7 +158,7 @@ def analyse(
     closed, stayed, counted = closes(history), stays(history), by_second(history)
     present = presence(history, stayed)
     intervals = timeline(history, counted, present)
-    found = effects(history, closed)
+    found = effects(history, closed, (samples or {}).get("chatd"))
     mended = recoveries(history, closed, stayed)
     caught_up = catch_ups(history, closed)
     spent = usage(

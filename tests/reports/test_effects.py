@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import polars as pl
 import pytest
 
 from reports.effects import EFFECTS, FaultEffect, effects
@@ -12,6 +13,7 @@ from reports.message_effects import MESSAGE_EFFECTS
 from reports.recovery import Recovery, recoveries
 from reports.sessions import closes, stays
 from tests.reports.synthetic import (
+    T0,
     Cut,
     Slow,
     Synthetic,
@@ -23,9 +25,9 @@ from tests.reports.synthetic import (
 )
 
 
-def effect(made: Synthetic) -> FaultEffect:
+def effect(made: Synthetic, daemon: pl.DataFrame | None = None) -> FaultEffect:
     history = in_memory(made)
-    return effects(history, closes(history))[0]
+    return effects(history, closes(history), daemon)[0]
 
 
 def recovery(made: Synthetic) -> Recovery:
@@ -272,12 +274,15 @@ def test_a_crash_loop_is_more_than_one_crash() -> None:
     assert killed(*crash, kind="crash_loop").why_not == "its process ended only once"
 
 
-def blocked(made: Synthetic, *, asked: bool = True) -> FaultEffect:
+def blocked(made: Synthetic, *, asked: bool = True, lag_s: tuple[float, ...] = ()) -> FaultEffect:
+    """``lag_s``: what chatd had counted of its loop's lag after each second."""
     lines = fault_lines("f", "loop_block", 4, 6, target="chatd-1")
     step = {"process": "chatd-1", "hook": "block", "ms": 800}
     told = lines[1] | {"phase": "engine_effect", "effect": [step] if asked else []}
     made.faults = [lines[0], lines[1], told, *lines[2:]]
-    return effect(made)
+    times = [T0 + (number + 1) * 1_000_000_000 for number in range(len(lag_s))]
+    daemon = pl.DataFrame({"t": times, "chatd_loop_lag_seconds_sum": list(lag_s)})
+    return effect(made, daemon if lag_s else None)
 
 
 def test_a_blocked_loop_shows_in_a_silence_as_long_as_the_block() -> None:
@@ -286,6 +291,15 @@ def test_a_blocked_loop_shows_in_a_silence_as_long_as_the_block() -> None:
     assert (found.effects["blocks"], found.effects["block_ms"]) == (1, 800)
     assert "deliveries went on" in blocked(small()).why_not
     assert blocked(small(), asked=False).why_not == "its process was never asked to block"
+
+
+def test_a_block_behind_a_slow_wire_shows_in_the_daemons_own_count_of_its_lag() -> None:
+    calm = (0.01, 0.02, 0.03, 0.04)  # until the fault, at 4 s
+    assert blocked(small(), lag_s=(*calm, 0.5, 0.8)).effects["loop_lag_s"] == pytest.approx(0.45)
+    assert blocked(small(), lag_s=(*calm, 0.5, 0.8)).had_effect
+    assert not blocked(small(), lag_s=(*calm, 0.05, 0.06)).had_effect
+    assert not blocked(small(), lag_s=(0.01, 0.5, 0.9, 1.3, 1.75, 2.2)).had_effect  # it lagged as much before
+    assert not blocked(small(), lag_s=(*calm, 0.0, 0.01)).had_effect  # a restart sets the count back
 
 
 def full(*, sent: int, acks: int, repeated: bool = False) -> FaultEffect:
