@@ -27,8 +27,10 @@ from reports.capacity import (
     node_plan,
     slope,
 )
+from reports.creep import Creep, creep
 from reports.escape import for_markdown, for_terminal
 from reports.history import HistoryError
+from reports.periods import start_ns
 from reports.rundir import read_json
 
 CAPACITY_FILE: Final = "config/capacity.json"  # in the run directory of the soak
@@ -37,34 +39,20 @@ _SHAPES: Final = {"trials": list, "ladder": list, "slopes": dict}  # a file of a
 
 
 @dataclass(frozen=True, slots=True)
-class Creep:
-    """What moves while the load stands still, a second, with the ends of its 95 % interval."""
-
-    rss_bytes_per_s: Slope | None
-    p99_ms_per_s: Slope | None
-
-
-@dataclass(frozen=True, slots=True)
 class Soak:
     trial: Trial
     creep: Creep
 
 
-def creep(run_dir: Path) -> Creep:
-    """Slopes of memory and of p99 over the seconds of a run, warm-ups left out."""
+def creep_of(run_dir: Path) -> Creep:
+    """Slopes of memory and of p99 over the seconds of a run that was judged."""
     try:
         intervals = pl.read_parquet(run_dir / "analysis/intervals.parquet", glob=False)
         processes = pl.read_parquet(run_dir / "metrics/processes.parquet", glob=False)
     except (OSError, pl.exceptions.PolarsError):
-        return Creep(None, None)
-    steady = intervals.filter(~pl.col("warmup") & (pl.col("phase") != ""))
-    p99 = slope(steady.select("second", "p99_ms").iter_rows())
-    roles = {used["process"] for used in _processes(run_dir) if used.get("target")}
-    own = processes.filter(pl.col("process").is_in(sorted(roles)))
-    by_time = own.group_by("t").agg(pl.col("rss_bytes").sum()).sort("t")
-    begin = by_time["t"].min()
-    rss = slope(((t - begin) / 1e9, float(size)) for t, size in by_time.iter_rows())
-    return Creep(rss, p99)
+        return Creep()
+    targets = {str(used["process"]) for used in _processes(run_dir) if used.get("target")}
+    return creep(intervals, processes, targets, zero_ns=start_ns(read_json(run_dir / "run.json")))
 
 
 def _processes(run_dir: Path) -> Iterable[Mapping[str, Any]]:

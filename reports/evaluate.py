@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import polars as pl
 
 from reports.catch_up import MIN_SAMPLES, Groups, Return
+from reports.creep import HOUR_S, Creep
 from reports.fan_out import spreads
 from reports.gates import Expr, Gate
 from reports.histogram import Histogram, rank
@@ -76,6 +77,7 @@ class Measures:
     ``intervals``: of ``timeline``. ``coverage``: what the run exercised, as in summary.json.
     ``workers``: the counters of each load worker. ``returns``: of clients that were away on purpose, with
     ``others``, of ``catch_up``. ``noticed``: of ``noticing``. ``usage``: of ``usage``.
+    ``creep``: of ``creep``.
     """
 
     history: History
@@ -88,6 +90,7 @@ class Measures:
     others: Groups | None = None
     noticed: Noticings = field(default_factory=Noticings)
     usage: Sequence[Usage] = ()
+    creep: Creep = field(default_factory=Creep)
     seen: dict[tuple[str, Selection], Histogram] = field(default_factory=dict)  # measured once each
 
     def histogram(self, name: str, selection: Selection) -> Histogram:
@@ -181,6 +184,8 @@ def _actual(gate: Gate, expr: Expr, measures: Measures) -> tuple[float, bool]:
         return _of_reconnecting(name, selection, measures), False
     if name in ("memory", "memory.per_channel"):
         return _of_memory(name, measures), False
+    if name in ("memory.creep", "delivery.creep"):
+        return _of_creep(name, expr, measures.creep), False
     if name in COVERAGE_METRICS:
         if name not in measures.coverage:
             raise _Missing("the coverage of this run was not counted")
@@ -314,6 +319,15 @@ def _of_memory(name: str, measures: Measures) -> float:
 
 
 _MIB: Final = 1024**2
+
+
+def _of_creep(name: str, expr: Expr, found: Creep) -> float:
+    """In MiB or ms an hour."""
+    line, unit = (found.rss_bytes_per_s, _MIB) if name == "memory.creep" else (found.p99_ms_per_s, 1.0)
+    if line is None:
+        raise _Missing("fewer than three seconds of steady load were sampled")
+    per_s = {"min": line.low, "mean": line.per_unit, "max": line.high}[expr.name]
+    return per_s * HOUR_S / unit
 
 
 def _of_ephemerals(name: str, workers: Sequence[Mapping[str, Any]]) -> float:

@@ -103,6 +103,10 @@ METRICS: Final[dict[str, Metric]] = {
     # Resident memory of the processes under test together, and what each channel has added to it.
     "memory": Metric(unit=Unit.SIZE, stats="max", kinds="threshold"),
     "memory.per_channel": Metric(unit=Unit.SIZE, stats="max", kinds="threshold"),
+    # By how much memory and the p99 of a second rise in an hour while the load stands still: mean is the
+    # slope, min and max are the ends of its 95 % interval.
+    "memory.creep": Metric(unit=Unit.SIZE, stats="min mean max", kinds="threshold"),
+    "delivery.creep": Metric(unit=Unit.TIME, stats="min mean max", kinds="threshold"),
     # Typing, receipts and presence, by the counters of the load: what clients got, what was refused to them.
     "ephemerals.heard": _EXERCISED,
     "ephemerals.refused": _EXERCISED,

@@ -22,6 +22,7 @@ from reports.analysis import Analysis, promised, summary
 from reports.catch_up import catch_ups, groups, returns
 from reports.checks import run_checks
 from reports.checks.result import Integrity
+from reports.creep import creep
 from reports.effects import FaultEffect, effects
 from reports.evaluate import ClassCount, GateResult, Measures, evaluate
 from reports.excerpts import excerpts, write_excerpts
@@ -178,6 +179,12 @@ def analyse(
         returns=returns(caught_up),
         others=groups(history, caught_up) if caught_up.height else None,
         usage=spent,
+        creep=creep(
+            intervals,
+            (samples or {}).get("processes"),
+            targets(history.faults),
+            zero_ns=start_ns(history.run),
+        ),
         noticed=noticings(history, closed),
     )
     results = [*evaluate(gates, measures), *steady_gate(steady)]

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from loadgen.scale import busier, scaled
 from reports.capacity import SOAK_SHARE, Held, Need, Search, Trial
-from reports.capacity_report import CAPACITY_FILE, Soak, as_json, as_markdown, as_text, creep
+from reports.capacity_report import CAPACITY_FILE, Soak, as_json, as_markdown, as_text, creep_of
 from reports.pipeline import report_run
 from reports.verdict import Exit
 
@@ -89,7 +89,7 @@ def run_search(
         ran = make(for_soak(at_load(scenario, load, question.vary), question.soak_s), quiet)
         if ran.interrupted:
             return Exit.INTERRUPTED
-        soak = Soak(as_trial(ran, load), creep(ran.path))
+        soak = Soak(as_trial(ran, load), creep_of(ran.path))
     document = as_json(scenario.name, question.vary, search, soak, question.need)
     options.out.mkdir(parents=True, exist_ok=True)
     _write(options.out / "capacity.json", json.dumps(document, indent=1, ensure_ascii=False) + "\n")

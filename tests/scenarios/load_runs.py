@@ -121,6 +121,34 @@ def pairs(*, grown_mib: float = 0.2, **more: Any) -> Run:
     return Run(made, samples=resident(50 + grown_mib, before=50))
 
 
+SOAK_S: Final = 20
+
+
+def rising(bytes_per_s: int) -> dict[str, pl.DataFrame]:
+    """The server's memory, a sample a second, growing for as long as the load stands still."""
+    at = range(SOAK_S + 1)
+    columns = {
+        "t": [T0 + second * S for second in at],
+        "process": ["chatd-1"] * len(at),
+        "pid": [4712] * len(at),
+        "cpu_s": [0.1 * second for second in at],
+        "rss_bytes": [80_000_000 + bytes_per_s * second for second in at],
+    }
+    return {"processes": pl.DataFrame(columns)}
+
+
+def long(*, bytes_per_s: int = 100, **more: Any) -> Run:
+    fields = {"clients": 20, "channels": 2, "rate": 40.0, "spread": 0.0, **more}
+    fields |= {"faults": [start_line("", -3)]}
+    made = phased([("warm-up", 1), ("steady", SOAK_S)], **fields)
+    return Run(made, samples=rising(bytes_per_s))
+
+
+def slower_and_slower() -> list[Slow]:
+    """Each second a few ms later than the one before, within the limit of the p99."""
+    return [Slow(2 + second, 3 + second, 3.0 * second) for second in range(SOAK_S - 2)]
+
+
 BESIDE: Final = numbers(3, 20)
 LATE: Final = Slow(2, 9, 1500, clients=frozenset({1}))
 
@@ -178,6 +206,7 @@ BASES: Final[dict[str, Make]] = {
     "backoff_policies": lambda: restart(STORM),
     "town_hall": hall,
     "direct_messages": pairs,
+    "soak": long,
     "slow_consumers": readers,
     "presence_storm": room,
     "typing_noise": noise,
@@ -240,6 +269,9 @@ SPOILED: Final[dict[tuple[str, str], Callable[[], Run]]] = {
     ("town_hall", "together-when-all-talk"): lambda: hall(slows=slow_for({1}, 6, 7.5, 60)),
     ("direct_messages", "soon"): lambda: pairs(slows=[Slow(3, 4, 600)]),
     ("direct_messages", "memory-of-a-channel"): lambda: pairs(grown_mib=2.0),
+    ("soak", "soon"): lambda: long(slows=[Slow(8, 10, 100)]),
+    ("soak", "memory-stays"): lambda: long(bytes_per_s=8_000),
+    ("soak", "latency-stays"): lambda: long(slows=slower_and_slower()),
     ("slow_consumers", "others-not-slower"): lambda: readers(slows=[LATE, *slow_for(BESIDE, 2, 9, 4)]),
     ("slow_consumers", "others-not-later"): lambda: readers(
         slows=[LATE, Slow(2, 9, 60), *slow_for(BESIDE, 2, 9, 12)]
