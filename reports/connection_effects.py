@@ -66,10 +66,12 @@ def unanswered(scene: Scene) -> Found:
 
 
 def connected_late(scene: Scene) -> Found:
-    """How much longer an attempt took than those outside of the window, of whichever client."""
+    """How much longer an attempt took than those at times without any fault, of whichever client."""
     during = _attempts(scene)
     everybody = _conns(scene, pl.col("client") != 0)
-    inside = pl.col("dialled").is_between(scene.begin_ns, scene.end_ns)
+    spans = [(scene.begin_ns, scene.end_ns)]
+    spans += [(w.applied_ns, w.until(scene.end_ns)) for w in scene.others if w.applied_ns is not None]
+    inside = pl.any_horizontal(pl.col("dialled").is_between(*span) for span in spans)
     outside = everybody.filter(pl.col("ok") & ~inside)
     if not during.height:
         return {"attempts": 0}, "none of its clients dialled while it lasted"

@@ -162,13 +162,8 @@ def analyse(
     found = effects(history, closed, (samples or {}).get("chatd"))
     mended = recoveries(history, closed, stayed)
     caught_up = catch_ups(history, closed)
-    spent = usage(
-        (samples or {}).get("processes"),
-        intervals,
-        phases(history.run),
-        zero_ns=start_ns(history.run),
-        targets=targets(history.faults),
-    )
+    processes, tested = (samples or {}).get("processes"), targets(history.faults)
+    spent = usage(processes, intervals, phases(history.run), zero_ns=start_ns(history.run), targets=tested)
     measures = Measures(
         history=history,
         classes={n: ClassCount(c.count, c.unknown) for n, c in integrity.classes.items() if c.promised},
@@ -179,12 +174,7 @@ def analyse(
         returns=returns(caught_up),
         others=groups(history, caught_up) if caught_up.height else None,
         usage=spent,
-        creep=creep(
-            intervals,
-            (samples or {}).get("processes"),
-            targets(history.faults),
-            zero_ns=start_ns(history.run),
-        ),
+        creep=creep(intervals, processes, tested, zero_ns=start_ns(history.run)),
         noticed=noticings(history, closed),
     )
     results = [*evaluate(gates, measures), *steady_gate(steady)]

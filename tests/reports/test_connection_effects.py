@@ -113,6 +113,17 @@ def test_a_late_connection_is_compared_with_those_of_other_times(took_s: float, 
     assert found.effects["others_p50_ms"] == pytest.approx(4.0)
 
 
+def test_dials_that_another_fault_held_are_not_what_a_slow_door_is_compared_with() -> None:
+    storm = fault_lines("storm", "storm", 8, 11, target="all")
+    made = dialled(small(faults=[*on("connect_delay"), *storm]), 3, 5.0, 5.4)
+    for client in range(1, 9):
+        dialled(made, client, 8.1, 9.9 + 0.01 * client)
+        dialled(made, client, 8.2, 9.9 + 0.01 * client)
+    found = effect(made)
+    assert found.effects["others_p50_ms"] == pytest.approx(4.0)
+    assert found.had_effect
+
+
 @pytest.mark.parametrize("kind", SILENCING)
 def test_clients_that_hear_nothing_show_a_silence(kind: str) -> None:
     found = effect(small(cuts=[Cut(4, 6, clients=frozenset(ODD))], faults=on(kind)))

@@ -1,0 +1,125 @@
+"""What people paste: the workflow's commands exist, its files load, the notebook runs."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from reports.gates import load_gates, load_regressions
+from scenarios.ab import read_side, regressions_for
+from scenarios.cli import main
+from scenarios.model import load
+from tests.reports.synthetic import Cut, fault_lines, small
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples"
+PAGES = ("docs/continuous-integration.md", "docs/capacity-planning.md")
+
+
+def workflow() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((EXAMPLES / "github-actions.yml").read_text(encoding="utf-8"))
+    return found
+
+
+def commands() -> list[list[str]]:
+    """Every call of chatproof in the workflow, as words."""
+    steps = [step for job in workflow()["jobs"].values() for step in job["steps"]]
+    lines = [line for step in steps for line in step.get("run", "").splitlines()]
+    return [shlex.split(line) for line in lines if line.startswith("chatproof ")]
+
+
+@pytest.fixture
+def pasted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A job's directory: both checkouts with their builds, and the example's files where they are read."""
+    for side in ("base", "head"):
+        build = tmp_path / side / "venv" / "bin" / "chatd"
+        build.parent.mkdir(parents=True)
+        build.write_text("#!/bin/sh\n")
+        build.chmod(0o755)
+    shutil.copytree(EXAMPLES / "chat", tmp_path / "head" / "chat")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_each_command_of_the_workflow_exists_with_its_options() -> None:
+    assert {words[1] for words in commands()} == {"doctor", "run", "ab"}
+    for _, command, *rest in commands():
+        shown = CliRunner().invoke(main, [command, "--help"]).output
+        assert all(word in shown for word in rest if word.startswith("--"))
+
+
+def test_each_file_that_the_workflow_reads_is_there_and_is_right(pasted: Path) -> None:
+    named = {word for words in commands() for word in words if word.endswith(".toml")}
+    assert all((pasted / name).is_file() for name in named)
+    assert {Path(name).name for name in named} == {path.name for path in (EXAMPLES / "chat").iterdir()}
+    promises = load(pasted / "head/chat/promises.toml")
+    assert promises.why.endswith("?")
+    assert promises.faults.faults
+    gates = pasted / "head/chat/gates.toml"
+    assert {gate.kind for gate in load_gates(gates)} == {"integrity", "threshold"}
+    sides = [read_side(f"head/chat/{side}.toml") for side in ("base", "head")]
+    assert [side.server.command for side in sides] == [("base/venv/bin/chatd",), ("head/venv/bin/chatd",)]
+    assert regressions_for(*sides, gates) == load_regressions(gates)
+
+
+def test_a_workflow_may_do_no_more_than_read() -> None:
+    assert workflow()["permissions"] == {"contents": "read"}
+
+
+def test_the_notebook_runs_on_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = small(cuts=[Cut(4, 5, 1)], faults=fault_lines("cut", "down", 4, 5, target="b"))
+    run = made.write(tmp_path / "run")
+    monkeypatch.setenv("CHATPROOF_RUN", str(run))
+    notebook = json.loads((EXAMPLES / "notebook.ipynb").read_text(encoding="utf-8"))
+    known: dict[str, Any] = {}
+    with mpl.rc_context({"backend": "agg"}):
+        for cell in notebook["cells"]:
+            if cell["cell_type"] == "code":
+                exec(compile("".join(cell["source"]), cell["id"], "exec"), known)
+        known["plt"].close("all")
+    assert len(known["live"])
+    assert len(known["disturbed"])
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_of_a_page_exists_with_its_options(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    found = re.findall(r"chatproof ([a-z]+)\b([^`\n|]*)", text)
+    called = [(command, rest) for command, rest in found if command in main.commands]
+    assert called
+    for command, rest in called:
+        shown = CliRunner().invoke(main, [command, "--help"]).output
+        for option in re.findall(r"(?<!\S)(--[a-z-]+)", rest):
+            assert option in shown, f"chatproof {command} {option}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_of_a_page_leads_somewhere(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", text)
+    assert not [link for link in links if not (ROOT / page).parent.joinpath(link).exists()]
+
+
+def test_the_gates_of_the_page_for_pipelines_are_right(tmp_path: Path) -> None:
+    text = (ROOT / PAGES[0]).read_text(encoding="utf-8")
+    (shown,) = re.findall(r"```toml\n(.*?)```", text, flags=re.S)
+    (tmp_path / "gates.toml").write_text(shown, encoding="utf-8")
+    assert len(load_gates(tmp_path / "gates.toml")) == 2
+    assert len(load_regressions(tmp_path / "gates.toml")) == 1
+
+
+def test_every_scenario_that_the_planners_page_names_comes_with_it() -> None:
+    text = (ROOT / PAGES[1]).read_text(encoding="utf-8").split("## 5.")[1]
+    named = re.findall(r"^\|.*\|([^|]+)\|$", text, flags=re.M)
+    names = [name for cell in named for name in re.findall(r"`(\w+)`", cell)]
+    assert names
+    assert not [name for name in names if not (ROOT / "scenarios" / f"{name}.toml").is_file()]
