@@ -6,14 +6,17 @@ import ipaddress
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import ErrorDetails
 
 from .mutants import MUTANTS, parse
 from .namespaces import Namespace, Prefix, read_table
-from .store import STORES
+from .store import STORES, kind_of
+from .store.valkey.url import SHAPE, is_url, read_url
+
+_STORES: Final = ", ".join(SHAPE if kind == "valkey" else kind for kind in STORES)
 
 
 class ConfigError(Exception):
@@ -54,7 +57,7 @@ class Config(BaseModel):
     node: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,32}$")] = Field(
         "n1", description="this node's name, as clients see it"
     )
-    store: str = Field("sqlite", description="where messages are kept: " + " or ".join(STORES))
+    store: str = Field("sqlite", description=f"where messages are kept: {_STORES}")
     data: Path = Field(Path("chatd-data"), description="directory of the sqlite store")
     retain_n: int = Field(100_000, ge=1, description="messages kept per channel")
     retain_s: float = Field(86_400, gt=0, description="seconds that a message is kept")
@@ -103,6 +106,16 @@ class Config(BaseModel):
         return self.auth_secret_file is not None or bool(self.auth_secret_env)
 
     @property
+    def store_kind(self) -> str:
+        """Which of ``STORES``."""
+        return kind_of(self.store)
+
+    @property
+    def store_where(self) -> Path | str:
+        """Its directory or its URL."""
+        return self.store if is_url(self.store) else self.data
+
+    @property
     def loopback(self) -> bool:
         """Whether only programs on this machine can connect."""
         return is_loopback(self.host)
@@ -149,8 +162,10 @@ class Config(BaseModel):
     @field_validator("store")
     @classmethod
     def _known_store(cls, store: str) -> str:
-        if store not in STORES:
-            raise ValueError(f"must be one of {', '.join(STORES)}")
+        if is_url(store):
+            read_url(store)
+        elif store not in STORES or store == "valkey":
+            raise ValueError(f"must be one of {_STORES}")
         return store
 
     @field_validator("namespaces", mode="before")
@@ -182,7 +197,7 @@ class Config(BaseModel):
             broken = MUTANTS.get(parse(mutant).name)
             if not info.data.get("test_hooks"):
                 raise ValueError("needs test_hooks, because it breaks a promise")
-            if broken and broken.store and broken.store != info.data.get("store", broken.store):
+            if broken and broken.store and broken.store != kind_of(info.data.get("store", broken.store)):
                 raise ValueError(f"can only be planted in store {broken.store}")
         return mutant
 

@@ -73,7 +73,7 @@ class Server:
         retention = Retention(config.retain_n, config.retain_s, config.retain_bytes)
         self.namespaces = Namespaces(config.namespaces, retention)
         retain, dedupe = parts.retain(self.namespaces), parts.dedupe(config.dedupe_s)
-        self.store = parts.stores[config.store](config.data, retain, dedupe)
+        self.store = parts.stores[config.store_kind](config.store_where, retain, dedupe)
         self.flusher = Flusher(self._schedule, self.clock, self._overflow, self.metrics)
         self.hub = parts.hub(self.flusher)
         self.connections: dict[Outlet, Connection] = {}
@@ -90,7 +90,7 @@ class Server:
             config.connections, max(1, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - SPARE_FILES)
         )
         self._throttle = Throttle()
-        self._terms = _terms(config, self.store.durability, self.namespaces)
+        self._terms: Terms
         self._ingest = parts.ingest(self.store, self.hub, self.clock, _wall_ms, self.metrics)
         self.ephemeral = Ephemeral(self.hub, self._schedule, self.clock)
         self.slow = SlowConsumers(self.hub, config.slow_s)
@@ -133,6 +133,7 @@ class Server:
         except StoreUnusable as bad:
             await self.store.close()
             raise StartError(str(bad)) from None
+        self._terms = _terms(self.config, self.store.durability, self.namespaces)
         try:
             for name, listen in {**TRANSPORTS, "admin": listen_admin}.items():
                 if (listening := await listen(self.config, self)) is not None:

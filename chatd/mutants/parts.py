@@ -75,6 +75,6 @@ def _dying(chosen: Chosen) -> Parts:
 
 
 def _dying_store(
-    kind: str, name: str, falls: Callable[[], bool], data: Path, retain: Retain, dedupe: Dedupe
+    kind: str, name: str, falls: Callable[[], bool], where: Path | str, retain: Retain, dedupe: Dedupe
 ) -> Store:
-    return make_dying_store(STORES[kind](data, retain, dedupe), name, falls)
+    return make_dying_store(STORES[kind](where, retain, dedupe), name, falls)

@@ -1,7 +1,7 @@
 """Where messages become durable. ``STORES`` names the implementations of chatd/store/base.py.
 
 To add one: a module beside this one, a line in ``STORES``, a line in
-tests/conformance/test_stores.py.
+tests/conformance/test_stores.py. One that is reached by a URL has its schemes in ``kind_of``.
 """
 
 from __future__ import annotations
@@ -13,15 +13,31 @@ from typing import Final
 from .base import Dedupe, Retain, Store
 from .memory import MemoryStore
 from .sqlite import SqliteStore
+from .valkey.store import ValkeyStore
+from .valkey.url import is_url
 
-StoreFactory = Callable[[Path, Retain, Dedupe], Store]
+StoreFactory = Callable[[Path | str, Retain, Dedupe], Store]  # the first: its directory, or its URL
 
 
-def _memory(data: Path, retention: Retain, dedupe: Dedupe) -> Store:
+def _memory(where: Path | str, retention: Retain, dedupe: Dedupe) -> Store:
     return MemoryStore(retention, dedupe)
+
+
+def _sqlite(where: Path | str, retention: Retain, dedupe: Dedupe) -> Store:
+    return SqliteStore(Path(where), retention, dedupe)
+
+
+def _valkey(where: Path | str, retention: Retain, dedupe: Dedupe) -> Store:
+    return ValkeyStore(str(where), retention, dedupe)
+
+
+def kind_of(store: str) -> str:
+    """Which of ``STORES`` a setting means: a name, or the URL of a server."""
+    return "valkey" if is_url(store) else store
 
 
 STORES: Final[dict[str, StoreFactory]] = {
     "memory": _memory,
-    "sqlite": SqliteStore,
+    "sqlite": _sqlite,
+    "valkey": _valkey,
 }

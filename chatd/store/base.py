@@ -158,7 +158,7 @@ class Store(Protocol):
 
     @property
     def durability(self) -> Durability:
-        """What has survived by the time that ``append`` returns."""
+        """What has survived by the time that ``append`` returns. Known after ``open``."""
 
     @property
     def epoch(self) -> str:
