@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
-import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,17 +20,19 @@ from typing import Any, Final, Protocol
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
+from chaos.draws import draw, draw_ns
 from chaos.engines import AUTO, ENGINES
 from chaos.engines.base import Engine
 from chaos.faults import FAULTS
-from chaos.faults.base import Fault, Script, Where, WorkerFault
+from chaos.faults.base import Fault, Script, Shows, Where, WorkerFault
 from chaos.proxy.frame_view import FrameView
+from chaos.wires import dialling, is_link, meant, of_clients, targets
+from chaos.wires import proxies as proxies_of
 
 SCHEMA_VERSION: Final = 1
-PROXIES: Final = ("a", "b")  # of a run; client c dials PROXIES[c % 2]
+PROXIES: Final = proxies_of()  # of a run with one node
 PROCESSES: Final = ("chatd-1",)
 WORKER: Final = "worker-1"  # the first of the load; how many there are is known only when a run starts
-ALL: Final = "all"
 _STRICT = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
@@ -64,7 +65,7 @@ class Common(BaseModel):
 
     id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,39}$")  # goes into names of toxics and URLs
     kind: str
-    target: str  # a proxy, "all" proxies, or a process; of processes also a pattern, "chatd-*"
+    target: str  # wires, by chaos.wires, or a process; of processes also a pattern, "chatd-*"
     at_s: float = Field(ge=0)  # from t0
     duration_s: float = Field(gt=0)  # the lease: the fault is reverted when it ends
     jitter_s: float = Field(0.0, ge=0)  # the start is put off by a draw from [0, jitter_s)
@@ -95,7 +96,7 @@ class PlannedFault:
     at_ns: int
     duration_ns: int
     params: Mapping[str, Any]
-    ordinals: tuple[int, ...] | None  # clients that it can hit; None: a process, which all share
+    ordinals: tuple[int, ...] | None  # clients that it can hit; None: a process or link, which many share
 
     @property
     def end_ns(self) -> int:
@@ -131,8 +132,12 @@ class Plan:
 
     def script(self, fault: PlannedFault, *, table: Mapping[str, type[Fault]] = FAULTS) -> Script:
         """What the nemesis does for a fault of this plan."""
-        targets = self.proxies if fault.target == ALL else aimed(fault.target, self.processes)
-        return self.params(fault, table=table).planned(fault.id, targets, fault.ordinals)
+        params = self.params(fault, table=table)
+        if params.where is Where.PROXY:
+            hit = meant(fault.target, self.proxies)
+        else:
+            hit = aimed(fault.target, self.processes)
+        return params.planned(fault.id, hit, fault.ordinals)
 
     def params(self, fault: PlannedFault, *, table: Mapping[str, type[Fault]] = FAULTS) -> Fault:
         """A fault of this plan as its kind reads it."""
@@ -145,6 +150,21 @@ class Plan:
     def hooked(self, *, table: Mapping[str, type[Fault]] = FAULTS) -> bool:
         """Whether some fault needs test hooks of its target."""
         return any(table[fault.kind].hooks for fault in self.faults)
+
+    def on_wires(self, *, table: Mapping[str, type[Fault]] = FAULTS) -> bool:
+        """Whether some fault acts on what clients dial."""
+        return any(
+            table[fault.kind].where is Where.PROXY and not is_link(fault.target) for fault in self.faults
+        )
+
+    def starts(self, *, table: Mapping[str, type[Fault]] = FAULTS) -> frozenset[str]:
+        """Processes that a fault starts for the first time: they are not there before."""
+        return frozenset(
+            name
+            for fault in self.faults
+            if table[fault.kind].shows is Shows.ARRIVAL
+            for name in aimed(fault.target, self.processes)
+        )
 
     def workers(self, *, table: Mapping[str, type[Fault]] = FAULTS) -> dict[str, str]:
         """Load workers that are hit: id of the fault by name of the worker."""
@@ -214,6 +234,7 @@ def parse_faults(
     engines: Mapping[str, type[Engine]] = ENGINES,
     view: FrameView | None = None,
     clients: int | None = None,
+    balanced: bool = False,
 ) -> FaultSpecs:
     """Read [faults] and the list of [[fault]].
 
@@ -222,6 +243,7 @@ def parse_faults(
         processes: names of the target processes of the run.
         view: how the server's messages are read; None: they cannot be.
         clients: how many there are; None: not known, so that nobody is asked whether they are there.
+        balanced: which node a client dials is not fixed.
     Raises:
         FaultsError: with every problem of both.
     """
@@ -252,7 +274,7 @@ def parse_faults(
         specs.append(spec := FaultSpec(common, params))
         problems += _unfit_messages(spec, where, means, view)
         if clients:
-            problems += _unfit_aim(spec, where, clients, proxies)
+            problems += _unfit_aim(spec, where, clients, proxies, balanced)
         if engine is not None:
             problems += _unable(spec, where, engine, engines)
     for fault_id in dict.fromkeys(ids):
@@ -271,11 +293,16 @@ def make_plan(
     phases: Iterable[Phase],
     proxies: Sequence[str] = PROXIES,
     processes: Sequence[str] = PROCESSES,
+    balanced: bool = False,
 ) -> Plan:
     """Fix every fault: whether it happens, times, and the clients that it can hit.
 
+    Links on which no fault acts are left out of the plan.
+
     Args:
-        clients: client ordinals are 1..clients; client c dials ``proxies[c % len(proxies)]``.
+        clients: client ordinals are 1..clients.
+        proxies: of clients, and links.
+        balanced: which node a client dials is not fixed.
     """
     planned_phases: list[PlannedPhase] = []
     end_ns = 0
@@ -283,8 +310,10 @@ def make_plan(
         start_ns, end_ns = end_ns, end_ns + _ns(phase.duration_s)
         planned_phases.append(PlannedPhase(phase.name, start_ns, end_ns))
     drawn = [spec for spec in specs.faults if _happens(seed, spec.common)]
-    planned = [_planned(spec, seed, clients, tuple(proxies)) for spec in drawn]
+    planned = [_planned(spec, seed, clients, proxies, balanced) for spec in drawn]
     planned.sort(key=lambda fault: (fault.at_ns, fault.id))
+    if not any(is_link(spec.common.target) for spec in drawn):
+        proxies = of_clients(proxies)
     left_out = sorted(spec.common.id for spec in specs.faults if spec not in drawn)
     return Plan(
         seed, tuple(proxies), tuple(planned_phases), tuple(planned), tuple(processes), tuple(left_out)
@@ -307,26 +336,27 @@ def _unable(
     return [f"{where}: kind is {spec.common.kind!r}: {why}" for why in reasons if why]
 
 
-def _unfit_aim(spec: FaultSpec, where: str, clients: int, proxies: Sequence[str]) -> list[str]:
+def _unfit_aim(
+    spec: FaultSpec, where: str, clients: int, proxies: Sequence[str], balanced: bool
+) -> list[str]:
     """What is wrong with the clients that a fault asks for."""
     target = spec.common.target
-    if spec.params.where is not Where.PROXY or target not in (*proxies, ALL):
+    if spec.params.where is not Where.PROXY or not meant(target, proxies):
         return []
-    candidates = dialling(target, clients, proxies)
+    if is_link(target):
+        return [f"{where}: target is {target!r}: {why}"] if (why := spec.params.link_problem()) else []
+    candidates = dialling(target, clients, proxies, balanced=balanced)
     why = spec.params.aim_problem(candidates)
     return [f"{where}: {why}; {target} has {len(candidates)} of {clients} clients"] if why else []
 
 
-def dialling(target: str, clients: int, proxies: Sequence[str]) -> tuple[int, ...]:
-    """Ordinals of the clients that dial a proxy, or any of them."""
-    return tuple(c for c in range(1, clients + 1) if target in (ALL, proxies[c % len(proxies)]))
-
-
-def _planned(spec: FaultSpec, seed: int, clients: int, proxies: tuple[str, ...]) -> PlannedFault:
+def _planned(
+    spec: FaultSpec, seed: int, clients: int, proxies: Sequence[str], balanced: bool
+) -> PlannedFault:
     common, target = spec.common, spec.common.target
     ordinals = None
-    if spec.params.where is Where.PROXY:
-        candidates = dialling(target, clients, proxies)
+    if spec.params.where is Where.PROXY and not is_link(target):
+        candidates = dialling(target, clients, proxies, balanced=balanced)
         ordinals = spec.params.choose(candidates, seed=seed, fault_id=common.id)
     return PlannedFault(
         id=common.id,
@@ -342,17 +372,6 @@ def _planned(spec: FaultSpec, seed: int, clients: int, proxies: tuple[str, ...])
 def aimed(target: str, processes: Sequence[str]) -> tuple[str, ...]:
     """The processes that a target means: those that its pattern matches, or the one of that name."""
     return tuple(fnmatch.filter(processes, target)) if "*" in target else (target,)
-
-
-def draw_ns(seed: int, fault_id: str, *, below_ns: int) -> int:
-    """A number in [0, below_ns), 0 for 0: uniform over ids, and fixed for one seed and id."""
-    return draw(seed, fault_id, "start") * below_ns >> 64
-
-
-def draw(seed: int, fault_id: str, what: str) -> int:
-    """64 uniform bits, fixed for one seed, id and purpose."""
-    digest = hashlib.blake2b(f"{seed}/{fault_id}/{what}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big")
 
 
 def _happens(seed: int, common: Common) -> bool:
@@ -436,13 +455,14 @@ def _mistaken(
         number = common.target.removeprefix("worker-")
         known = number != common.target and number.isdecimal() and number[0] != "0"
         return None if known else acts + "worker-1, worker-2 ... of those that --workers starts"
-    allowed = [*proxies, ALL] if model.where is Where.PROXY else list(processes)
-    if common.target not in allowed:
-        found = aimed(common.target, processes) if model.where is Where.PROCESS else ()
-        if found == (common.target,) or not found:
-            return acts + (f"one of {', '.join(allowed)}" if allowed else "and this run has none of its own")
-        if len(found) > 1 and not model.several:
-            return f"{common.kind} acts on one process, and that is {len(found)}"
+    on_wires = model.where is Where.PROXY
+    found = meant(common.target, proxies) if on_wires else aimed(common.target, processes)
+    known = on_wires or common.target in processes or found != (common.target,)
+    if not found or not known:
+        allowed = targets(proxies) if on_wires else processes
+        return acts + (f"one of {', '.join(allowed)}" if allowed else "and this run has none of its own")
+    if not on_wires and len(found) > 1 and not model.several:
+        return f"{common.kind} acts on one process, and that is {len(found)}"
     return None
 
 

@@ -145,6 +145,7 @@ class Supervisor:
         self._journal = journal
         self._clock = clock
         self._processes: dict[str, Process] = {}  # in order of first start
+        self._prepared: dict[str, ProcessSpec] = {}  # that were not started yet
         self._unseen: list[Exit] = []
 
     def start(self, spec: ProcessSpec, *, fault_id: str = "") -> Process:
@@ -180,13 +181,19 @@ class Supervisor:
         )
         return process
 
+    def prepare(self, spec: ProcessSpec) -> None:
+        """Know how to start a process that is to come later, by ``restart``."""
+        self._prepared[spec.name] = spec
+
     def restart(self, name: str, *, fault_id: str = "") -> Process:
-        """Start a process again as it was started first; SIGKILL one that still runs.
+        """Start a process again as it was started first, or one that was prepared; SIGKILL one that runs.
 
         Raises:
-            NotRunning: no process of that name was ever started.
+            NotRunning: no process of that name was ever started or prepared.
             ProcessError: it cannot be ended or started.
         """
+        if (spec := self._prepared.pop(name, None)) is not None:
+            return self.start(spec, fault_id=fault_id)
         process = self._get(name)
         if self._reap(process) is None:
             if process.asked and signal.SIGKILL not in process.asked:

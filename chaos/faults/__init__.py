@@ -42,6 +42,7 @@ from chaos.faults.limit_data import LimitData
 from chaos.faults.limit_time import LimitTime
 from chaos.faults.loop_block import LoopBlock
 from chaos.faults.loss import Loss
+from chaos.faults.node_start import NodeStart
 from chaos.faults.partition import Partition
 from chaos.faults.pause import Pause
 from chaos.faults.refuse import Refuse
@@ -68,6 +69,7 @@ FAULTS: Final[dict[str, type[Fault]]] = {
     "restart": Restart,
     "pause": Pause,
     "term": Term,
+    "node_start": NodeStart,
     "rolling": Rolling,
     "crash_loop": CrashLoop,
     "loop_block": LoopBlock,

@@ -140,7 +140,7 @@ class Script:
 class Where(StrEnum):
     """What a kind can be aimed at."""
 
-    PROXY = "proxy"  # target: one proxy's name, or "all"
+    PROXY = "proxy"  # target: wires, by chaos.wires
     PROCESS = "process"  # target: the name of a target process, or a pattern of names: "chatd-*"
     WORKER = "load worker"  # target: the name of a process that sends load, "worker-1"
 
@@ -160,6 +160,7 @@ class Shows(StrEnum):
     FREEZE = "the process answers nothing, then goes on"
     RESTART = "the process ends by itself, then is back as another"
     LEAVE = "the process ends by itself, stays away, then is back as another"
+    ARRIVAL = "the process is there, which it was not before"
     CRASHES = "the process is gone and back as another, again and again"
     BLOCK = "the process answers nothing for moments"
     NO_WRITES = "the process cannot write to its files, then can again"
@@ -227,8 +228,12 @@ class Fault(BaseModel, ABC):
         """Why it cannot be aimed as it asks, in a run with these clients at its target; "" when it can."""
         return ""
 
+    def link_problem(self) -> str:
+        """Why it cannot act on the wire between a node and its broker; "" when it can."""
+        return ""
+
     def planned(self, fault_id: str, targets: tuple[str, ...], ordinals: tuple[int, ...] | None) -> Script:
-        """Actions for this fault, aimed at the clients that the plan has fixed; None: a process fault."""
+        """Actions for this fault, aimed at the clients that the plan has fixed; None: not at clients."""
         return self.script(fault_id, targets)
 
     def breaks_promise(self) -> str:

@@ -61,6 +61,9 @@ class ClientFault(Fault):
             return f"clients is {self.clients}: must be at most {len(known)}, all that dial the target"
         return ""
 
+    def link_problem(self) -> str:
+        return "no client dials a link, so nobody can be chosen: hit all of it" if self._is_part else ""
+
     def script(self, fault_id: str, targets: tuple[str, ...]) -> Script:
         return self.planned(fault_id, targets, None)
 

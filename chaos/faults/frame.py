@@ -62,6 +62,9 @@ class FrameFault(StreamFault):
             return f"type is {self.type!r}: no message of this server has it; {hint}"
         return ""
 
+    def link_problem(self) -> str:
+        return "a link carries what a node says to its broker, and no messages of WebSocket"
+
     def _wants_view(self) -> str:
         """``field is value`` of what cannot be without a frame view; "" when nothing is."""
         keys = [key for key in ("type", "channel") if getattr(self, key)]

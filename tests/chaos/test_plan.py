@@ -11,12 +11,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from chaos.draws import draw_ns
 from chaos.engines import ENGINES
 from chaos.engines.embedded import EmbeddedEngine
 from chaos.faults import FAULTS
 from chaos.faults.base import Where
 from chaos.faults.latency import Latency
-from chaos.plan import FaultsError, Plan, draw_ns, make_plan, parse_faults
+from chaos.plan import FaultsError, Plan, make_plan, parse_faults
 from chaos.proxy.frame_view import load_view
 
 S = 1_000_000_000

@@ -18,6 +18,7 @@ A new kind is measured by the word of its ``shows``; ``PROBES`` has one for each
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import sys
 import time
@@ -105,6 +106,9 @@ class Bench:
             )
         )
         worker = (sys.executable, "-c", WORKER)
+        supervisor.prepare(
+            ProcessSpec(name=LATER, argv=worker, log=directory / f"{LATER}.log", role="target")
+        )
         supervisor.start(
             ProcessSpec(name="worker-1", argv=worker, log=directory / "worker-1.log", role="harness")
         )
@@ -318,6 +322,15 @@ def leave(bench: Bench) -> Iterator[None]:
 
 
 @contextmanager
+def arrival(bench: Bench) -> Iterator[None]:
+    pid = bench.supervisor.pids()[LATER]
+    yield
+    assert bench.supervisor.pids()[LATER] == pid
+    bench.supervisor.signal(LATER, signal.SIGKILL)
+    assert bench.supervisor.wait(LATER, timeout_s=WAIT_S) is not None
+
+
+@contextmanager
 def crashes(bench: Bench) -> Iterator[None]:
     def ends() -> list[str | None]:
         lines = [json.loads(line) for line in bench.journal.path.read_text().splitlines()]
@@ -387,6 +400,7 @@ PROBES: dict[Shows, Callable[[Bench], AbstractContextManager[None]]] = {
     Shows.FREEZE: freeze,
     Shows.RESTART: restart,
     Shows.LEAVE: leave,
+    Shows.ARRIVAL: arrival,
     Shows.CRASHES: crashes,
     Shows.BLOCK: block,
     Shows.NO_WRITES: no_writes,
@@ -395,6 +409,7 @@ PROBES: dict[Shows, Callable[[Bench], AbstractContextManager[None]]] = {
     **FRAME_PROBES,
     **CONNECTION_PROBES,
 }
+LATER = "chatd-2"  # not started with the others
 AIMED = {Where.PROXY: "a", Where.PROCESS: "chatd-1", Where.WORKER: "worker-1"}
 
 
@@ -403,9 +418,11 @@ def check_fault(kind: str, bench: Bench, *, table: Mapping[str, type[Fault]] = F
     model = table[kind]
     on_wire = model.where is Where.PROXY
     fault_id = f"the-{kind}"
-    common = Common(id=fault_id, kind=kind, target=AIMED[model.where], at_s=1.0, duration_s=60.0)
+    arrives = model.shows is Shows.ARRIVAL
+    target = LATER if arrives else AIMED[model.where]
+    common = Common(id=fault_id, kind=kind, target=target, at_s=1.0, duration_s=60.0)
     specs = FaultSpecs(FaultsSection(), (FaultSpec(common, model.model_validate(model.example())),))
-    plan = make_plan(specs, seed=1, clients=2, phases=())
+    plan = make_plan(specs, seed=1, clients=2, phases=(), processes=("chatd-1", LATER))
     t0_ns = time.monotonic_ns()
     nemesis = Nemesis(
         plan,
