@@ -19,6 +19,7 @@ from typing import Final, NamedTuple
 from .actions import Action
 from .client import Client
 from .connection import Wires, dial
+from .destinations import Destinations
 from .drivers import DRIVERS
 from .drivers.base import Position
 from .figures import Figures
@@ -27,10 +28,11 @@ from .pacer import Pacer
 from .personas import assigned, personas_of
 from .publisher import Shared
 from .recorder import Recorder
+from .registry import News, follow
 from .schedule import blocks, count_publishes, owned, striped
 from .tally import Tally
 from .trust import Trust
-from .workload import LoadSpec, channel_names, client_channels, target_fault
+from .workload import LoadSpec, channel_names, client_channels
 
 TICK_S: Final = 0.1  # how late a deadline may be noticed
 PROBE_S: Final = 0.005  # a loop that stands still for longer than this is seen as a hiccup
@@ -71,7 +73,7 @@ class Engine:
         alone: bool = False,
         first_seq: int = 0,
     ) -> None:
-        self._spec, self._loop = spec, asyncio.get_running_loop()
+        self._loop = asyncio.get_running_loop()
         workload = spec.workload
         self.recorder = Recorder(Path(spec.run_dir) / "events", index, spec.nonce, alone=alone)
         self._alone, self._first_seq = alone, first_seq
@@ -89,12 +91,12 @@ class Engine:
             rng=random.Random(f"{spec.seed}:{index}"),
             channel_name=channel_names(workload, spec.seed, spec.channel_suffix).__getitem__,
         )
+        self._destinations = Destinations(spec, worker=index, rng=self._shared.rng)
+        self._following: asyncio.Task[None] | None = None  # of the nodes' registry
         channels = client_channels(workload, spec.seed)
         ordinals = owned(workload, index, workers)
         personas, dealt = personas_of(workload), assigned(workload, spec.seed)
-        self._clients = {
-            c: Client(c, channels[c], self._shared, personas[int(dealt[c - 1])]) for c in ordinals
-        }
+        self._clients = {c: Client(c, channels[c], self._shared, personas[dealt[c - 1]]) for c in ordinals}
         self._deaf: set[int] = set()  # by plan: what is cut meanwhile stays so until they hear again
         self._ordinals = list(ordinals)
         self._present: set[int] = set()  # sessions that have arrived and not left
@@ -129,6 +131,9 @@ class Engine:
             interactive: sessions arrive when ``open_sessions`` says so, and not on schedule.
         """
         self._interactive = interactive
+        if pages := self._destinations.pages:
+            self._following = self._loop.create_task(follow(pages, self._heard))
+            self._following.add_done_callback(self._followed)
         self._pacer.start(t0_ns)
         self._at("pace", 0.0, self._pace)
         self._at("tick", TICK_S, self._tick)
@@ -165,7 +170,7 @@ class Engine:
         self._stopping = True
         for timer in self._timers.values():
             timer.cancel()
-        for task in list(self._dials.values()):
+        for task in (*self._dials.values(), *([self._following] if self._following else [])):
             task.cancel()
         for client in self._clients.values():
             client.leave()
@@ -288,19 +293,21 @@ class Engine:
             del self._dials[client.ordinal]
         if not task.cancelled() and (error := task.exception()) is not None:
             self._crashed(error)
+        self._destinations.dialled(client.ordinal, self._loop.time(), connected=client.link is not None)
         if client.ordinal not in self._present:  # it left while it was dialling
             client.leave()
 
     def _target(self, client: Client) -> str:
-        """Where a client dials: where the server sent it, if that is allowed, or its place in the plan."""
-        usual = self._spec.targets[client.ordinal % len(self._spec.targets)]
-        allowed = [
-            url
-            for url in client.next_target()
-            if target_fault(url, self._spec.allow_targets) is None and _scheme(url) == _scheme(usual)
-        ]
-        base = self._shared.rng.choice(allowed) if allowed else usual
+        """The URL that a client dials."""
+        base = self._destinations.of(client.ordinal, client.next_target(), self._loop.time())
         return base.rstrip("/") + self._shared.driver.path(client.ordinal)
+
+    def _heard(self, news: News) -> None:
+        self._destinations.learn(news, self._loop.time())
+
+    def _followed(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._crashed(error)
 
     def _ended(self, client: Client, wait_s: float | None) -> None:
         if self._stopping:
@@ -351,7 +358,3 @@ class Engine:
     def _at(self, name: str, wait_s: float, call: Callable[[], None]) -> None:
         if not self._stopping:
             self._timers[name] = self._loop.call_later(wait_s, call)
-
-
-def _scheme(url: str) -> str:
-    return url.partition(":")[0].lower()

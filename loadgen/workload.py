@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from .actions import needs
+from .balance import Policy
 from .demand import Phase as Phase
 from .demand import peak_per_s
 from .drivers import DRIVERS
@@ -93,6 +94,8 @@ class Workload(Section):
     connect_over_s: Seconds = 1.0
     """Sessions arrive over this time, as a Poisson process does."""
     reconnect: Reconnect = "server-hint"
+    balance: Policy = "fixed"
+    """Which of several nodes a client dials, at first and after each drop; ``fixed``: always the same."""
     ack_timeout_s: float = Field(default=5.0, gt=0, allow_inf_nan=False)
     """A publish without an answer for this long is sent again with the same message id."""
     phase: tuple[Phase, ...]
@@ -193,6 +196,13 @@ def speakers(workload: Workload, phase: Phase) -> tuple[Persona, ...]:
     return tuple(p for p in personas_of(workload) if not phase.speakers or p.name in phase.speakers)
 
 
+class LoadNode(Section):
+    """One of several nodes, as the load knows it. ``pages``: HOST:PORT where it answers GET /nodes."""
+
+    name: str
+    pages: str = ""
+
+
 class LoadSpec(Section):
     """config/load.json: everything that the load processes of a run are told."""
 
@@ -202,7 +212,10 @@ class LoadSpec(Section):
     allow_targets: tuple[str, ...] = ()
     """Hosts besides loopback that may be loaded."""
     targets: tuple[str, ...] = Field(min_length=1)
-    """Client c dials targets[c % len(targets)] and the driver's path."""
+    """Client c dials targets[c % len(targets)] and the driver's path, where nothing else is asked for. Of
+    several nodes each has as many in a row, and a client keeps to the same of them."""
+    nodes: tuple[LoadNode, ...] = ()
+    """In the order of their targets; none: there is one, or none that could be told from others."""
     tls: Tls = Tls()
     channel_suffix: str = Field(default="", pattern=r"^[a-z0-9-]{0,20}$")
     """Of every channel's name: makes them this run's own on a server that had others before."""
