@@ -14,6 +14,7 @@ import polars as pl
 from reports.history import CONN_OK, Flag, Kind
 from reports.latency import samples
 from reports.message_effects import Found, counted
+from reports.nodes import node_of
 from reports.periods import NS
 
 if TYPE_CHECKING:
@@ -161,6 +162,18 @@ def late_tail(scene: Scene) -> Found:
     return figures, "" if seen else "no more of its clients' messages came late than before it"
 
 
+def arrived(scene: Scene) -> Found:
+    """Processes that were started by it, and clients that came to their nodes while it lasted."""
+    own = [line for line in scene.history.faults if line.get("id") == scene.window.id]
+    started = {str(line["process"]): int(line["t"]) for line in own if line.get("kind") == "start"}
+    numbers = [node for process in started if (node := node_of(process)) is not None]
+    there = (pl.col("kind") == int(Kind.CONN)) & pl.col("publisher").is_in(numbers) & (pl.col("client") != 0)
+    during = pl.col("t").is_between(scene.begin_ns, scene.end_ns)
+    came = scene.history.scan().filter(there & during).select("client").collect()["client"].n_unique()
+    figures = {"starts": len(started), "clients": came}
+    return figures, "" if started else "no process was started for it"
+
+
 def garbled(scene: Scene) -> Found:
     """Frames that could not be read, deliveries with a wrong digest, and ended connections, of its
     clients.
@@ -236,4 +249,5 @@ CONNECTION_EFFECTS: Final[Mapping[str, Callable[[Scene], Found]]] = {
     "delay": late_tail,
     "stall": silenced,
     "corrupt": garbled,
+    "node_start": arrived,
 }

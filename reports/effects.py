@@ -5,7 +5,8 @@ nothing about the server, so a planned fault with no measured effect makes a run
 verdict unknown. A kind is measured by one of the functions in EFFECTS; to add a kind, add a line there.
 
 Clients are affected by parity: proxy ``a`` carries the even ordinals, ``b`` the odd ones; a
-fault on a process affects all, and a fault that named its ordinals affects those.
+fault on a process affects all, and a fault that named its ordinals affects those. Of several nodes, a fault
+on one, or on its wires, affects who was connected to it when it began (``reports.nodes``).
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from reports.history import Flag, Kind
 from reports.latency import samples
 from reports.loop_lag import SAMPLED_NS, lag_rise_s
 from reports.message_effects import LASTING, MESSAGE_EFFECTS, touched
-from reports.periods import NS, FaultWindow, fault_windows, seconds, start_ns
+from reports.nodes import windows as windows_of
+from reports.periods import NS, FaultWindow, seconds, start_ns
 
 if TYPE_CHECKING:
     from reports.history import History
@@ -118,7 +120,7 @@ def effects(history: History, closes: pl.DataFrame, daemon: pl.DataFrame | None 
         closes: every CLOSE, of ``sessions.closes``.
         daemon: metrics/chatd.parquet, where the run has it.
     """
-    zero, windows = start_ns(history.run), fault_windows(history.faults)
+    zero, windows = start_ns(history.run), windows_of(history)
     last = history.scan().select(pl.col("t").max()).collect().item()
     return [
         _effect(history, window, [w for w in windows if w is not window], closes, daemon, zero, last or zero)
@@ -377,7 +379,9 @@ def _blocks(scene: Scene) -> Measured:
     found = _stall(scene, before_ns=2 * NS)
     figures = {"blocks": len(asked_ms), "block_ms": max(asked_ms)} | found.figures
     during = scene.begin_ns, scene.end_ns + SAMPLED_NS
-    if (lag_s := lag_rise_s(scene.daemon, during, scene.quiet(10 * NS))) is not None:
+    if (
+        lag_s := lag_rise_s(scene.daemon, during, scene.quiet(10 * NS), process=scene.window.target)
+    ) is not None:
         figures["loop_lag_s"] = round(lag_s, 3)
         if lag_s * 1000 >= MIN_STALL_SHARE * max(asked_ms):
             return Measured(figures)

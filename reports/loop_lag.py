@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from typing import Final
 
 import polars as pl
@@ -11,7 +12,7 @@ SAMPLED_NS: Final = 1_500_000_000  # until what a process has counted is in a sa
 
 
 def lag_rise_s(
-    samples: pl.DataFrame | None, during: tuple[int, int], before: tuple[int, int]
+    samples: pl.DataFrame | None, during: tuple[int, int], before: tuple[int, int], *, process: str = ""
 ) -> float | None:
     """The most that the count of the loop's lag rose by from one sample to the next, less the most that
     it rose by before; None where it was not sampled.
@@ -19,10 +20,16 @@ def lag_rise_s(
     Args:
         samples: ``t`` in ns and chatd's counters, about one row a second. A restart sets them back.
         during, before: begin and end of the two stretches, ns.
+        process: whose, by name or pattern, where several were sampled.
     """
     if samples is None or COLUMN not in samples.columns:
         return None
-    rises = samples.sort("t").select("t", rise=pl.col(COLUMN).diff())
+    if process and "process" in samples.columns:
+        samples = samples.filter(
+            pl.col("process").is_in(fnmatch.filter(samples["process"].unique(), process))
+        )
+    rise = pl.col(COLUMN).diff()
+    rises = samples.sort("t").select("t", rise=rise.over("process") if "process" in samples.columns else rise)
 
     def most(begin_ns: int, end_ns: int) -> float | None:
         within = rises.filter(pl.col("t").is_between(begin_ns, end_ns, closed="right"))

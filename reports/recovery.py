@@ -15,7 +15,8 @@ import polars as pl
 
 from reports.effects import SLOWING, affected, grace_end
 from reports.history import Flag, Kind
-from reports.periods import NS, FaultWindow, fault_windows
+from reports.nodes import windows as windows_of
+from reports.periods import NS, FaultWindow
 from reports.sessions import closes, stays
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def recoveries(history: History, closed: pl.DataFrame, stayed: pl.DataFrame) -> 
         closed: of ``sessions.closes``.
         stayed: of ``sessions.stays``.
     """
-    windows = fault_windows(history.faults)
+    windows = windows_of(history)
     last = history.scan().select(pl.col("t").max()).collect().item() or 0
     return [
         _recovery(history, window, [w for w in windows if w is not window], closed, stayed, last)

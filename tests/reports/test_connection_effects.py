@@ -37,7 +37,14 @@ SLOW = ("loss", "delay")
 
 
 def test_every_kind_on_clients_has_a_measure() -> None:
-    assert set(CONNECTION_EFFECTS) == {*ENDING, *TURNING_AWAY, *SILENCING, *SLOW, "connect_delay"}
+    assert set(CONNECTION_EFFECTS) == {
+        *ENDING,
+        *TURNING_AWAY,
+        *SILENCING,
+        *SLOW,
+        "connect_delay",
+        "node_start",
+    }
     assert set(CONNECTION_EFFECTS) <= set(EFFECTS)
     assert {kind for kind in CONNECTION_EFFECTS if kind in SLOWING} == {
         *TURNING_AWAY, *SLOW, "stall", "connect_delay",

@@ -1,0 +1,133 @@
+"""Of several nodes: who was on which, and which clients a fault on one of them could reach.
+
+A CONN tells the node that accepted it, by the number in which its name ends: ``n2`` is the process
+``chatd-2``, and ``link-2`` its wire to the broker. A *stint* is one connection: from that CONN to the next
+CLOSE of the client.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+import polars as pl
+
+from reports.history import CONN_OK, Kind
+from reports.periods import NS, FaultWindow, fault_windows, start_ns
+
+if TYPE_CHECKING:
+    from reports.history import History
+
+_OF_ONE: Final = re.compile(r"(?:chatd-|node-|link-|[ab])(\d+)")  # targets that are one node's (chaos.wires)
+_PROCESS: Final = re.compile(r"chatd-(\d+)")
+
+
+def node_of(target: str) -> int | None:
+    """The node that a fault's target belongs to; None: to all, or to none."""
+    found = _OF_ONE.fullmatch(target)
+    return int(found[1]) if found else None
+
+
+def several(history: History) -> bool:
+    """Whether the run had more than one node."""
+    return len(history.names.nodes) > 2  # the first is no node
+
+
+def windows(history: History) -> list[FaultWindow]:
+    """``fault_windows``, each aimed at who it could reach: of several nodes those clients that were on the
+    node of its target when it began."""
+    found = fault_windows(history.faults)
+    if not several(history) or not any(node_of(window.target) for window in found):
+        return found
+    served = stints(history)
+    return [_narrowed(window, served) for window in found]
+
+
+def stints(history: History) -> pl.DataFrame:
+    """Connections that a node accepted: client, node u32; from_ns, until_ns i64, null while it is open."""
+    mine = history.scan().filter(pl.col("client") != 0)
+    accepted = (pl.col("kind") == int(Kind.CONN)) & (pl.col("serial") == CONN_OK) & (pl.col("publisher") != 0)
+    began = mine.filter(accepted).select("client", node="publisher", from_ns="t").sort("from_ns", "client")
+    ended = mine.filter(pl.col("kind") == int(Kind.CLOSE)).select("client", until_ns="t").sort("until_ns")
+    return began.collect().join_asof(
+        ended.collect(),
+        left_on="from_ns",
+        right_on="until_ns",
+        by="client",
+        strategy="forward",
+        coalesce=False,
+        check_sortedness=False,  # both sides are sorted above; polars cannot see it within groups
+    )
+
+
+def on(served: pl.DataFrame, at_ns: int) -> dict[int, frozenset[int]]:
+    """Clients connected at a moment, by node. ``served``: of ``stints``."""
+    there = served.filter(_there(at_ns)).group_by("node").agg("client")
+    return {int(node): frozenset(clients) for node, clients in there.iter_rows()}
+
+
+def counts(history: History, *, until_ns: int) -> pl.DataFrame:
+    """Connections of each node at the end of each second: second i64, node u32, connections i64.
+
+    Only nodes that ran at that moment, by faults.jsonl; of those also the ones with nobody on them.
+    """
+    zero, served, lives = start_ns(history.run), stints(history), lifetimes(history.faults)
+    rows: list[dict[str, int]] = []
+    for second in range(max(0, (until_ns - zero) // NS)):
+        at_ns = zero + (second + 1) * NS
+        there = on(served, at_ns)
+        for node, spans in lives.items():
+            if any(begin <= at_ns and (end is None or at_ns < end) for begin, end in spans):
+                rows.append({"second": second, "node": node, "connections": len(there.get(node, ()))})
+    return pl.DataFrame(rows, schema={"second": pl.Int64, "node": pl.UInt32, "connections": pl.Int64})
+
+
+def spread(counted: pl.DataFrame) -> pl.DataFrame:
+    """How uneven the nodes were: second i64, ratio f64, of the fullest node to the mean of all that ran.
+
+    Args:
+        counted: of ``counts``. Seconds in which nobody was connected are left out.
+    """
+    return (
+        counted.group_by("second")
+        .agg(most=pl.col("connections").max(), mean=pl.col("connections").mean())
+        .filter(pl.col("mean") > 0)
+        .select("second", ratio=pl.col("most") / pl.col("mean"))
+        .sort("second")
+    )
+
+
+def lifetimes(faults: Sequence[Mapping[str, Any]]) -> dict[int, list[tuple[int, int | None]]]:
+    """When each node's process ran, by node: (start, exit) in ns; None: until the end of the run."""
+    found: dict[int, list[tuple[int, int | None]]] = {}
+    for line in faults:
+        process = _PROCESS.fullmatch(str(line.get("process") or ""))
+        if process is None or line.get("kind") not in ("start", "exit"):
+            continue
+        spans = found.setdefault(int(process[1]), [])
+        if line["kind"] == "start":
+            spans.append((int(line["t"]), None))
+        elif spans:
+            spans[-1] = (spans[-1][0], int(line["t"]))
+    return dict(sorted(found.items()))
+
+
+def running_s(faults: Sequence[Mapping[str, Any]], begin_ns: int, end_ns: int) -> float:
+    """How long nodes ran in a stretch of time, all added up, in seconds."""
+    spans = [span for own in lifetimes(faults).values() for span in own]
+    overlaps = [min(end_ns, end or end_ns) - max(begin_ns, begin) for begin, end in spans]
+    return sum(max(0, overlap) for overlap in overlaps) / NS
+
+
+def _narrowed(window: FaultWindow, served: pl.DataFrame) -> FaultWindow:
+    node = node_of(window.target)
+    if node is None or window.applied_ns is None:
+        return window
+    there = on(served, window.applied_ns).get(node, frozenset())
+    return replace(window, ordinals=there if window.ordinals is None else window.ordinals & there)
+
+
+def _there(at_ns: int) -> pl.Expr:
+    return (pl.col("from_ns") <= at_ns) & (pl.col("until_ns").is_null() | (pl.col("until_ns") > at_ns))
