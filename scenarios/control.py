@@ -156,7 +156,8 @@ class Control:
     """Client 0 of a run.
 
     Args:
-        url: the target itself, ``ws://host:port``.
+        urls: the nodes of the target themselves, ``ws://host:port``; one that cannot be reached gives way to
+            the next.
         names: of all channels, by id; ids count from 1, and the 0th name is not used.
         body_bytes: padding of the sentinels, as the load's.
         auth, tls: how it is let in and knows whom it talks to, as the load.
@@ -168,7 +169,7 @@ class Control:
         self,
         events: Path,
         *,
-        url: str,
+        urls: Sequence[str],
         driver: str,
         nonce: int,
         names: Sequence[str],
@@ -178,16 +179,21 @@ class Control:
     ) -> None:
         try:
             self._tokens = Tokens(auth)
-            self._tls = (tls or Tls()).context() if url.startswith("wss:") else None
+            self._tls = (tls or Tls()).context() if urls[0].startswith("wss:") else None
         except AuthFailed as failed:
             raise ControlFailed(str(failed)) from None
-        self._url, self._driver_type = url, DRIVERS[driver]
+        self._urls, self._at, self._driver_type = list(urls), 0, DRIVERS[driver]
         self._nonce, self._names, self._body_bytes = nonce, names, body_bytes
         self._channels = list(range(1, len(names)))
         self._by_name = {names[channel]: channel for channel in self._channels}
         self._events = events
         self._recorder = Recorder(events, 0, nonce, segment_bytes=8 << 20)
         self._attempts = 0
+
+    @property
+    def _url(self) -> str:
+        """Of the node that is dialled now."""
+        return self._urls[self._at % len(self._urls)]
 
     def mark(self, mark: Mark, **fields: int) -> None:
         """Write a MARK record."""
@@ -313,6 +319,7 @@ class Control:
                 return
             except (ConnectionClosed, TimeoutError, OSError) as lost:
                 why = str(lost) or type(lost).__name__
+                self._at += 1
                 time.sleep(RETRY_S)
         raise ControlFailed(f"{failure} in time: {why}")
 
@@ -381,6 +388,7 @@ class _Connection:
                 self._record_dial(started_ns, _dial_result(failed))
                 if time.monotonic() >= self._deadline_s:
                     raise ControlFailed(f"{control._url} could not be reached in time: {failed}") from None
+                control._at += 1
                 time.sleep(RETRY_S)
             else:
                 self._record_dial(started_ns, CONN_OK)

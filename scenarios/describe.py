@@ -13,7 +13,6 @@ from loadgen.workload import channel_names, client_channels, client_name, predic
 
 from .model import Scenario
 from .rundir import RunDirectory
-from .target import NODE
 
 
 def described(scenario: Scenario) -> dict[str, Any]:
@@ -48,7 +47,7 @@ def write_inputs(scenario: Scenario, plan: Plan, rundir: RunDirectory) -> None:
         {
             "channels": [None, *channel_names(workload, scenario.seed)[1:]],
             "clients": [client_name(0), *map(client_name, clients)],
-            "nodes": [None, NODE],
+            "nodes": [None, *(node.name for node in scenario.layout.nodes)],
             "epochs": [None],
             "personas": _personas(scenario),
             "subscriptions": {str(client): list(subscriptions[client]) for client in clients},

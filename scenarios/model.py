@@ -11,18 +11,14 @@ from __future__ import annotations
 import difflib
 import itertools
 import math
-import shutil
-import socket
 import tomllib
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-import chatd.config
 from chaos.engines import ENGINES
 from chaos.faults import FAULTS
 from chaos.plan import FaultsError, FaultSpecs, FaultsSection, parse_faults
@@ -31,9 +27,11 @@ from chaos.swarm import SwarmSection, swarm
 from loadgen.drivers import DRIVERS
 from loadgen.personas import personas_of
 from loadgen.scale import scaled
-from loadgen.trust import Tls
-from loadgen.workload import Workload, is_loopback
+from loadgen.workload import Workload
 from reports.gates import Gate, GatesError, Regression, parse_gates, parse_regressions
+
+from .layout import Layout, layout
+from .server import Server, target_faults, unread_faults
 
 BUNDLED = Path(__file__).parent
 Profile = Literal["at-most-once", "at-least-once", "effectively-once"]
@@ -49,38 +47,6 @@ class ScenarioError(Exception):
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
-
-
-class Server(chatd.config.Config):
-    """``[server]``: chatd's own configuration, and where it runs. Port 0 takes a free one; the HTTP
-    port is off unless asked for, so that a run has no port that it did not choose.
-
-    With ``url`` the run talks to a server that it did not start: no process faults then. ``tls.ca`` is a PEM
-    file of what clients trust besides the machine's own authorities. ``command``
-    starts another build of chatd than this one; it is given only the keys that the scenario sets, so
-    that it may be an older one.
-    """
-
-    port: int = Field(default=0, ge=0, le=65535)
-    http_port: int | Literal["auto", "free"] = Field(default=0)
-    url: str = ""
-    command: tuple[str, ...] = ()
-    tls: Tls = Tls()
-
-    @field_validator("command")
-    @classmethod
-    def _can_be_started(cls, command: tuple[str, ...]) -> tuple[str, ...]:
-        if command and shutil.which(command[0]) is None:
-            raise ValueError(f"{command[0]!r} is no program here: name a file that can be executed")
-        return command
-
-    @field_validator("url")
-    @classmethod
-    def _is_websocket(cls, url: str) -> str:
-        parts = urlsplit(url)
-        if url and (parts.scheme not in ("ws", "wss") or not parts.hostname or parts.query or parts.fragment):
-            raise ValueError("must be ws://HOST[:PORT][/PATH] or wss://HOST[:PORT][/PATH]")
-        return url
 
 
 class Expect(_Section):
@@ -120,6 +86,11 @@ class Scenario(_Section):
     @property
     def duration_s(self) -> float:
         return self.workload.duration_s
+
+    @property
+    def layout(self) -> Layout:
+        """Its nodes, brokers and wires."""
+        return layout(self.server)
 
 
 def find(name: str) -> Path:
@@ -193,9 +164,9 @@ def parse(data: Mapping[str, Any], *, name: str, allow_targets: Sequence[str] = 
     faults = _faults(section, written, server, workload, lines)
     gates, regressions = _gates(tables.pop("gate", []), workload, faults, lines)
     if server:
-        lines += _target_faults(server, allow_targets)
+        lines += target_faults(server, allow_targets)
     if server and workload:
-        lines += _unread_faults(server, workload)
+        lines += unread_faults(server, workload)
     if server and server.url:
         lines += _shared_faults(workload, faults)
     reserved = [
@@ -222,26 +193,6 @@ def _scaled(workload: Any, scale: Any, lines: list[str]) -> Any:
         lines.append(f"scale is {scale!r}: must be a number above 0, and 1,000,000 at most")
         return workload
     return scaled(workload, scale) if scale != 1 and isinstance(workload, Mapping) else workload
-
-
-def _unread_faults(server: Server, workload: Workload) -> list[str]:
-    """Channels that client 0 could not read back, or that chatd does not know."""
-    needed = {"room": workload.channels or workload.topology.sized, "dm": workload.topology.direct_per_client}
-    if server.url or not (server.namespaces or needed["dm"]):
-        return []
-    lines = [
-        f"server.namespaces has no {prefix!r}, and the workload's channels begin with {prefix!r}: add "
-        f"[server.namespaces.{prefix}]"
-        for prefix, used in needed.items()
-        if used and prefix not in server.namespaces
-    ]
-    direct = server.namespaces.get("dm")
-    if needed["dm"] and (direct is None or direct.private is not False):
-        lines.append(
-            "workload.topology.direct_per_client needs server.namespaces.dm.private = false: client 0 reads "
-            "every channel back, and a private one is closed to it"
-        )
-    return lines
 
 
 def _shared_faults(workload: Workload | None, faults: FaultSpecs | None) -> list[str]:
@@ -305,12 +256,15 @@ def _faults(
     if not isinstance(tables, list) or not all(isinstance(table, Mapping) for table in tables):
         lines.append("fault is not a list of tables: write each as [[fault]]")
         return None
+    parts = layout(server or Server())
     try:
         return parse_faults(
             section,
             tables,
             run_s=workload.duration_s if workload else math.inf,
-            processes=() if server and server.url else ("chatd-1",),
+            proxies=parts.proxies,
+            processes=parts.processes,
+            balanced=workload is not None and workload.balance != "fixed",
             view=_view(workload.driver) if workload else None,
             clients=workload.clients if workload else None,
         )
@@ -425,28 +379,3 @@ def apply_override(data: dict[str, Any], text: str) -> list[str]:
         return [f"--set {text!r}: {'.'.join(keys[:-1])!r} is a value, not a section"]
     table[keys[-1]] = value
     return []
-
-
-def _target_faults(server: Server, allow_targets: Sequence[str]) -> list[str]:
-    lines = []
-    host = urlsplit(server.url).hostname if server.url else server.host
-    if host and not is_loopback(host) and host not in allow_targets:
-        key = "server.url" if server.url else "server.host"
-        lines.append(
-            f"{key} is {(server.url or server.host)!r}: load goes to loopback only, "
-            f"unless you own the host and say --allow-target {host}"
-        )
-    if server.port and not server.url and is_loopback(server.host) and not _is_free(server.host, server.port):
-        lines.append(f"server.port is {server.port}: the port is in use; take another, or 0 for a free one")
-    return lines
-
-
-def _is_free(host: str, port: int) -> bool:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return False
-    return True

@@ -23,7 +23,7 @@ from types import FrameType
 import click
 from rich.console import Console
 
-from chaos.plan import Plan, make_plan
+from chaos.plan import PROCESSES, Plan, make_plan
 from loadgen.cli import prediction_text
 from reports.gates import Gate, load_gates
 from reports.pipeline import Outcome, report_run
@@ -34,9 +34,9 @@ from reports.verdict import Exit
 from .live import Progress
 from .load import Page
 from .model import Scenario, ScenarioError, gate_misfits
+from .ready import StageFailed
 from .rundir import RunDirectory
 from .stage import Stage
-from .target import StageFailed
 
 
 class Interrupted(Exception):
@@ -132,7 +132,6 @@ def perform(scenario: Scenario, plan: Plan, options: Options, rundir: RunDirecto
         progress = stack.enter_context(Progress(console, total_s=scenario.duration_s, quiet=options.quiet))
         stage = Stage(scenario, plan, rundir, progress, stack, allow_targets=options.allow_targets)
         stage.start_target()
-        stage.start_proxy()
         stage.start_load(workers=options.workers, page=options.page)
         stage.walk_plan()
         stage.heal_and_settle()
@@ -170,6 +169,9 @@ def make_fault_plan(scenario: Scenario) -> Plan:
         seed=scenario.seed,
         clients=scenario.workload.clients,
         phases=scenario.workload.phase,
+        proxies=scenario.layout.proxies,
+        processes=scenario.layout.processes or PROCESSES,
+        balanced=scenario.workload.balance != "fixed",
     )
 
 

@@ -5,7 +5,6 @@ A thread of its own: a paused or dead server delays a sample, never the nemesis.
 
 from __future__ import annotations
 
-import http.client
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -14,7 +13,10 @@ from pathlib import Path
 import polars as pl
 import psutil
 
+from .ready import Address, ask, ask_json
+
 PERIOD_S = 1.0
+ANSWER_S = 0.5  # for a page: a node that stands still must not hold up the samples of the others for long
 Row = dict[str, float | int | str]
 
 
@@ -23,13 +25,13 @@ class Sampler:
 
     Args:
         pids: gives the processes of the run by name, whenever asked.
-        metrics: host and port of the target's ``/metrics``, or None.
+        pages: where each node answers ``/metrics`` and ``/nodes``, by process.
     """
 
-    def __init__(self, pids: Callable[[], Mapping[str, int]], metrics: tuple[str, int] | None) -> None:
-        self._pids, self._metrics = pids, metrics
+    def __init__(self, pids: Callable[[], Mapping[str, int]], pages: Mapping[str, Address]) -> None:
+        self._pids, self._pages = pids, dict(pages)
         self._stop = threading.Event()
-        self._rows: dict[str, list[Row]] = {"chatd": [], "host": [], "processes": []}
+        self._rows: dict[str, list[Row]] = {"chatd": [], "host": [], "nodes": [], "processes": []}
         self._known: dict[int, psutil.Process] = {}
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -51,10 +53,12 @@ class Sampler:
             now_ns = time.monotonic_ns()
             self._rows["host"].append(self._host(now_ns))
             self._rows["processes"] += self._processes(now_ns)
-            if self._metrics:
-                row = scrape(*self._metrics)
-                if row:
-                    self._rows["chatd"].append({"t": now_ns, **row})
+            for process in [name for name in self._pids() if name in self._pages]:
+                address = self._pages[process]
+                if row := scrape(*address):
+                    self._rows["chatd"].append({"t": now_ns, "process": process, **row})
+                if len(self._pages) > 1:
+                    self._rows["nodes"] += registered(now_ns, process, address)
 
     def _host(self, now_ns: int) -> Row:
         memory, net = psutil.virtual_memory(), psutil.net_io_counters(pernic=True).get("lo")
@@ -82,19 +86,21 @@ class Sampler:
         return rows
 
 
-def scrape(host: str, port: int, *, timeout_s: float = 0.5) -> Row:
+def registered(now_ns: int, process: str, address: Address) -> list[Row]:
+    """What one node says of all that it knows of: a row for each, flat values only."""
+    rows: list[Row] = []
+    nodes = ask_json(*address, "/nodes", timeout_s=ANSWER_S)
+    for node in nodes if isinstance(nodes, list) else ():
+        told = node.items() if isinstance(node, dict) else ()
+        flat: Row = {key: value for key, value in told if isinstance(value, int | float | str)}
+        rows.append({"t": now_ns, "process": process, **flat})
+    return rows
+
+
+def scrape(host: str, port: int) -> Row:
     """Read a Prometheus text page: unlabelled samples by name; empty when nobody answers."""
-    try:
-        connection = http.client.HTTPConnection(host, port, timeout=timeout_s)
-        try:
-            connection.request("GET", "/metrics")
-            response = connection.getresponse()
-            text = response.read(1 << 20).decode() if response.status == 200 else ""
-        finally:
-            connection.close()
-    except (OSError, http.client.HTTPException, UnicodeDecodeError):
-        return {}
-    return parse_metrics(text)
+    body = ask(host, port, "/metrics", timeout_s=ANSWER_S)
+    return parse_metrics((body or b"").decode(errors="replace"))
 
 
 def parse_metrics(text: str) -> Row:

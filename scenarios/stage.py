@@ -12,31 +12,31 @@ import shutil
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
-from chaos.engines import ENGINES
-from chaos.engines.base import Engine, EngineError
 from chaos.journal import Journal
 from chaos.nemesis import Nemesis
-from chaos.plan import PROXIES, Plan
+from chaos.plan import Plan
 from chaos.process import Supervisor
 from loadgen.drivers import DRIVERS
+from loadgen.drivers.base import Welcome
 from loadgen.prediction import quiet_channels
 from loadgen.topology import Topology
 from loadgen.workload import LoadSpec, channel_names
 from reports.history import Mark
 
+from .cluster import Cluster, start_cluster, trusted
 from .control import Control, ControlFailed
 from .describe import described, write_inputs
 from .live import Progress
 from .load import Load, LoadFailed, Page
 from .model import Scenario
+from .ready import StageFailed
 from .rundir import RunDirectory
 from .sampler import Sampler
-from .steady import Probe, RoundTrip, Steady, probes_of
-from .target import TARGET, StageFailed, Target, answers, start_chatd, trusted
+from .steady import Probe, RoundTrip, Steady, all_ready, probes_of
+from .wiring import start_wiring
 
 START_S = 15.0  # for each process to be ready
 LEAD_S = 0.7  # between the order to start and t0, so that every worker is ready for it
@@ -83,25 +83,45 @@ class Stage:
     # -- before the load ---------------------------------------------------------------------------------
 
     def start_target(self) -> None:
-        """Start chatd, or take the one that the scenario names, and learn its contract."""
+        """Start the wires, brokers and nodes, or take the server that the scenario names; learn its contract.
+
+        The fault engine comes first, because a node is told at its start where clients reach it; it is left
+        out when the plan does not touch the wire, and clients dial the target itself.
+        """
         server = self._scenario.server
-        hooks = self._plan.hooked()
-        target = (
-            Target(server.url)
-            if server.url
-            else start_chatd(server, self._supervisor, self._rundir, hooks=hooks)
+        self._tls = trusted(server)
+        self._wiring = start_wiring(
+            self._scenario,
+            self._plan,
+            self._supervisor,
+            self._rundir,
+            self._stack,
+            allow_targets=self._allow_targets,
         )
-        self._target_url, self._tls = target.url, trusted(server)
-        parts = urlsplit(self._target_url)
-        host, port = str(parts.hostname), parts.port or {"ws": 80, "wss": 443}[parts.scheme]
-        self._upstream = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        sampler = Sampler(self._supervisor.pids, target.pages)
+        self._cluster = start_cluster(
+            server,
+            self._scenario.layout,
+            self._wiring,
+            self._supervisor,
+            self._rundir,
+            hooks=self._plan.hooked(),
+            later=self._plan.starts(),
+        )
+        sampler = Sampler(self._supervisor.pids, self._cluster.pages)
         self._stack.callback(sampler.stop, self._rundir.path / "metrics")
+        welcome = self._ask_contract()
+        self._steady = Steady(self._rundir.path / "probes.jsonl", self._probes(self._cluster))
+        self._stack.callback(self._steady.close)
+        urls = ", ".join(self._cluster.urls)
+        self._progress.step(f"target    {urls}  durability: {welcome.contract.get('durability', 'not said')}")
+        self._tell_wires()
+
+    def _ask_contract(self) -> Welcome:
         workload = self._scenario.workload
         try:
             self._control = Control(
                 self._rundir.path / "events",
-                url=self._target_url,
+                urls=self._cluster.urls,
                 driver=workload.driver,
                 nonce=self._nonce,
                 names=channel_names(workload, self._scenario.seed, self._suffix),
@@ -114,39 +134,14 @@ class Stage:
         except ControlFailed as failed:
             raise StageFailed(str(failed)) from None
         self._publish_contract(dict(welcome.contract), welcome.ping_s, welcome.pong_s)
-        self._steady = Steady(self._rundir.path / "probes.jsonl", self._probes(target))
-        self._stack.callback(self._steady.close)
-        self._progress.step(
-            f"target    {self._target_url}  durability: {welcome.contract.get('durability', 'not said')}"
-        )
+        return welcome
 
-    def start_proxy(self) -> None:
-        """Start the fault engine when the plan touches the wire; else clients dial the target itself."""
-        self._targets, self._engine = [self._target_url], None
-        if self._plan.needs():
-            section = self._scenario.faults.section
-            engine = ENGINES[section.engine_name](toxiproxy=section.toxiproxy)
-            self._stack.callback(self._close_engine, engine)
-            try:
-                engine.start(
-                    self._supervisor,
-                    log_dir=self._rundir.path / "logs",
-                    run_id=self._rundir.run_id[-6:],
-                    seed=self._scenario.seed,
-                    frame_view=DRIVERS[self._scenario.workload.driver].frame_view,
-                    allow_targets=self._allow_targets,
-                )
-                listening = engine.create(PROXIES, upstream=self._upstream)
-            except EngineError as failed:
-                raise StageFailed(f"the fault engine: {failed}") from None
-            parts = urlsplit(self._target_url)
-            self._targets = [f"{parts.scheme}://{listening[name]}{parts.path}" for name in PROXIES]
-            self._engine = engine
-        via = f"proxy ({self._engine.describe()})" if self._engine else "direct"
-        self._rundir.update(via=via)
-        if self._engine:
-            self._rundir.manifest["versions"][self._engine.name] = self._engine.version
-        self._progress.step(f"wire      {via}")
+    def _tell_wires(self) -> None:
+        wiring, engine = self._wiring, self._wiring.engine
+        self._rundir.update(via=wiring.describe(), wires=wiring.listening, nodes=self._cluster.told())
+        if engine:
+            self._rundir.manifest["versions"][engine.name] = engine.version
+        self._progress.step(f"wire      {wiring.describe()}")
 
     def start_load(self, *, workers: int, page: Page | None = None) -> None:
         """Start the Locust master and the workers; nothing is sent yet."""
@@ -154,10 +149,11 @@ class Stage:
             run_dir=self._rundir.path,
             nonce=self._nonce,
             seed=self._scenario.seed,
-            targets=tuple(self._targets),
+            targets=self._cluster.targets,
+            nodes=self._cluster.load_nodes,
             tls=self._tls,
             channel_suffix=self._suffix,
-            host=urlsplit(self._target_url).netloc if self._engine else "",
+            host=urlsplit(self._cluster.urls[0]).netloc if self._wiring.engine else "",
             allow_targets=self._allow_targets,
             workload=self._scenario.workload,
         )
@@ -189,7 +185,7 @@ class Stage:
             self._nemesis = Nemesis(
                 self._plan,
                 t0_ns=self._t0_ns,
-                engine=self._engine,
+                engine=self._wiring.engine,
                 supervisor=self._supervisor,
                 journal=self._journal,
             )
@@ -257,7 +253,7 @@ class Stage:
         self.reached("final reads")
         self._control.mark(Mark.FINAL_READS)
         for _ in range(FINAL_READS):
-            if not self._scenario.server.url and not self._supervisor.running(TARGET):
+            if not self._scenario.server.url and not any(map(self._supervisor.running, self._cluster.pages)):
                 self._rundir.problem("the target has ended: nothing can be read back", void=False)
                 break
             try:
@@ -272,14 +268,15 @@ class Stage:
         self._phase = phase
         self._rundir.update(phase_reached=phase)
 
-    def _probes(self, target: Target) -> dict[str, Probe]:
+    def _probes(self, cluster: Cluster) -> dict[str, Probe]:
         """What may be asked of the target: a message only where any client may write on any channel."""
         server, workload = self._scenario.server, self._scenario.workload
-        ready = partial(answers, *target.pages, "/readyz") if target.pages else None
+        ready = all_ready(cluster.pages, self._supervisor.running) if cluster.pages else None
         # A planted mutant may fire only once: no message of ours may take it away from the load's.
         free = not (server.url or server.mutant or server.namespaces or workload.auth)
-        tls = self._tls.context() if target.url.startswith("wss:") else None
-        trip = RoundTrip(target.url, workload.driver, self._rundir.run_id[-6:], tls=tls) if free else None
+        tls = self._tls.context() if cluster.urls[0].startswith("wss:") else None
+        run = self._rundir.run_id[-6:]
+        trip = RoundTrip(cluster.urls, workload.driver, run, tls=tls) if free else None
         return probes_of(ready, trip)
 
     # -- parts -----------------------------------------------------------------------------------------------
@@ -341,10 +338,6 @@ class Stage:
         for failed in nemesis.problems[self._told :]:
             self._rundir.problem(f"a fault was not applied or not reverted: {failed}", void=True)
         self._told = len(nemesis.problems)
-
-    def _close_engine(self, engine: Engine) -> None:
-        for left in engine.close():
-            self._rundir.problem(f"left behind on the fault engine: {left}", void=False)
 
     def _stop_load(self) -> None:
         """End the load so that its records are closed; safe to call twice."""

@@ -17,7 +17,7 @@ import json
 import ssl
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -29,6 +29,8 @@ from loadgen.drivers import DRIVERS
 from loadgen.drivers.base import Buffer, Capability, Driver, Hole, Position, Subscribed, Want, Welcome
 from loadgen.workload import client_name
 from reports.history import BadReason
+
+from .ready import Address, answers
 
 PERIOD_S: Final = 1.0
 ANSWER_S: Final = 2.0  # for one probe, from its dial on
@@ -94,25 +96,28 @@ class Steady:
 
 
 class RoundTrip:
-    """A message is published and read back, on a connection of its own.
+    """A message is published and read back, on a connection of its own, each time with the next node.
 
     Args:
-        url: the target itself.
+        urls: the nodes of the target themselves.
         run: makes the message ids of this run unique.
     """
 
-    def __init__(self, url: str, driver: str, run: str, *, tls: ssl.SSLContext | None = None) -> None:
-        self._url, self._driver_type, self._run, self._tls = url.rstrip("/"), DRIVERS[driver], run, tls
+    def __init__(
+        self, urls: Sequence[str], driver: str, run: str, *, tls: ssl.SSLContext | None = None
+    ) -> None:
+        self._urls, self._driver_type, self._run, self._tls = tuple(urls), DRIVERS[driver], run, tls
         self._asked = 0
 
     def __call__(self) -> None:
         """Raises ``ProbeFailed``, ``OSError`` or ``WebSocketException``."""
+        url = self._urls[self._asked % len(self._urls)].rstrip("/")
         self._asked += 1
         body = json.dumps(f"probe {self._run} {self._asked}").encode()
         driver, seen = self._driver_type(), _Seen(body)
         deadline_s = time.monotonic() + ANSWER_S
         with connect(
-            self._url + driver.path(0),
+            url + driver.path(0),
             subprotocols=[Subprotocol(driver.subprotocol)] if driver.subprotocol else None,
             compression=None, open_timeout=ANSWER_S, close_timeout=ANSWER_S, proxy=None,
             ssl=self._tls,
@@ -194,6 +199,22 @@ class _Seen:
     def failed(self, what: Capability, code: int) -> None: ...
     def gap(self, channel: str, hole: Hole) -> None: ...
     def reset(self, channel: str, epoch: str, fork: int, lineage: Sequence[Position]) -> None: ...
+
+
+def all_ready(
+    pages: Mapping[str, Address], there: Callable[[str], bool], ask: Callable[[str, int, str], bool] = answers
+) -> Callable[[], bool]:
+    """Whether every process of these that is there says that it is ready, and one is.
+
+    Args:
+        pages: where each answers, by process.
+    """
+
+    def ready() -> bool:
+        running = [address for process, address in pages.items() if there(process)]
+        return bool(running) and all(ask(*address, "/readyz") for address in running)
+
+    return ready
 
 
 def probes_of(ready: Callable[[], bool] | None, trip: Probe | None) -> dict[str, Probe]:

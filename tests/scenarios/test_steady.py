@@ -13,10 +13,12 @@ import pytest
 from chaos.journal import Journal
 from chaos.process import Supervisor
 from scenarios import steady
-from scenarios.model import Server
+from scenarios.cluster import start_cluster
+from scenarios.layout import layout
 from scenarios.rundir import RunDirectory
-from scenarios.steady import ProbeFailed, RoundTrip, Steady, probes_of
-from scenarios.target import start_chatd
+from scenarios.server import Server
+from scenarios.steady import ProbeFailed, RoundTrip, Steady, all_ready, probes_of
+from scenarios.wiring import Wiring
 
 
 @pytest.fixture
@@ -74,7 +76,7 @@ def test_while_the_load_goes_on_they_are_asked_in_the_background(asked, tmp_path
 
 
 def test_what_cannot_be_asked_is_left_out(asked):
-    probes = probes_of(lambda: False, RoundTrip("ws://127.0.0.1:1", "chatd", "r"))
+    probes = probes_of(lambda: False, RoundTrip(["ws://127.0.0.1:1"], "chatd", "r"))
     assert list(probes) == ["ready", "round_trip"]
     assert asked(**probes).ask("before")[0] == "ready: GET /readyz is not answered with 200"
     assert list(probes_of(lambda: True, None)) == ["ready"]
@@ -87,7 +89,9 @@ def test_a_message_goes_to_a_real_chatd_and_comes_back_each_time(tmp_path):
     journal = Journal(tmp_path / "faults.jsonl")
     supervisor = Supervisor(journal)
     try:
-        probe = RoundTrip(start_chatd(Server(store="memory"), supervisor, rundir).url, "chatd", "r")
+        server = Server(store="memory")
+        cluster = start_cluster(server, layout(server), Wiring(), supervisor, rundir)
+        probe = RoundTrip(cluster.urls, "chatd", "r")
         probe()
         probe()
         supervisor.limit_files("chatd-1", 0)  # of no matter to a store in memory
@@ -101,5 +105,18 @@ def test_nobody_who_listens_is_a_failure_and_so_is_somebody_who_does_not_answer(
     monkeypatch.setattr(steady, "ANSWER_S", 0.05)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
-        assert asked(one=RoundTrip(f"ws://127.0.0.1:{port}", "chatd", "r")).ask("during")
-    assert asked(one=RoundTrip(f"ws://127.0.0.1:{port}", "chatd", "r")).ask("during")
+        assert asked(one=RoundTrip([f"ws://127.0.0.1:{port}"], "chatd", "r")).ask("during")
+    assert asked(one=RoundTrip([f"ws://127.0.0.1:{port}"], "chatd", "r")).ask("during")
+
+
+def test_of_several_nodes_those_that_run_must_all_be_ready():
+    pages = {"chatd-1": ("h", 1), "chatd-2": ("h", 2)}
+
+    def well(*processes: str, unready: int = 0) -> bool:
+        return all_ready(pages, processes.__contains__, lambda _host, port, _path: port != unready)()
+
+    assert well("chatd-1", "chatd-2")
+    assert well("chatd-1")
+    assert not well()
+    assert not well("chatd-1", "chatd-2", unready=2)
+    assert well("chatd-1", unready=2)

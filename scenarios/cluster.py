@@ -1,0 +1,177 @@
+"""The system under test: chatds as processes of the run, ready before anyone dials; or one that is there.
+
+Each node listens on a port of its own, keeps it when it is started again, and names what clients dial as its
+address. Where the run has a broker of its own, that is started first.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+from urllib.parse import urlsplit
+
+from chaos.process import ProcessSpec, Supervisor
+from loadgen.trust import Tls
+from loadgen.workload import LoadNode
+
+from .broker import start_broker
+from .layout import Layout, Node
+from .ready import Address, answers, await_ready, free_port, in_url
+from .rundir import RunDirectory
+from .server import SCHEME, Server
+from .wiring import Wiring
+
+LOOPBACK = "127.0.0.1"
+OURS = {"url", "command", "tls", "nodes", "replicas", "mutant_node"}  # how to run it: no keys of its own
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One node as it runs. ``pages``: where it answers /readyz, /nodes and /metrics in plain HTTP; None where
+    nobody is known to. ``dialled``: URLs that clients of the load dial, one for each half of them."""
+
+    node: Node
+    url: str
+    dialled: tuple[str, ...]
+    pages: Address | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """All nodes, those that come later too."""
+
+    members: tuple[Member, ...]
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """Of the nodes themselves."""
+        return tuple(member.url for member in self.members)
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """What clients of the load dial, as ``LoadSpec.targets`` orders it."""
+        return tuple(url for member in self.members for url in member.dialled)
+
+    @property
+    def pages(self) -> dict[str, Address]:
+        """Where the nodes answer, by process."""
+        return {m.node.process: m.pages for m in self.members if m.pages is not None}
+
+    @property
+    def load_nodes(self) -> tuple[LoadNode, ...]:
+        """What the load is told of the nodes; of one there is nothing to choose."""
+        if len(self.members) == 1:
+            return ()
+        return tuple(
+            LoadNode(name=m.node.name, pages=in_url(m.pages) if m.pages else "") for m in self.members
+        )
+
+    def told(self) -> list[dict[str, Any]]:
+        """What run.json says of the nodes."""
+        return [
+            {"name": m.node.name, "process": m.node.process, "url": m.url, "dialled": list(m.dialled)}
+            for m in self.members
+        ]
+
+
+def trusted(server: Server) -> Tls:
+    """What clients of the target trust: a chatd of the run's own is known by its own certificate."""
+    host = str(urlsplit(server.url).hostname) if server.url else server.host
+    ca = server.tls.ca or (None if server.url else server.tls_cert)
+    return Tls(ca=ca, server_name=server.tls.server_name or host)
+
+
+def start_cluster(
+    server: Server,
+    layout: Layout,
+    wiring: Wiring,
+    supervisor: Supervisor,
+    rundir: RunDirectory,
+    *,
+    hooks: bool = False,
+    later: frozenset[str] = frozenset(),
+) -> Cluster:
+    """Start the brokers, then all nodes but ``later`` ones, and wait until they are ready.
+
+    Args:
+        hooks: some fault of the plan needs chatd's test hooks.
+        later: processes that are only made known to the supervisor.
+    Raises:
+        StageFailed: something ended at once, or was not ready in time; with the end of its log.
+    """
+    if server.url:
+        return Cluster((_given(server.url, layout.nodes[0], wiring),))
+    store = _broker(server, layout, supervisor, rundir)
+    members, started = [], []
+    for node in layout.nodes:
+        member, spec = _chatd(server, node, wiring, rundir, store=store, hooks=hooks)
+        members.append(member)
+        if node.process in later:
+            supervisor.prepare(spec)
+        else:
+            started.append((supervisor.start(spec), member.pages))
+    for process, pages in started:
+        assert pages is not None
+        what = "chatd" if len(members) == 1 else process.spec.name
+        await_ready(supervisor, process, partial(answers, *pages, "/readyz"), what=what)
+    return Cluster(tuple(members))
+
+
+def _given(url: str, node: Node, wiring: Wiring) -> Member:
+    parts = urlsplit(url)
+    address = in_url((str(parts.hostname), parts.port or {"ws": 80, "wss": 443}[parts.scheme]))
+    dialled = [
+        url if wire == address else f"{parts.scheme}://{wire}{parts.path}"
+        for wire in wiring.before(node, address)
+    ]
+    return Member(node, url, tuple(dialled))
+
+
+def _broker(server: Server, layout: Layout, supervisor: Supervisor, rundir: RunDirectory) -> str:
+    """HOST:PORT/DB of the broker that the nodes share; "" where they have none."""
+    if not server.shared:
+        return ""
+    if not server.own_broker:
+        parts = urlsplit(server.store)
+        return parts.netloc + parts.path + (f"?{parts.query}" if parts.query else "")
+    first, *replicas = layout.brokers
+    source = start_broker(first, supervisor, rundir)
+    for name in replicas:
+        start_broker(name, supervisor, rundir, source=source)
+    return in_url(source) + "/0"
+
+
+def _chatd(
+    server: Server, node: Node, wiring: Wiring, rundir: RunDirectory, *, store: str, hooks: bool
+) -> tuple[Member, ProcessSpec]:
+    """A node that is about to be started, and how."""
+    address = server.host, server.port or free_port(server.host)
+    scheme = "wss" if server.tls_cert else "ws"
+    dialled = tuple(f"{scheme}://{wire}" for wire in wiring.before(node, in_url(address)))
+    own = server.model_dump(mode="json", exclude=OURS, exclude_unset=bool(server.command))
+    config: dict[str, Any] = own | {
+        "port": address[1],
+        "node": node.name,
+        "data": str(rundir.path / "data" / node.process),
+    }
+    if server.mutant_node and server.mutant_node != node.process:
+        config |= {"mutant": ""}
+    if store:
+        broker, slash, rest = store.partition("/")
+        config |= {"store": SCHEME + wiring.link(node, broker) + slash + rest}
+    pages: Address = address
+    if hooks or server.tls_cert:
+        pages = LOOPBACK, server.admin_port or free_port(LOOPBACK)
+        config |= {"admin_port": pages[1]} | ({"test_hooks": True} if hooks else {})
+    path = rundir.write_json(f"config/{node.process}.json", config)
+    argv = (*(server.command or (sys.executable, "-m", "chatd")), "--config", str(path))
+    spec = ProcessSpec(
+        name=node.process,
+        argv=argv,
+        log=rundir.path / f"logs/{node.process}.log",
+        role="target",
+        hooks=in_url(pages) if hooks else "",
+    )
+    return Member(node, f"{scheme}://{in_url(address)}", dialled, pages), spec

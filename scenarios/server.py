@@ -1,0 +1,147 @@
+"""[server]: the system under test, one chatd or several on one broker, and where it runs."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+from collections.abc import Sequence
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator, model_validator
+
+import chatd.config
+from loadgen.trust import Tls
+from loadgen.workload import Workload, is_loopback
+
+BROKER = "valkey"  # as server.store: the run starts its own broker
+SCHEME = "valkey://"  # and this begins the address of one that is there
+MOST_NODES = 16  # each is a process of this machine
+
+
+class Server(chatd.config.Config):
+    """``[server]``: chatd's own configuration, and where it runs. Port 0 takes a free one; the HTTP
+    port is off unless asked for, so that a run has no port that it did not choose.
+
+    ``nodes`` chatds share one store: ``store = "valkey"`` starts a broker for this run, with so many
+    ``replicas`` of it, ``valkey://HOST:PORT/DB`` uses one that is there. ``mutant_node`` plants the mutant in
+    one node alone, by its process: "chatd-2".
+
+    With ``url`` the run talks to a server that it did not start: no process faults then. ``tls.ca`` is a PEM
+    file of what clients trust besides the machine's own authorities. ``command``
+    starts another build of chatd than this one; it is given only the keys that the scenario sets, so
+    that it may be an older one.
+    """
+
+    port: int = Field(default=0, ge=0, le=65535)
+    http_port: int | Literal["auto", "free"] = Field(default=0)
+    nodes: int = Field(default=1, ge=1, le=MOST_NODES)
+    replicas: int = Field(default=0, ge=0, le=1)
+    mutant_node: Annotated[str, Field(pattern=r"^(chatd-[1-9]\d?)?$")] = ""
+    url: str = ""
+    command: tuple[str, ...] = ()
+    tls: Tls = Tls()
+
+    @property
+    def shared(self) -> bool:
+        """Whether the store is one that several nodes can share."""
+        return self.store == BROKER or self.store.startswith(SCHEME)
+
+    @property
+    def own_broker(self) -> bool:
+        """Whether the run starts the broker itself."""
+        return self.store == BROKER and not self.url
+
+    @field_validator("store")
+    @classmethod
+    def _known_store(cls, store: str) -> str:
+        return store if store == BROKER else chatd.config.Config._known_store(store)
+
+    @field_validator("command")
+    @classmethod
+    def _can_be_started(cls, command: tuple[str, ...]) -> tuple[str, ...]:
+        if command and shutil.which(command[0]) is None:
+            raise ValueError(f"{command[0]!r} is no program here: name a file that can be executed")
+        return command
+
+    @field_validator("url")
+    @classmethod
+    def _is_websocket(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if url and (parts.scheme not in ("ws", "wss") or not parts.hostname or parts.query or parts.fragment):
+            raise ValueError("must be ws://HOST[:PORT][/PATH] or wss://HOST[:PORT][/PATH]")
+        return url
+
+    @model_validator(mode="after")
+    def _nodes_have_one_store(self) -> Server:
+        if self.nodes > 1 and self.url:
+            raise ValueError("nodes are processes of the run, and url names a server that it did not start")
+        if self.nodes > 1 and not self.shared:
+            raise ValueError(
+                f"nodes is {self.nodes}: several nodes share a store, and {self.store!r} is "
+                f'one node\'s own: write store = "{BROKER}", or {SCHEME}HOST:PORT/DB of one that is there'
+            )
+        if self.replicas and self.store != BROKER:
+            raise ValueError(
+                f'replicas is {self.replicas}: they are of the run\'s own broker, store = "{BROKER}"'
+            )
+        for key in ("port", "admin_port", "http_port"):
+            if self.nodes > 1 and getattr(self, key) not in (0, None, "free"):
+                raise ValueError(
+                    f"{key} is {getattr(self, key)!r}: each of {self.nodes} nodes takes a free one"
+                )
+        if self.mutant_node and int(self.mutant_node.removeprefix("chatd-")) > self.nodes:
+            raise ValueError(f"mutant_node is {self.mutant_node!r}: the last node is chatd-{self.nodes}")
+        return self
+
+
+def target_faults(server: Server, allow_targets: Sequence[str]) -> list[str]:
+    """Why it may not be loaded where it is, a line each."""
+    lines = []
+    host = urlsplit(server.url).hostname if server.url else server.host
+    if host and not is_loopback(host) and host not in allow_targets:
+        key = "server.url" if server.url else "server.host"
+        lines.append(
+            f"{key} is {(server.url or server.host)!r}: load goes to loopback only, "
+            f"unless you own the host and say --allow-target {host}"
+        )
+    broker = urlsplit(server.store).hostname if server.store.startswith(SCHEME) else None
+    if broker and not is_loopback(broker) and broker not in allow_targets:
+        lines.append(
+            f"server.store is {server.store!r}: it is loaded too, and load goes to loopback only, "
+            f"unless you own the host and say --allow-target {broker}"
+        )
+    if server.port and not server.url and is_loopback(server.host) and not _is_free(server.host, server.port):
+        lines.append(f"server.port is {server.port}: the port is in use; take another, or 0 for a free one")
+    return lines
+
+
+def unread_faults(server: Server, workload: Workload) -> list[str]:
+    """Channels that client 0 could not read back, or that chatd does not know."""
+    needed = {"room": workload.channels or workload.topology.sized, "dm": workload.topology.direct_per_client}
+    if server.url or not (server.namespaces or needed["dm"]):
+        return []
+    lines = [
+        f"server.namespaces has no {prefix!r}, and the workload's channels begin with {prefix!r}: add "
+        f"[server.namespaces.{prefix}]"
+        for prefix, used in needed.items()
+        if used and prefix not in server.namespaces
+    ]
+    direct = server.namespaces.get("dm")
+    if needed["dm"] and (direct is None or direct.private is not False):
+        lines.append(
+            "workload.topology.direct_per_client needs server.namespaces.dm.private = false: client 0 reads "
+            "every channel back, and a private one is closed to it"
+        )
+    return lines
+
+
+def _is_free(host: str, port: int) -> bool:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
