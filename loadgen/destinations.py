@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from urllib.parse import urlsplit
 
 from .balance import Balancer
 from .registry import News
@@ -64,14 +65,17 @@ class Destinations:
             self._balancer.failed(node, now_s)
 
     def _own_half(self, ordinal: int, url: str) -> str:
-        places = [
-            place for place, target in enumerate(self._targets) if target.rstrip("/") == url.rstrip("/")
-        ]
+        places = [place for place, target in enumerate(self._targets) if _place(target) == _place(url)]
         return self._at(ordinal, places[0] // self._halves) if places else url
 
     def _at(self, ordinal: int, node: int) -> str:
         self._node[ordinal] = node
         return self._targets[node * self._halves + ordinal % self._halves]
+
+
+def _place(url: str) -> str:
+    """Host and port: a node names itself with the path that its clients dial."""
+    return urlsplit(url).netloc
 
 
 def _scheme(url: str) -> str:

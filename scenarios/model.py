@@ -342,6 +342,9 @@ def explain(
             lines.append(f"{key} is missing: it has no default")
         else:
             rule = error["msg"].removeprefix("Value error, ")
+            if error["type"] == "value_error" and isinstance(error["input"], Mapping):
+                lines.append(f"{key}: {rule}")  # about several keys, which it names
+                continue
             lines.append(f"{key} is {error['input']!r}: {rule[:1].lower()}{rule[1:]}")
     return lines
 

@@ -55,7 +55,8 @@ class Server(chatd.config.Config):
     @field_validator("store")
     @classmethod
     def _known_store(cls, store: str) -> str:
-        return store if store == BROKER else chatd.config.Config._known_store(store)
+        shared = store == BROKER or store.startswith(SCHEME)
+        return store if shared else chatd.config.Config._known_store(store)
 
     @field_validator("command")
     @classmethod

@@ -40,7 +40,7 @@ def test_a_client_keeps_its_half_on_whichever_node():
 def test_a_client_is_sent_to_a_node_and_goes_there_by_its_own_half():
     found = destinations()
     assert found.of(1, ("ws://127.0.0.1:21",), 0.0) == WIRES[3]
-    assert found.of(4, ("ws://127.0.0.1:21/",), 0.0) == WIRES[2]
+    assert found.of(4, ("ws://127.0.0.1:21/ws",), 0.0) == WIRES[2]
 
 
 def test_a_client_goes_only_where_load_may_go_and_speaks_as_before():
