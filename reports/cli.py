@@ -1,14 +1,18 @@
-"""Commands that judge a run directory, for ``chatproof`` to mount: ``report``, ``gate``, ``replay``."""
+"""Commands that read run directories, for ``chatproof`` to mount."""
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from pathlib import Path
 
 import click
 
+from reports import compare_page
 from reports.checks.replay import findings_of
+from reports.compare import LEAST, MOST, as_json, read_side
+from reports.compare import compare as side_by_side
 from reports.escape import for_terminal
 from reports.evaluate import GateVerdict
 from reports.excerpts import about
@@ -66,6 +70,47 @@ def gate(run_dir: Path, gates_file: Path | None) -> None:
         click.echo(f"{result.verdict!s:<8}{result.id}  {note}".replace("\u00a0", " "))
     click.echo(outcome.sentence.replace("\u00a0", " "))
     sys.exit(outcome.exit)
+
+
+@click.command()
+@click.argument("run_dirs", metavar="RUN RUN…", nargs=-1, type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    metavar="DIRECTORY",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("runs"),
+    show_default=True,
+    help="Where compare.html, compare.md and compare.json go.",
+)
+def compare(run_dirs: tuple[Path, ...], out: Path) -> None:
+    """Show 2 to 8 runs side by side: what differs in their scenarios, and what came of it.
+
+    Reads only; nothing is judged. To know whether one side is worse than another, use ``chatproof ab``.
+
+    Exit status: 0 shown; 2 a RUN cannot be used.
+    """
+    if not LEAST <= len(run_dirs) <= MOST:
+        raise click.UsageError(f"{len(run_dirs)} runs are given: name {LEAST} to {MOST} run directories")
+    sides, faults = [], []
+    for run_dir in run_dirs:
+        try:
+            sides.append(read_side(run_dir))
+        except HistoryError as bad:
+            faults.append(str(bad))
+    if faults:
+        for line in faults:
+            click.echo(f"error: {line}", err=True)
+        sys.exit(Exit.USAGE)
+    found = side_by_side(sides)
+    out.mkdir(parents=True, exist_ok=True)
+    made = {
+        "compare.html": compare_page.page(found),
+        "compare.md": compare_page.document(found),
+        "compare.json": json.dumps(as_json(found), indent=1, ensure_ascii=False) + "\n",
+    }
+    for name, text_ in made.items():
+        (out / name).write_text(text_, encoding="utf-8")
+    click.echo(compare_page.text(found) + f"\n  page  {out / 'compare.html'}")
 
 
 @click.command()

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from chaos.proxy.cli import proxy
 from loadgen.cli import prediction_text
-from reports.cli import gate, replay, report
+from reports.cli import compare, gate, replay, report
 from reports.gates import GatesError
 from reports.verdict import Exit
 
@@ -423,4 +423,5 @@ def doctor() -> None:
 main.add_command(proxy)
 main.add_command(report)
 main.add_command(gate)
+main.add_command(compare)
 main.add_command(replay)
