@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final, Literal
 
+from msgspec import Raw
+
 from .agenda import Agenda
 from .effects import Subscription
 from .flush import Outlet
@@ -19,9 +21,11 @@ from .hub import Channel, Hub
 from .presence import CROWD, Roster
 from .protocol.errors import ChatdError, Unknown
 from .protocol.messages import (
+    Mark,
     Presence,
     PresenceRequest,
     Receipt,
+    ReceiptKind,
     ReceiptNotice,
     Typing,
     TypingNotice,
@@ -34,6 +38,7 @@ AGAIN_S: Final = 1.0  # between attempts at what could not be pushed
 MARKED: Final = 10_000  # channels with receipts; beyond it those without news for longest are forgotten
 
 Part = Literal["presence", "typing", "receipts", "behind"]
+Key = Outlet | str  # a connection of this node; the name of another node, for all that are on it
 
 
 class Room:
@@ -42,9 +47,9 @@ class Room:
     __slots__ = ("behind", "marks", "roster", "sync", "typists", "unmarked", "watchers")
 
     def __init__(self, name: str) -> None:
-        self.roster = Roster[Outlet](name)
+        self.roster = Roster[Key](name)
         self.watchers: dict[Outlet, None] = {}  # live, and asked for presence
-        self.typists = Typists[Outlet]()
+        self.typists = Typists[Key]()
         self.marks = Marks()
         self.behind: dict[Outlet, None] = {}  # missed a push of presence
         self.unmarked: dict[Outlet, None] = {}  # missed one of receipts
@@ -84,6 +89,10 @@ class Ephemeral:
         self._agenda = Agenda[tuple[str, Part]]()
         self._alarm: float | None = None  # when ``_ring`` is called next
         hub.joined = self.joined
+        # What this node's own clients changed: chatd/company.py tells it to the other nodes.
+        self.changed: Callable[[str, str], None] = lambda name, user: None
+        self.typed: Callable[[str, str, bool], None] = lambda name, user, on: None
+        self.marked: Callable[[str, str, ReceiptKind, int], None] = lambda name, user, kind, serial: None
 
     def __len__(self) -> int:
         return len(self._rooms)
@@ -111,6 +120,7 @@ class Ephemeral:
                 else:
                     typists.stop(user, outlet)
                 self._agenda.put((name, "typing"), typists.due)
+                self.typed(name, user, request.on)
             case ReceiptNotice():
                 channel = self._hub.channel(name)
                 if channel is None or not channel.open or request.serial > channel.head.top:
@@ -119,6 +129,7 @@ class Ephemeral:
                 if marks.report(user, request.kind, request.serial, now):
                     self._agenda.put((name, "receipts"), marks.due)
                     self._remember(name)
+                    self.marked(name, user, request.kind, request.serial)
         self._tidy(name)
         self._wake(now)
         return None
@@ -136,6 +147,7 @@ class Ephemeral:
             self._agenda.put((name, "presence"), room.roster.due)
             roster = room.roster
             answer = Presence(id=request.id, channel=name, version=roster.version, count=len(roster))
+            self.changed(name, user)
         self._tidy(name)
         self._wake(now)
         return answer
@@ -146,8 +158,67 @@ class Ephemeral:
         if room is not None:
             room.roster.leave(user, outlet, now)
             self._agenda.put((name, "presence"), room.roster.due)
+            self.changed(name, user)
             self._tidy(name)
             self._wake(now)
+
+    # What other nodes say ---------------------------------------------------------------------------
+
+    def remote(self, name: str, node: str, user: str, data: Raw | None) -> None:
+        """A user is present over another node, with this data; without data he is not, any more."""
+        room, now = self._room(name), self._clock()
+        if data is None:
+            room.roster.leave(user, node, now)
+        elif data != room.roster.said(user, lambda key: key == node):  # most of what is told again is known
+            room.roster.enter(user, node, data, now)
+        self._put_off(name, "presence", room.roster.due, now)
+
+    def remote_typing(self, name: str, node: str, user: str, *, on: bool) -> None:
+        room, now = self._room(name), self._clock()
+        if on:
+            room.typists.type(user, node, now)
+        else:
+            room.typists.stop(user, node)
+        self._put_off(name, "typing", room.typists.due, now)
+
+    def remote_mark(self, name: str, mark: Mark) -> None:
+        room, now = self._room(name), self._clock()
+        kinds: tuple[tuple[ReceiptKind, int], ...] = (("delivered", mark.delivered), ("read", mark.read))
+        for kind, serial in kinds:
+            if serial and room.marks.report(mark.user, kind, serial, now):
+                self._remember(name)
+        self._put_off(name, "receipts", room.marks.due, now)
+
+    def _put_off(self, name: str, part: Part, due: float | None, now: float) -> None:
+        self._agenda.put((name, part), due)
+        self._tidy(name)
+        self._wake(now)
+
+    # What other nodes are told ----------------------------------------------------------------------
+
+    def own_rooms(self) -> list[str]:
+        """Channels in which somebody is present over this node."""
+        return [name for name, room in self._rooms.items() if room.roster.over(_own)]
+
+    def own_members(self, name: str) -> list[tuple[str, Raw]]:
+        room = self._rooms.get(name)
+        return [] if room is None else [(member.user, member.data) for member in room.roster.over(_own)]
+
+    def own_data(self, name: str, user: str) -> Raw | None:
+        """What a user says of himself over this node; None: he is not present over it."""
+        room = self._rooms.get(name)
+        return None if room is None else room.roster.said(user, _own)
+
+    def members_over(self, name: str, node: str) -> set[str]:
+        """Who is present over another node."""
+        room = self._rooms.get(name)
+        return (
+            set() if room is None else {member.user for member in room.roster.over(lambda key: key == node)}
+        )
+
+    def all_marks(self, name: str) -> list[Mark]:
+        room = self._rooms.get(name)
+        return [] if room is None else room.marks.all()
 
     def _remember(self, name: str) -> None:
         self._marked.pop(name, None)
@@ -271,3 +342,7 @@ class Ephemeral:
         unmarked, room.unmarked = room.unmarked, {}
         self._offer(name, behind, room.sync_frame(), room.behind)
         self._offer(name, unmarked, self._marks_frame(room), room.unmarked)
+
+
+def _own(key: Key) -> bool:
+    return not isinstance(key, str)

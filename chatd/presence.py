@@ -7,7 +7,7 @@ is pushed, once a second, and the list again when they are few. PROTOCOL.md § P
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Final, Generic, TypeVar
 
 import msgspec
@@ -67,6 +67,17 @@ class Roster(Generic[K]):
         del keys[key]
         if not keys:
             del self._members[user]
+
+    def said(self, user: str, chosen: Callable[[K], bool]) -> msgspec.Raw | None:
+        """What a user said last of himself over the chosen connections; None: he is not present over any."""
+        return next(
+            (data for key, data in reversed(self._members.get(user, {}).items()) if chosen(key)), None
+        )
+
+    def over(self, chosen: Callable[[K], bool]) -> list[Member]:
+        """Who is present over the chosen connections."""
+        found = ((user, self.said(user, chosen)) for user in self._members)
+        return [Member(user, data) for user, data in found if data is not None]
 
     def _touch(self, user: str, now: float) -> None:
         self._sync = None
