@@ -3,8 +3,9 @@
 No I/O. Nothing of this is kept by the broker, and anything may be lost on the way, so each node says what
 changes when it changes, and says everything again every ``RETELL_S``; a node that is not heard of for
 ``SILENT_S``, or has left the registry, is gone with all who were there. A node that begins to hear a channel
-asks, and is answered by those who have something to say. A user is present over a node, whatever number of connections
-he has there; receipts are marks that only rise, so they merge in any order. PROTOCOL.md § Presence.
+asks, and is answered by those who have something to say. A user is present over a node, whatever number of
+connections he has there; receipts are marks that only rise, so they merge in any order. PROTOCOL.md §
+Presence.
 """
 
 from __future__ import annotations
