@@ -57,6 +57,15 @@ class Config(BaseModel):
     node: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,32}$")] = Field(
         "n1", description="this node's name, as clients see it"
     )
+    advertise: str = Field(
+        "", description="URL under which other nodes' clients reach this one; empty: the one it listens on"
+    )
+    capacity: int = Field(
+        0, ge=0, description="connections that count as a full node, for the others; 0: as many as it takes"
+    )
+    tail_check_s: float = Field(
+        1, ge=0.05, le=60, description="seconds between looks for messages that no other node told of"
+    )
     store: str = Field("sqlite", description=f"where messages are kept: {_STORES}")
     data: Path = Field(Path("chatd-data"), description="directory of the sqlite store")
     retain_n: int = Field(100_000, ge=1, description="messages kept per channel")

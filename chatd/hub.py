@@ -21,9 +21,9 @@ import msgspec
 from .effects import Subscription
 from .flush import PIECE_BYTES, Audience, Flusher, Outlet, Place
 from .framing import text_frame
-from .protocol.messages import Gap, Live, Message, encode
+from .protocol.messages import Gap, GapWhy, Live, Message, Reset, encode
 from .store.base import Entry, Head, Lineage, Page, Retention
-from .stream import Stream
+from .stream import Stream, forked
 
 # The tail serves resumes after a short cut without a read.
 TAIL: Final = Retention(n=64, s=math.inf, bytes=64 * 1024)
@@ -227,9 +227,7 @@ class Hub:
         if page.floor > subscription.cursor + 1:
             # Trimmed meanwhile: what is lost is said in its place in the stream.
             late = subscription.told_live
-            lost_from, lost_to = (page.epoch, subscription.cursor), (page.epoch, page.floor - 1)
-            gap = Gap(channel=channel.name, why="lag" if late else "trimmed", from_=lost_from, to=lost_to)
-            outlet.send(text_frame(encode(gap)))
+            outlet.send(gap_frame(channel, "lag" if late else "trimmed", subscription.cursor, page.floor - 1))
             self.metrics.gaps += 1
             self.metrics.lag_gaps += late
             subscription.cursor = page.floor - 1
@@ -300,10 +298,51 @@ class Hub:
                 outlet.send(data)
                 self.metrics.deliveries += len(others)
 
+    def reset(self, channel: Channel, head: Head) -> None:
+        """The stream goes on in another epoch, ``head``'s: all who were answered are told, and
+        what came after the fork is forgotten. PROTOCOL.md § Resume."""
+        assert channel.tail is not None
+        self._settle(channel)
+        fork = forked(channel.epoch, head.lineage) or 0
+        reset = Reset(
+            channel=channel.name,
+            position=(head.epoch, head.top),
+            fork=fork,
+            epochs=head.epochs,
+            why="failover" if fork else "the log was lost",
+        )
+        frame = text_frame(encode(reset))
+        for outlet in self.listeners(channel):
+            outlet.send(frame)
+        for outlet, subscription in channel.joining.items():
+            if subscription.answered:
+                outlet.send(frame)
+                subscription.cursor = min(subscription.cursor, fork)
+        self.metrics.resets += 1
+        channel.tail.cut(fork)
+        channel.epoch, channel.lineage, channel.floor = head.epoch, head.lineage, head.floor
+
+    def skip(self, channel: Channel, floor: int) -> None:
+        """The log forgot what follows the tail before it came here: the stream goes on at ``floor``."""
+        assert channel.tail is not None
+        self._settle(channel)
+        frame = gap_frame(channel, "trimmed", channel.tail.top, floor - 1)
+        outlets = self.listeners(channel)
+        for outlet in outlets:
+            outlet.send(frame)
+        self.metrics.gaps += len(outlets)
+        channel.floor, channel.tail = floor, Stream(channel.tail.retention, top=floor - 1)
+
     def trimmed(self, floors: dict[str, int]) -> None:
         for name, floor in floors.items():
             if (channel := self._channels.get(name)) is not None:
                 channel.floor = max(channel.floor, floor)
+
+
+def gap_frame(channel: Channel, why: GapWhy, after: int, to: int) -> bytes:
+    """``after`` + 1 … ``to`` are gone."""
+    lost_from, lost_to = (channel.epoch, after), (channel.epoch, to)
+    return text_frame(encode(Gap(channel=channel.name, why=why, from_=lost_from, to=lost_to)))
 
 
 def _pieces(pushes: Iterable[Push]) -> Iterator[list[Push]]:

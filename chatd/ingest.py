@@ -1,7 +1,8 @@
 """Group commit: publishes that arrive while a commit runs share the next one.
 
 A publish is acknowledged, and delivered, only after the store has it. The order of the queue
-is the order of arrival, so each publisher's messages of a channel keep their order.
+is the order of arrival, so each publisher's messages of a channel keep their order. Where several
+nodes share the log nothing is delivered from here: it comes over the bus (chatd/relay.py).
 """
 
 from __future__ import annotations
@@ -112,12 +113,12 @@ class Ingest:
             self._placed(batch, outcomes)
 
     def _placed(self, batch: Sequence[Item], outcomes: Sequence[Outcome]) -> None:
-        epoch, metrics = self._store.epoch, self._metrics
+        epoch, metrics, alone = self._store.epoch, self._metrics, self._store.bus is None
         fresh: dict[str, list[Entry]] = {}
         for (connection, request, append), outcome in zip(batch, outcomes, strict=True):
             if isinstance(outcome, Placed):
                 metrics.publishes += 1
-                if self._hub.channel(append.channel) is not None:
+                if alone and self._hub.channel(append.channel) is not None:
                     fresh.setdefault(append.channel, []).append(entry_of(append, outcome))
             elif isinstance(outcome, Conflict):
                 metrics.conflicts += 1

@@ -14,7 +14,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -24,8 +24,12 @@ from .framing import text_frame
 from .hub import JOIN_TAIL, TAIL, Channel, Hub, message_payload
 from .logs import log
 from .protocol.errors import CloseCode, PositionUnrecoverable, Unavailable
-from .protocol.messages import HistoryPage, HistoryRequest, encode
-from .store.base import Page, Store, StoreUnavailable
+from .protocol.messages import From, HistoryPage, HistoryRequest, Position, encode
+from .store.base import Head, Page, Store, StoreUnavailable
+from .stream import forked
+
+if TYPE_CHECKING:
+    from .relay import Relay
 
 PAGE_N: Final = 500
 PAGE_BYTES: Final = 128 * 1024
@@ -44,6 +48,8 @@ class Joins:
     Args:
         spawn: starts a task that the server owns.
         caught_up: called when nothing is left to be read for a connection.
+
+    ``relay``: where several nodes share the log, what knows how far this one has heard it.
     """
 
     def __init__(self, store: Store, hub: Hub, spawn: Spawn, caught_up: Callable[[Connection], None]) -> None:
@@ -51,12 +57,13 @@ class Joins:
         self._hub = hub
         self._spawn = spawn
         self._caught_up = caught_up
+        self.relay: Relay | None = None
         self._opening: dict[Channel, asyncio.Task[None]] = {}
         self._queues: dict[Connection, deque[tuple[Work, bool]]] = {}
 
     def join(self, connection: Connection, subscription: Subscription) -> None:
         channel = self._hub.enlist(subscription, connection.outlet)
-        if channel.open:
+        if channel.open and not self._seen_more(channel, subscription):
             self._answer(connection, channel, subscription)
             if self._hub.advance(channel, subscription, connection.outlet):
                 connection.session.read_done()
@@ -109,6 +116,8 @@ class Joins:
         try:
             while subscription.active and not channel.open:
                 await self._opened(channel)
+            if self.relay is not None and self._seen_more(channel, subscription):
+                await self.relay.settled(channel, "client")
             if subscription.active and not subscription.answered:
                 self._answer(connection, channel, subscription)
             await self._writable(connection)
@@ -120,13 +129,22 @@ class Joins:
             self._unreadable(connection, subscription, bad)
         return not subscription.active
 
+    def _seen_more(self, channel: Channel, subscription: Subscription) -> bool:
+        """Whether the client has been where this node has not heard of: then the log decides."""
+        if self.relay is None or subscription.answered or not subscription.active:
+            return False
+        return channel.open and _beyond(subscription.asked, channel.head)
+
     async def _page(self, connection: Connection, channel: Channel, subscription: Subscription) -> bool:
         outlet = connection.outlet
         limit, size = (SLOW_PAGE_N, SLOW_PAGE_BYTES) if outlet.slow else (PAGE_N, PAGE_BYTES)
         channel.reading += 1
         try:
-            page = await self._store.read(channel.name, subscription.cursor, limit, size)
-            if subscription.active:
+            cursor = subscription.cursor
+            page = await self._store.read(channel.name, cursor, limit, size)
+            if self.relay is not None and _ahead(page, channel.head):
+                await self.relay.settled(channel, "epoch")
+            elif subscription.active and subscription.cursor == cursor:  # else the stream was reset meanwhile
                 self._hub.replay(channel, subscription, outlet, page)
                 outlet.flush()
             done = not subscription.active or self._hub.advance(channel, subscription, outlet)
@@ -168,12 +186,18 @@ class Joins:
 
     async def _open(self, channel: Channel) -> None:
         """Prime the tail from the log. What is committed meanwhile waits in the tail already."""
+        if self.relay is not None:
+            await self.relay.open(channel)
         while not channel.open:
+            if self.relay is not None:
+                self.relay.reading(channel)
             (head,) = await self._store.tops([channel.name])
             newest = await self._store.read(
                 channel.name, max(0, head.top - TAIL.n), JOIN_TAIL.n, JOIN_TAIL.bytes
             )
             channel.begin(newest)
+        if self.relay is not None:
+            self.relay.opened(channel)
 
     # History ------------------------------------------------------------------------------------------
 
@@ -196,12 +220,8 @@ class Joins:
     async def _history_page(self, request: HistoryRequest) -> HistoryPage:
         store, channel, limit = self._store, request.channel, request.limit
         if request.after is not None:
-            epoch, serial = request.after
-            if epoch != store.epoch:
-                raise PositionUnrecoverable(
-                    f"after has epoch {epoch!r}: this stream's is {store.epoch!r}; ask without `after`"
-                )
-            page = await store.read(channel, serial, limit, HISTORY_BYTES)
+            page = await store.read(channel, request.after[1], limit, HISTORY_BYTES)
+            _check_after(request.after, page.head)
             return _page(request, page, more=bool(page.entries) and page.entries[-1].serial < page.top)
         if request.before is not None:
             end = request.before - 1
@@ -226,6 +246,33 @@ def _close(connection: Connection, bug: Exception) -> None:
     """One client's work went wrong in a way nobody thought of: the others go on."""
     log("internal_error", level="error", reason=repr(bug), trace="".join(traceback.format_exception(bug)))
     connection.close(CloseCode.INTERNAL, "internal error")
+
+
+def _beyond(asked: From, head: Head) -> bool:
+    if not isinstance(asked, tuple):
+        return False
+    epoch, serial = asked
+    return serial > head.top if epoch == head.epoch else epoch not in dict(head.lineage)
+
+
+def _ahead(page: Page, head: Head) -> bool:
+    """A page of the log is of another epoch than the tail, or of a time when all of the tail is trimmed."""
+    return page.epoch != head.epoch or page.floor > head.top + 1
+
+
+def _check_after(after: Position, head: Head) -> None:
+    """A position of an earlier epoch is one of this stream up to the fork."""
+    epoch, serial = after
+    if epoch == head.epoch:
+        return
+    fork = forked(epoch, head.lineage)
+    if fork is None:
+        reason = f"after has epoch {epoch!r}: this stream's is {head.epoch!r}"
+    elif serial > fork:
+        reason = f"after is {serial} of epoch {epoch!r}, which was left at {fork} for {head.epoch!r}"
+    else:
+        return
+    raise PositionUnrecoverable(f"{reason}; ask without `after`")
 
 
 def _page(request: HistoryRequest, page: Page, *, more: bool) -> HistoryPage:

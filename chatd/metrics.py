@@ -69,6 +69,12 @@ class Metrics:
         self.http: dict[int, int] = {}  # answers of the HTTP port, per status
         self.commit_s = Histogram(COMMIT_BUCKETS_S)
         self.loop_lag_s = Histogram(LAG_BUCKETS_S)
+        self.heard = 0  # messages that came over the bus
+        self.doubts = 0  # channels whose log was read because something may have gone unheard
+        self.resets = 0
+        self.tail_found = 0  # messages that only the look at the tops found
+        self.tail_found_s = Histogram(LAG_BUCKETS_S)  # from their placing to their delivery
+        self.hearing = True
         self.mutant_chances = 0  # when the fault of chatd/mutants could have happened
         self.mutant_fired = 0
         self.ready = False
@@ -123,6 +129,22 @@ FIGURES: Final = (
     ("chatd_closed_total", "counter", "Connections closed by this server, by close code.", "closed"),
     ("chatd_http_answers_total", "counter", "Answers of the HTTP port, by status.", "http"),
     ("chatd_commit_seconds", "histogram", "From handing a batch to the store to its commit.", "commit_s"),
+    ("chatd_bus_up", "gauge", "1 when this node hears of what others place, or is alone.", "hearing"),
+    ("chatd_bus_messages_total", "counter", "Messages heard from the nodes, this one included.", "heard"),
+    (
+        "chatd_bus_doubts_total",
+        "counter",
+        "Times that a channel's log was read for what went unheard.",
+        "doubts",
+    ),
+    (
+        "chatd_resets_total",
+        "counter",
+        "Changes of a channel's epoch that subscribers were told of.",
+        "resets",
+    ),
+    ("chatd_tail_found_total", "counter", "Messages that only the look at the tops found.", "tail_found"),
+    ("chatd_tail_found_seconds", "histogram", "From the placing of such a message to here.", "tail_found_s"),
     ("chatd_overload_level", "gauge", "Rung of the overload ladder, 0 to 4.", "overload"),
     ("chatd_mutant_chances_total", "counter", "Times that a planted fault could happen.", "mutant_chances"),
     ("chatd_mutant_fired_total", "counter", "Times that a planted fault happened.", "mutant_fired"),

@@ -65,13 +65,13 @@ class Ladder:
 
     def observe(self, now: float, lag_s: float, connections: int) -> int:
         """Take one sample; returns how many of ``connections`` to send away now."""
-        if not self.limit_s:
-            return 0
         self._samples.append((now, lag_s))
         while self._samples[0][0] < now - WINDOW_S:
             self._samples.popleft()
         lags = sorted(lag for _, lag in self._samples)
         self.p99_s = lags[math.ceil(0.99 * len(lags)) - 1]
+        if not self.limit_s:
+            return 0
         self._climb(now)
         passed_s, self._last = now - (self._last or now), now
         if self.rung is not Rung.SHED:

@@ -16,7 +16,6 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any, Final
 
-import msgspec
 import uvloop
 
 from .access import Access
@@ -36,8 +35,11 @@ from .namespaces import Namespaces
 from .overload import SAMPLE_S, Ladder
 from .protocol.errors import ChatdError, CloseCode
 from .protocol.messages import Contract, HistoryRequest, Limits, Notice, PresenceRequest, Write, encode
+from .registry import Registry
+from .relay import Relay
 from .slow import SlowConsumers
 from .store.base import Append, Retention, StoreUnavailable, StoreUnusable
+from .store.bus import Node, NodeState
 from .transports import TRANSPORTS
 from .transports.admin import listen_admin
 from .transports.base import Link, Listening, Page
@@ -95,6 +97,8 @@ class Server:
         self.ephemeral = Ephemeral(self.hub, self._schedule, self.clock)
         self.slow = SlowConsumers(self.hub, config.slow_s)
         self._joins = parts.joins(self.store, self.hub, self._spawn, self.slow.caught_up)
+        self.relay = self._joins.relay = self._relayed()
+        self.registry = Registry(self.store.bus, self._node)
         self.ladder = Ladder(config.overload_lag_s)
         self._tasks: set[asyncio.Task[None]] = set()
         self._listening: dict[str, Listening] = {}
@@ -102,6 +106,14 @@ class Server:
         self.over = asyncio.Event()  # time to stop: somebody asked, or a part that all depend on has died
         self.failed = False
         self._loop: asyncio.AbstractEventLoop
+        self._started_ms = _wall_ms()
+
+    def _relayed(self) -> Relay | None:
+        """Where several nodes share the log: what follows it."""
+        store, every_s = self.store, self.config.tail_check_s
+        if store.bus is None:
+            return None
+        return Relay(store, store.bus, self.hub, self._spawn, tail_check_s=every_s, wall_ms=_wall_ms)
 
     @property
     def url(self) -> str:
@@ -121,7 +133,7 @@ class Server:
 
     @property
     def ready(self) -> bool:
-        return bool(self._listening) and not self.draining and self.store.healthy
+        return bool(self._listening) and not self.draining and self.store.healthy and self.metrics.hearing
 
     # Starting and stopping --------------------------------------------------------------------------
 
@@ -146,7 +158,11 @@ class Server:
         self._spawn(self._ingest.run())
         self._spawn(self._turn_wheel())
         self._spawn(self._keep_house())
-        if self.config.overload_lag_s:
+        self._spawn(self.registry.beat())
+        if self.relay is not None:
+            for work in (self.relay.listen(), self.relay.mend(), self.relay.look()):
+                self._spawn(work)
+        if self.config.overload_lag_s or self.relay is not None:
             self._spawn(self._watch_lag())
 
     async def stop(self) -> None:
@@ -177,6 +193,7 @@ class Server:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.registry.part()
         await self.store.close()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -211,6 +228,8 @@ class Server:
             lag_s = max(0.0, self._loop.time() - due)
             self.metrics.loop_lag_s.observe(lag_s)
             skipped = lag_s > step_s and not skipped
+            if skipped and self.relay is not None:
+                self.relay.paused()
             if skipped:
                 continue  # the process was stopped or busy, and the pongs of that time are still to be read
             now = self.clock()
@@ -292,12 +311,12 @@ class Server:
         if path == "/readyz":
             if self.ready:
                 return Page(200, "ready\n")
-            why = "draining" if self.draining else "the store cannot write"
+            why = "draining" if self.draining else "the store cannot be reached or cannot write"
             return Page(503, f"not ready: {why}\n", retry_after_s=1)
         if not admin and not self.config.loopback:
             return None  # what follows is for operators only
         if path == "/nodes":
-            return Page(200, self._nodes(), "application/json")
+            return Page(200, self.registry.page(), "application/json")
         if path == "/metrics":
             self.metrics.ready = self.ready
             self.metrics.queue_bytes = self.slow.waiting_bytes()
@@ -307,17 +326,18 @@ class Server:
             return Page(200, self.metrics.render(), "text/plain; version=0.0.4; charset=utf-8")
         return None
 
-    def _nodes(self) -> str:
-        state = "draining" if self.draining else "up" if self.ready else "unhealthy"
-        node = {
-            "node": self.config.node,
-            "url": self.url,
-            "state": state,
-            "connections": self.metrics.connections,
-            "channels": self.metrics.channels,
-            "room": self._room,
-        }
-        return msgspec.json.encode([node]).decode() + "\n"
+    def _node(self) -> Node:
+        """This node, as it is now."""
+        state: NodeState = "draining" if self.draining else "up" if self.ready else "unhealthy"
+        return Node(
+            name=self.config.node,
+            url=self.config.advertise or self.url,
+            state=state,
+            connections=self.metrics.connections,
+            capacity=self.config.capacity or self._room,
+            lag_s=self.ladder.p99_s,
+            started_ms=self._started_ms,
+        )
 
     def _log(self, event: str, **fields: object) -> None:
         """Log what clients cause, not more often than a disk can bear."""

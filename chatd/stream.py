@@ -128,6 +128,16 @@ class Stream(Generic[T]):
                     break
         return self._items[begin:end]
 
+    def cut(self, top: int) -> None:
+        """Forget what comes after serial ``top``, which may lie before the floor."""
+        if top >= self.top:
+            return
+        end = self._dead + max(0, top + 1 - self.floor)
+        self.bytes -= sum(self._sizes[end:])
+        for column in (self._items, self._sizes, self._times):
+            del column[end:]
+        self.top = top
+
     def trim(self, now_ms: int) -> bool:
         """Forget what is beyond the retention; says whether the floor moved."""
         keep, oldest_ms = self.retention, now_ms - self.retention.s * 1000

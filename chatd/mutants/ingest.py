@@ -73,7 +73,7 @@ class Broken(Ingest):
         """Place a message that nobody waits for."""
         with suppress(StoreUnavailable, StoreUncertain):
             (outcome,) = await self._store.append([append], self._wall_ms())
-            if isinstance(outcome, Placed):
+            if isinstance(outcome, Placed) and self._store.bus is None:
                 self._hub.committed(append.channel, [entry_of(append, outcome)])
 
 

@@ -1,0 +1,54 @@
+"""Which nodes there are: each tells the others once a second that it is there, and how it is."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+import msgspec
+
+from .store.base import StoreUnavailable
+from .store.bus import Bus, Node
+
+BEAT_S: Final = 1.0
+TTL_S: Final = 5.0
+
+
+class Registry:
+    """The nodes, as far as this one knows. Without a bus it is alone.
+
+    Args:
+        me: this node, as it is now.
+    """
+
+    def __init__(self, bus: Bus | None, me: Callable[[], Node]) -> None:
+        self._bus = bus
+        self._me = me
+        self._others: list[Node] = []
+
+    @property
+    def nodes(self) -> list[Node]:
+        """By name."""
+        return sorted([self._me(), *self._others], key=lambda one: one.name)
+
+    async def beat(self) -> None:
+        """Say so, and hear who else is there, until cancelled. Out of reach, the others are as last heard."""
+        while self._bus is not None:
+            me = self._me()
+            with suppress(StoreUnavailable):
+                nodes = await self._bus.heartbeat(me, TTL_S)
+                self._others = [one for one in nodes if one.name != me.name]
+            await asyncio.sleep(BEAT_S)
+
+    async def part(self) -> None:
+        if self._bus is not None:
+            await self._bus.part(self._me().name)
+
+    def page(self) -> str:
+        """``GET /nodes``."""
+        nodes = [{"node": one.name, **msgspec.structs.asdict(one)} for one in self.nodes]
+        for one in nodes:
+            del one["name"]
+        return msgspec.json.encode(nodes).decode() + "\n"
