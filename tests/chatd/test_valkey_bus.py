@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -197,8 +198,6 @@ def test_nodes_see_each_other_until_they_part_or_fall_silent(broker: Broker) -> 
 def test_a_bus_that_is_silent_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("chatd.store.valkey.bus.PING_S", 0.05)
     monkeypatch.setattr("chatd.store.valkey.bus.PONG_S", 0.1)
-    import signal
-
     broker = Broker(tmp_path)
     broker.start()
 

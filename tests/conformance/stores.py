@@ -208,6 +208,7 @@ class StoreSuite:
         async def scenario(store: Store) -> None:
             await place(store, [publish("a")], NOW)
             assert await place(store, [publish("b")], NOW - 60_000) == [Placed(2, NOW)]
+            assert [entry.time for entry in (await store.read("room", 0, 10, ROOM)).entries] == [NOW, NOW]
 
         with_store(scenario)
 
