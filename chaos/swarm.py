@@ -111,6 +111,7 @@ ENVELOPE: Final[Mapping[str, Envelope]] = {
 _VOID: Final = "the load itself is hit, so the run is void by design"
 _TEST: Final = "it breaks a promise in the server's name, so the run fails by design"
 _TRACE: Final = "an honest server and client do not feel it, so no record shows it"
+_FALLBACK: Final = "it asks for clients that go over HTTP where a WebSocket is refused, which few loads have"
 LEFT_OUT: Final[Mapping[str, str]] = {
     **dict.fromkeys(("client_kill", "client_pause"), _VOID),
     **dict.fromkeys(("corrupt", "frame_drop", "frame_duplicate", "frame_swap", "frame_corrupt"), _TEST),
@@ -118,6 +119,7 @@ LEFT_OUT: Final[Mapping[str, str]] = {
     **dict.fromkeys(("frame_oversize", "frame_bad_mask", "frame_bad_utf8"), _TEST),
     "frame_fragment": _TRACE,
     "node_start": "it needs a node that is not there yet",
+    **dict.fromkeys(("refuse_upgrade", "buffer_stream"), _FALLBACK),
 }
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 
-from reports.history import CONN_OK, Flag, Kind
+from reports.history import CONN_OK, Flag, Kind, Transport
 from reports.latency import samples
 from reports.message_effects import Found, counted
 from reports.nodes import node_of
@@ -21,7 +21,18 @@ if TYPE_CHECKING:
     from reports.effects import Scene
 
 PATIENT: Final = frozenset(  # kinds that mean to end no open connection
-    {"refuse", "accept_close", "fail_first_n", "connect_delay", "connect_blackhole", "loss", "delay", "stall"}
+    {
+        "refuse",
+        "accept_close",
+        "refuse_upgrade",
+        "buffer_stream",
+        "fail_first_n",
+        "connect_delay",
+        "connect_blackhole",
+        "loss",
+        "delay",
+        "stall",
+    }
 )
 BEFORE_NS: Final = 10 * NS  # in which a client must have been heard of, for its silence to mean something
 IN_FLIGHT_NS: Final = NS // 4  # what was past the proxy when a fault began arrives within this
@@ -57,6 +68,19 @@ def turned_away(scene: Scene) -> Found:
     if not tried.height:
         return figures, "none of its clients dialled while it lasted"
     return figures, "" if failed else f"all {tried.height} attempts of its clients to connect went well"
+
+
+def refused_over(transport: Transport) -> Callable[[Scene], Found]:
+    """Attempts to connect by one transport that failed."""
+
+    def found(scene: Scene) -> Found:
+        tried = _attempts(scene, or_failed=True).filter(pl.col("over") == int(transport))
+        failed = tried.filter(~pl.col("ok")).height
+        figures = {"attempts": tried.height, "failed": failed}
+        by = transport.name.lower()
+        return figures, "" if failed else f"of {tried.height} attempts of its clients by {by} none failed"
+
+    return found
 
 
 def unanswered(scene: Scene) -> Found:
@@ -210,7 +234,7 @@ def _conns(scene: Scene, who: pl.Expr) -> pl.DataFrame:
     return (
         scene.history.scan()
         .filter((pl.col("kind") == int(Kind.CONN)) & who)
-        .select("client", "t", dialled=pl.col("t2"), ok=pl.col("serial") == CONN_OK)
+        .select("client", "t", over="flags", dialled=pl.col("t2"), ok=pl.col("serial") == CONN_OK)
         .collect()
     )
 
@@ -239,6 +263,8 @@ CONNECTION_EFFECTS: Final[Mapping[str, Callable[[Scene], Found]]] = {
     "limit_time": ended,
     "refuse": turned_away,
     "accept_close": turned_away,
+    "refuse_upgrade": refused_over(Transport.WEBSOCKET),
+    "buffer_stream": refused_over(Transport.SSE),
     "fail_first_n": turned_away,
     "connect_delay": connected_late,
     "connect_blackhole": unanswered,

@@ -104,6 +104,14 @@ class Mark(IntEnum):
     HEARS = 10  # client: it reads on
 
 
+class Transport(IntEnum):
+    """``flags`` of a CONN record: by what the connection was tried."""
+
+    WEBSOCKET = 0
+    SSE = 1  # a stream of server-sent events; publishes go in requests of their own
+    POLL = 2  # long polling: one answer after the other
+
+
 class GapReason(IntEnum):
     """``t2`` of a GAP record."""
 
@@ -122,7 +130,7 @@ class BadReason(IntEnum):
     UNEXPECTED = 3  # decodable, but not legal here
 
 
-CONN_OK: Final = 101  # CONN.serial: the HTTP status of the upgrade
+CONN_OK: Final = 101  # CONN.serial: the HTTP status of the upgrade; over HTTP too, of what was accepted
 CONN_ERRNO: Final = 65536  # CONN.serial = 65536 + errno: the dial failed before any answer
 
 _HEADER: Final = struct.Struct("<8sHHII16sQ")  # 44 bytes, zero-padded to 64

@@ -23,7 +23,7 @@ from chaos.process import Supervisor
 TOXIPROXY_TOXICS = ("latency", "bandwidth", "slow_close", "timeout", "reset_peer", "slicer", "limit_data")
 EMBEDDED_TOXICS = (  # of the embedded proxy alone
     "frame", "cut", "half_open", "half_close", "blackhole", "door", "full_queue", "flap", "loss",
-    "delay", "stall", "corrupt",
+    "delay", "stall", "corrupt", "buffer",
 )  # fmt: skip
 TOXIPROXY_ABILITIES = frozenset({ENABLED, *map(toxic_ability, TOXIPROXY_TOXICS)})
 EMBEDDED_ABILITIES = TOXIPROXY_ABILITIES | {AIMED, SILENT, *map(toxic_ability, EMBEDDED_TOXICS)}
@@ -116,7 +116,11 @@ class Engine(Protocol):
         """
 
     def create(self, names: tuple[str, ...], *, upstream: str) -> dict[str, str]:
-        """Make a proxy for each name, all to ``upstream`` ("host:port"); where each listens ("host:port")."""
+        """Make a proxy for each name, all to ``upstream`` ("host:port"); where each listens ("host:port").
+
+        A further call with the same names gives each another proxy, to another port of the server: what is
+        done to a name is done to all of its proxies.
+        """
         ...
 
     def add_toxic(self, proxy: str, toxic: Toxic) -> Mapping[str, Any]:

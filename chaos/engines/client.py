@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import json
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -183,7 +184,7 @@ class ApiEngine(ABC):
         self._client: Client | None = None
         self._version = ""
         self._prefix = ""
-        self._mine: dict[str, str] = {}  # the run's name of a proxy -> the server's
+        self._mine: dict[str, tuple[str, ...]] = {}  # the run's name of a proxy -> the server's, one or more
         self.abilities = self.claims
         self.frame_view = ""
         self.allow_targets: tuple[str, ...] = ()
@@ -230,12 +231,14 @@ class ApiEngine(ABC):
     def create(self, names: tuple[str, ...], *, upstream: str) -> dict[str, str]:
         listens = {}
         for name in names:
-            listens[name] = self.client.create_proxy(self._prefix + name, upstream=upstream).listen
-            self._mine[name] = self._prefix + name
+            before = self._mine.get(name, ())
+            theirs = self._prefix + name + (f"-{len(before) + 1}" if before else "")
+            listens[name] = self.client.create_proxy(theirs, upstream=upstream).listen
+            self._mine[name] = (*before, theirs)
         return listens
 
     def add_toxic(self, proxy: str, toxic: Toxic) -> Mapping[str, Any]:
-        added = self.client.add_toxic(self._name(proxy), toxic)
+        added, *_ = [self.client.add_toxic(name, toxic) for name in self._names(proxy)]
         return {
             "name": added.name,
             "type": added.type,
@@ -245,22 +248,25 @@ class ApiEngine(ABC):
         }
 
     def remove_toxic(self, proxy: str, name: str) -> bool:
-        try:
-            self.client.remove_toxic(self._name(proxy), name)
-        except NotFound:
-            return False
-        return True
+        return any([self._removed(each, name) for each in self._names(proxy)])
 
     def counts(self, proxy: str, name: str) -> dict[str, int]:
-        return self.client.counts(self._name(proxy), name)
+        total: Counter[str] = Counter()
+        for each in self._names(proxy):
+            total.update(self.client.counts(each, name))
+        return dict(total)
 
     def set_enabled(self, proxy: str, enabled: bool) -> None:
-        state = self.client.set_enabled(self._name(proxy), enabled)
-        if state.enabled != enabled:
-            raise EngineError(f"proxy {proxy!r} has enabled = {state.enabled} after being set to {enabled}")
+        for each in self._names(proxy):
+            state = self.client.set_enabled(each, enabled)
+            if state.enabled != enabled:
+                raise EngineError(
+                    f"proxy {proxy!r} has enabled = {state.enabled} after being set to {enabled}"
+                )
 
     def toxics(self, proxy: str) -> list[Toxic]:
-        return self.client.toxics(self._name(proxy))
+        """Of its first proxy; the others have the same."""
+        return self.client.toxics(self._names(proxy)[0])
 
     def reset(self) -> None:
         for name in self._mine:
@@ -270,16 +276,29 @@ class ApiEngine(ABC):
 
     def close(self) -> list[str]:
         problems = []
-        for name, theirs in list(self._mine.items()):
-            try:
-                with contextlib.suppress(NotFound):  # gone is what is wanted
-                    self.client.delete_proxy(theirs)
+        for name, proxies in list(self._mine.items()):
+            left = []
+            for theirs in proxies:
+                try:
+                    with contextlib.suppress(NotFound):  # gone is what is wanted
+                        self.client.delete_proxy(theirs)
+                except EngineError as error:
+                    left.append(theirs)
+                    problems.append(f"proxy {theirs!r} is left behind: {error}")
+            if left:
+                self._mine[name] = tuple(left)
+            else:
                 del self._mine[name]
-            except EngineError as error:
-                problems.append(f"proxy {theirs!r} is left behind: {error}")
         return problems
 
-    def _name(self, proxy: str) -> str:
+    def _removed(self, theirs: str, toxic: str) -> bool:
+        try:
+            self.client.remove_toxic(theirs, toxic)
+        except NotFound:
+            return False
+        return True
+
+    def _names(self, proxy: str) -> tuple[str, ...]:
         if proxy not in self._mine:
             raise EngineError(f"no proxy {proxy!r}: this run made {', '.join(self._mine) or 'none'}")
         return self._mine[proxy]

@@ -8,6 +8,7 @@ from chaos.faults.accept_close import AcceptClose
 from chaos.faults.bandwidth import Bandwidth
 from chaos.faults.base import Fault
 from chaos.faults.blackhole import Blackhole
+from chaos.faults.buffer_stream import BufferStream
 from chaos.faults.client_kill import ClientKill
 from chaos.faults.client_pause import ClientPause
 from chaos.faults.connect_blackhole import ConnectBlackhole
@@ -46,6 +47,7 @@ from chaos.faults.node_start import NodeStart
 from chaos.faults.partition import Partition
 from chaos.faults.pause import Pause
 from chaos.faults.refuse import Refuse
+from chaos.faults.refuse_upgrade import RefuseUpgrade
 from chaos.faults.reset_peer import ResetPeer
 from chaos.faults.restart import Restart
 from chaos.faults.rolling import Rolling
@@ -83,6 +85,8 @@ FAULTS: Final[dict[str, type[Fault]]] = {
     "limit_time": LimitTime,
     "refuse": Refuse,
     "accept_close": AcceptClose,
+    "refuse_upgrade": RefuseUpgrade,
+    "buffer_stream": BufferStream,
     "fail_first_n": FailFirstN,
     "connect_delay": ConnectDelay,
     "connect_blackhole": ConnectBlackhole,

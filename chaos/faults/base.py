@@ -181,6 +181,8 @@ class Shows(StrEnum):
     HALF_OPEN = "the connection is dead, and one side is not told"
     HALF_CLOSE = "the connection ends in one direction"
     TURNED_AWAY = "open connections stay, new ones end at once"
+    FORBIDDEN = "open connections stay, new WebSockets are answered with 403"
+    BUFFERED = "answers that are streams do not arrive, others do"
     FIRST_FAIL = "the first new connections end at once, the next stays"
     LATE_CONNECT = "new connections come late"
     NO_CONNECT = "open connections stay, new ones are not answered"

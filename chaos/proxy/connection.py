@@ -22,7 +22,7 @@ from chaos.proxy.chain import ActiveToxic, Chain
 from chaos.proxy.door import Threshold
 from chaos.proxy.left_behind import LeftBehind
 from chaos.proxy.silence import go_silent
-from chaos.proxy.toxics.base import NEVER, End, Item, Leave
+from chaos.proxy.toxics.base import NEVER, Answer, End, Item, Leave
 
 if TYPE_CHECKING:
     from chaos.proxy.proxy import Proxy
@@ -36,7 +36,7 @@ LINGER_S = 1.0
 HELD_LIMIT = 1 << 20
 WRITE_LIMIT = 0  # each write goes to the kernel at once; what it refuses stops the source
 RST_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER
-ORDINAL = re.compile(rb"GET [^ ]*[?&]c=(\d{1,10})[& ]")
+ORDINAL = re.compile(rb"(?:GET|POST) [^ ]*[?&]c=(\d{1,10})[& ]")
 
 
 class Side(asyncio.Protocol):
@@ -407,8 +407,15 @@ class Connection:
         self.client.vanish()
         self.upstream.vanish()
 
-    def refuse(self, end: End) -> None:
+    @property
+    def first_bytes(self) -> bytes:
+        """What the client has sent while its upstream is not dialled."""
+        return b"".join(item for item in self._early if isinstance(item, bytes))
+
+    def refuse(self, end: End | Answer) -> None:
         """End it before its upstream was dialled."""
+        if isinstance(end, Answer):
+            self.client.transport.write(end.data)
         self.reset() if end is End.RESET else self.finish()
 
     def leave(self, leave: Leave) -> None:

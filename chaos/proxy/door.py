@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from chaos.proxy.chain import ActiveToxic
 from chaos.proxy.draws import Draws
-from chaos.proxy.toxics.base import NEVER, Door, End, Knock
+from chaos.proxy.toxics.base import NEVER, Answer, Door, End, Knock
 
 if TYPE_CHECKING:
     from chaos.proxy.connection import Connection
@@ -57,17 +57,19 @@ class Threshold:
             if not connection.hit_by(active):
                 continue
             verdict = self._ask(active, now)
-            if isinstance(verdict, End):
+            if isinstance(verdict, (End, Answer)):
                 active.counts["refused"] += 1
-                connection.proxy.tell(connection, event="refused", toxic=active.name, how=verdict.value)
+                how = verdict.value if isinstance(verdict, End) else "answer"
+                connection.proxy.tell(connection, event="refused", toxic=active.name, how=how)
                 connection.refuse(verdict)
                 return None
             until = max(until, verdict)
         return until
 
-    def _ask(self, active: ActiveToxic, now: float) -> End | float:
+    def _ask(self, active: ActiveToxic, now: float) -> End | Answer | float:
         connection, toxic = self._connection, active.toxic
         assert isinstance(toxic, Door)
         whose = connection.whose()
         draws = Draws(connection.proxy.seed, active.name, *whose, "door")
-        return toxic.admit(Knock(whose, connection.opened_at, now, active.since, draws))
+        first = connection.first_bytes
+        return toxic.admit(Knock(whose, connection.opened_at, now, active.since, draws, first))

@@ -211,6 +211,30 @@ def test_a_shared_server_is_left_as_it_was_found(client, directory):
     assert (client.proxies(), client.toxics("theirs")) == before
 
 
+def test_a_name_may_have_several_proxies_that_are_treated_alike(client, directory):
+    before = client.proxies()
+    with supervising(directory) as supervisor:
+        engine = ToxiproxyEngine(toxiproxy=client.url)
+        engine.start(supervisor, log_dir=directory, run_id="r")
+        listens = [
+            engine.create(("a", "b"), upstream=upstream)["a"] for upstream in (UPSTREAM, "127.0.0.1:8")
+        ]
+        assert len(set(listens)) == 2
+        engine.add_toxic("a", Toxic("x", "latency"))
+        engine.set_enabled("b", False)
+        made = {name: proxy for name, proxy in client.proxies().items() if name not in before}
+        assert {name: proxy.enabled for name, proxy in made.items()} == {
+            "chatproof-r-a": True, "chatproof-r-a-2": True, "chatproof-r-b": False, "chatproof-r-b-2": False,
+        }  # fmt: skip
+        assert made["chatproof-r-a-2"].upstream == "127.0.0.1:8"
+        both = ("chatproof-r-a", "chatproof-r-a-2")
+        assert [[toxic.name for toxic in client.toxics(name)] for name in both] == [["x"], ["x"]]
+        assert engine.remove_toxic("a", "x") is True
+        assert [client.toxics(name) for name in both] == [[], []]
+        assert engine.close() == []
+    assert client.proxies() == before
+
+
 def test_removing_a_toxic_that_is_gone_says_so(client, directory):
     with supervising(directory) as supervisor:
         engine = ToxiproxyEngine(toxiproxy=client.url)

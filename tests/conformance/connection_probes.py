@@ -100,6 +100,36 @@ def turn_away(bench: Bench) -> Iterator[None]:
     assert echoes(bench.early)
 
 
+UPGRADE = b"GET /ws?c=2 HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
+STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: x\n\n"
+
+
+def answer_to_upgrade(bench: Bench) -> bytes:
+    with bench.dial("a") as new:
+        new.sendall(UPGRADE)
+        return new.recv(12)
+
+
+@contextmanager
+def forbidden(bench: Bench) -> Iterator[None]:
+    assert answer_to_upgrade(bench) == b"HTTP/1.1 403"
+    with bench.dial("a") as plain:
+        assert echoes(plain, UPGRADE.replace(b"websocket", b"h2c"))
+    assert echoes(bench.early, UPGRADE)
+    yield
+    assert answer_to_upgrade(bench) == UPGRADE[:12]
+
+
+@contextmanager
+def buffered(bench: Bench) -> Iterator[None]:
+    with bench.dial("a") as other, bench.dial("a") as new:
+        assert echoes(other, STREAM.replace(b"event-stream", b"plain"))
+        new.sendall(STREAM)
+        assert silent(new)
+        yield
+        assert new.recv(65536) == STREAM
+
+
 @contextmanager
 def first_fail(bench: Bench) -> Iterator[None]:
     assert [turned_away(bench), turned_away(bench)] == [True, True]
@@ -212,6 +242,8 @@ CONNECTION_PROBES: Mapping[Shows, Callable[[Bench], AbstractContextManager[None]
     Shows.HALF_OPEN: half_open,
     Shows.HALF_CLOSE: half_close,
     Shows.TURNED_AWAY: turn_away,
+    Shows.FORBIDDEN: forbidden,
+    Shows.BUFFERED: buffered,
     Shows.FIRST_FAIL: first_fail,
     Shows.LATE_CONNECT: late_connect,
     Shows.NO_CONNECT: no_connect,

@@ -6,7 +6,7 @@ import pytest
 
 from reports.connection_effects import CONNECTION_EFFECTS
 from reports.effects import EFFECTS, SLOWING, FaultEffect, effects
-from reports.history import CONN_ERRNO, CONN_OK, Kind
+from reports.history import CONN_ERRNO, CONN_OK, Kind, Transport
 from reports.noticing import Noticings, noticings
 from reports.sessions import closes
 from tests.reports.synthetic import T0, Cut, S, Slow, Synthetic, fault_lines, in_memory, small
@@ -32,6 +32,7 @@ def dialled(made: Synthetic, client: int, at: float, answer: float, status: int 
 RESET = CONN_ERRNO + 104
 ENDING = ("disconnect", "half_open", "half_close", "limit_time", "flap", "storm", "corrupt")
 TURNING_AWAY = ("refuse", "accept_close", "fail_first_n", "connect_blackhole")
+BY_TRANSPORT = {"refuse_upgrade": Transport.WEBSOCKET, "buffer_stream": Transport.SSE}
 SILENCING = ("blackhole", "partition", "stall")
 SLOW = ("loss", "delay")
 
@@ -40,6 +41,7 @@ def test_every_kind_on_clients_has_a_measure() -> None:
     assert set(CONNECTION_EFFECTS) == {
         *ENDING,
         *TURNING_AWAY,
+        *BY_TRANSPORT,
         *SILENCING,
         *SLOW,
         "connect_delay",
@@ -47,7 +49,7 @@ def test_every_kind_on_clients_has_a_measure() -> None:
     }
     assert set(CONNECTION_EFFECTS) <= set(EFFECTS)
     assert {kind for kind in CONNECTION_EFFECTS if kind in SLOWING} == {
-        *TURNING_AWAY, *SLOW, "stall", "connect_delay",
+        *TURNING_AWAY, *BY_TRANSPORT, *SLOW, "stall", "connect_delay",
     }  # fmt: skip
 
 
@@ -105,6 +107,16 @@ def test_a_door_at_which_nobody_came_had_no_effect(kind: str) -> None:
     made = dialled(small(faults=on(kind)), 2, 5.0, 5.1, RESET)  # not one of its clients
     dialled(made, 3, 3.9, 4.5)  # dialled before it began
     assert effect(made).why_not == "none of its clients dialled while it lasted"
+
+
+@pytest.mark.parametrize(("kind", "mine"), list(BY_TRANSPORT.items()))
+def test_a_strict_proxy_shows_in_failed_attempts_by_what_it_refuses(kind: str, mine: Transport) -> None:
+    for transport in Transport:
+        made = small(faults=on(kind))
+        made.add(Kind.CONN, 5.1, client=3, serial=RESET, t2=T0 + 5 * S, pub_seq=2, flags=transport)
+        found = effect(made)
+        assert found.had_effect is (transport is mine)
+        assert (found.effects["attempts"], found.effects["failed"]) == (transport is mine, transport is mine)
 
 
 def test_an_attempt_that_is_answered_at_the_end_shows_a_black_hole() -> None:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from chaos.proxy.toxics.bandwidth import Bandwidth
 from chaos.proxy.toxics.base import Toxic
 from chaos.proxy.toxics.blackhole import Blackhole
+from chaos.proxy.toxics.buffer import Buffer
 from chaos.proxy.toxics.corrupt import Corrupt
 from chaos.proxy.toxics.cut import Cut
 from chaos.proxy.toxics.delay import Delay
@@ -27,6 +28,7 @@ from chaos.proxy.toxics.timeout import Timeout
 TOXICS: Mapping[str, type[Toxic]] = {
     "bandwidth": Bandwidth,
     "blackhole": Blackhole,
+    "buffer": Buffer,
     "corrupt": Corrupt,
     "cut": Cut,
     "delay": Delay,

@@ -45,6 +45,13 @@ class Leave:
     toxic: str  # name
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a client is told before its connection closes, in the server's place."""
+
+    data: bytes
+
+
 Chunk = bytes
 Item = Chunk | End | Leave
 Release = tuple[float, Item]  # (monotonic seconds, what leaves then)
@@ -123,6 +130,7 @@ class Knock:
     now: float
     since: float  # when the toxic was added
     draws: Draws  # the same each time that this connection is asked about
+    first: bytes = b""  # what the client sent first
 
 
 @runtime_checkable
@@ -132,9 +140,9 @@ class Door(Protocol):
     Asked again whenever toxics change and when the time has come that it named.
     """
 
-    def admit(self, knock: Knock) -> End | float:
-        """How the connection ends, or when its upstream is dialled: a time past is now, NEVER while the
-        toxic is there.
+    def admit(self, knock: Knock) -> End | Answer | float:
+        """How the connection ends, what it is told before, or when its upstream is dialled: a time past is
+        now, NEVER while the toxic is there.
         """
         ...
 

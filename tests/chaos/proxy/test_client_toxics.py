@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -13,7 +14,8 @@ from chaos.proxy import silence
 from chaos.proxy.chain import Chain
 from chaos.proxy.draws import Draws
 from chaos.proxy.toxics import cut
-from chaos.proxy.toxics.base import NEVER, End, Knock, Leave, Place
+from chaos.proxy.toxics.base import NEVER, Answer, End, Knock, Leave, Place
+from chaos.proxy.toxics.buffer import Buffer
 from chaos.proxy.toxics.corrupt import Corrupt
 from chaos.proxy.toxics.cut import Cut
 from chaos.proxy.toxics.delay import LONGEST, Delay
@@ -114,6 +116,41 @@ def test_corruption_flips_one_bit_in_a_share_of_the_chunks(chunks):
 
 def knock(client: tuple[object, ...], now: float = 10.0, opened: float = 10.0) -> Knock:
     return Knock(client, opened, now, 5.0, Draws(1, "door", *client))
+
+
+@pytest.mark.parametrize(
+    ("first", "forbidden"),
+    [
+        (b"GET /ws?c=3 HTTP/1.1\r\nUpgrade: websocket\r\n\r\n", True),
+        (b"GET /ws?c=3 HTTP/1.1\r\nHost: x\r\nUPGRADE:WebSocket\r\nA: b\r\n\r\n", True),
+        (b"GET /sse?c=3 HTTP/1.1\r\nHost: x\r\n\r\n", False),
+        (b"GET / HTTP/1.1\r\nUpgrade: h2c\r\n\r\n", False),
+        (b"", False),
+    ],
+)
+def test_a_strict_door_turns_away_websockets_and_nobody_else(first, forbidden):
+    verdict = Door("forbid").admit(replace(knock(("client", 3, 1)), first=first))
+    if forbidden:
+        assert isinstance(verdict, Answer)
+        assert verdict.data.startswith(b"HTTP/1.1 403 ")
+    else:
+        assert verdict == knock(("client", 3, 1)).now
+
+
+def test_a_buffer_holds_streams_with_their_end_and_lets_all_other_answers_through():
+    draws = Draws(1, "buffer")
+    stream, plain = (
+        b"HTTP/1.1 200 OK\r\nContent-Type: %b\r\n\r\n" % kind
+        for kind in (b"Text/Event-Stream", b"text/plain")
+    )
+    toxic = Buffer()
+    assert list(toxic.flow(b"under way", 1.0, draws)) == [(1.0, b"under way")]
+    assert [t for t, _ in toxic.flow(plain + b"text/event-stream", 2.0, draws)] == [2.0]
+    assert toxic.end(2.5) == 2.5
+    assert list(toxic.flow(stream, 3.0, draws)) == [(NEVER, stream)]
+    assert list(toxic.flow(b"data", 4.0, draws)) == [(NEVER, b"data")]
+    assert toxic.end(5.0) == NEVER
+    assert list(toxic.flow(plain, 6.0, draws)) == [(6.0, plain)]
 
 
 def test_a_door_says_how_or_when():

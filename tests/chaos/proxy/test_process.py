@@ -150,7 +150,8 @@ def test_connections_show_ordinal_bytes_age_and_toxics(engine, proxy):
         pytest.param(b"GET /ws?c=0 HTTP/1.1", 0, id="alone"),
         pytest.param(b"GET /ws?a=b&c=7&d=1 HTTP/1.1", 7, id="among others"),
         pytest.param(b"GET /ws?cc=7 HTTP/1.1", None, id="another key"),
-        pytest.param(b"POST /ws?c=7 HTTP/1.1", None, id="no GET"),
+        pytest.param(b"POST /publish?c=7 HTTP/1.1", 7, id="of a post"),
+        pytest.param(b"PUT /ws?c=7 HTTP/1.1", None, id="another method"),
         pytest.param(b"\x00\xff c=7", None, id="not HTTP"),
     ],
 )

@@ -112,7 +112,7 @@ def test_deadline_counts_from_the_start(toxic, deadline):
 
 def test_only_these_hold_the_end():
     holding = {name: kind().end(T) for name, kind in TOXICS.items() if isinstance(kind(), HoldsEnd)}
-    assert holding == {"slow_close": T, "reset_peer": NEVER, "blackhole": NEVER}
+    assert holding == {"slow_close": T, "reset_peer": NEVER, "blackhole": NEVER, "buffer": T}
     assert SlowClose(delay=70).end(T) == pytest.approx(T + 0.07)
 
 
