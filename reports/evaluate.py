@@ -174,6 +174,7 @@ def _actual(gate: Gate, expr: Expr, measures: Measures) -> tuple[float, bool]:
         fault=gate.where.fault,
         channel=gate.where.channel,
         persona=gate.where.persona,
+        transport=gate.where.transport,
     )
     if name in (*LATENCY_METRICS, "resumes", "fan_out"):
         histogram = measures.histogram("resume" if name == "resumes" else name, selection)

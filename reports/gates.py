@@ -6,7 +6,8 @@
     metric = "delivery"              # a name in METRICS
     expr = "p(99) < 50ms"            # or, for counts, max = 0
     phase = "steady"                 # default "all": every phase but warm-ups
-    where = { fault = "none" }       # or a fault's id; channel = "room:3"; persona = "slow"
+    where = { fault = "none" }       # or a fault's id; channel = "room:3"; persona = "slow";
+                                     # transport = "sse"
 
 What may be asked of which metric is in ``reports.metrics``. Metrics that compare two groups of clients
 take both: ``where = { persona = "beside", against = "control" }``.
@@ -158,6 +159,7 @@ class Where(BaseModel):
     fault: str | None = None  # a fault's id, or "none"
     channel: str | None = None  # a channel's name
     persona: str | None = None  # a persona's name: what its clients saw
+    transport: Literal["websocket", "sse", "poll"] | None = None  # what came by it: clients may change theirs
     against: str | None = None  # of a comparison: the persona whose clients are the control group
 
 

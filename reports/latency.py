@@ -28,7 +28,7 @@ import numpy as np
 import polars as pl
 
 from reports.histogram import UPPER_US, Histogram, bucket_index
-from reports.history import Flag, Kind
+from reports.history import CONN_OK, Flag, Kind, Transport
 from reports.periods import NS, FaultWindow, Phase, fault_windows, phases, start_ns
 
 if TYPE_CHECKING:
@@ -53,14 +53,17 @@ class Selection:
     while any fault was; None: no matter. A caller may stretch the faults' windows.
     ``channel``: name of the only channel that counts.
     ``persona``: name of the one whose clients count: as subscribers of deliveries, as publishers of acks.
+    ``transport``: by what the client was connected when the sample ended, as in ``TRANSPORTS``.
     """
 
     phase: str | None = None
     fault: str | None = None
     channel: str | None = None
     persona: str | None = None
+    transport: str | None = None
 
 
+TRANSPORTS: Final = {transport.name.lower(): int(transport) for transport in Transport}
 EVERYTHING: Final = Selection()
 
 
@@ -176,7 +179,19 @@ def narrowed(
         frame = frame.filter(pl.col("channel") == _channel_id(history.names, selection.channel))
     if selection.persona is not None:
         frame = frame.filter(pl.col("client").is_in(clients_of(history.names, selection.persona)))
+    if selection.transport is not None:
+        frame = _connected_by(frame, history, TRANSPORTS[selection.transport])
     return frame
+
+
+def _connected_by(frame: pl.LazyFrame, history: History, transport: int) -> pl.LazyFrame:
+    """Those samples whose client's last connection before their end was made by a transport."""
+    made = history.scan().filter((pl.col("kind") == Kind.CONN) & (pl.col("serial") == CONN_OK))
+    by = made.select("client", end_ns=pl.col("t"), by="flags").sort("end_ns")
+    joined = frame.sort("end_ns").join_asof(
+        by, on="end_ns", by="client", strategy="backward", check_sortedness=False
+    )
+    return joined.filter(pl.col("by") == transport).drop("by")
 
 
 def measure(

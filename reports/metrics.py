@@ -49,10 +49,13 @@ COMBINED: Final = {  # what people ask for, and the classes that it counts: in t
 }
 _CLASS: Final = Metric(unit=Unit.COUNT, stats="count", kinds="integrity")
 _LATENCY: Final = Metric(
-    unit=Unit.TIME, stats="p min max mean count", kinds="threshold", selects="phase fault channel persona"
+    unit=Unit.TIME,
+    stats="p min max mean count",
+    kinds="threshold",
+    selects="phase fault channel persona transport",
 )
 _WITHOUT_SCHEDULE: Final = Metric(
-    unit=Unit.TIME, stats="p min max mean count", kinds="threshold", selects="phase fault persona"
+    unit=Unit.TIME, stats="p min max mean count", kinds="threshold", selects="phase fault persona transport"
 )
 _RATE: Final = Metric(unit=Unit.RATE, stats="p min max mean", kinds="threshold validity", selects="phase")
 _HARNESS: Final = Metric(unit=Unit.TIME, stats="p max", kinds="validity threshold", quantiles=(50.0, 99.0))

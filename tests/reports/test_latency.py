@@ -7,7 +7,7 @@ from dataclasses import replace
 import polars as pl
 import pytest
 
-from reports.history import Flag, Kind
+from reports.history import Flag, Kind, Transport
 from reports.latency import (
     CLASSES,
     Selection,
@@ -163,6 +163,22 @@ def test_a_persona_selects_what_its_clients_saw() -> None:
     for persona, client in (("slow", 3), ("others", 1)):
         found = samples(history, "delivery", Selection(persona=persona)).collect()
         assert found["client"].to_list() == [client]
+
+
+def test_a_transport_selects_what_came_while_the_client_was_connected_by_it() -> None:
+    made = bare()
+    conn = {"client": 1, "serial": 101, "pub_seq": 1}
+    made.add(Kind.CONN, 3.0, t2=at(2.9), flags=Transport.WEBSOCKET, **conn)
+    made.add(Kind.RECV, 3.6, t2=at(3.0), client=1, **MESSAGE)
+    made.add(Kind.CONN, 4.0, t2=at(3.8), flags=Transport.WEBSOCKET, **(conn | {"serial": 403}))
+    made.add(Kind.CONN, 4.1, t2=at(4.0), flags=Transport.SSE, **conn)
+    made.add(Kind.RECV, 4.1, t2=at(3.4), client=1, **(MESSAGE | {"pub_seq": 2, "serial": 2}))
+    made.add(Kind.CONN, 3.0, t2=at(2.0), flags=Transport.POLL, **(conn | {"client": 2}))
+    made.add(Kind.RECV, 4.2, t2=at(3.4), client=2, **(MESSAGE | {"pub_seq": 2, "serial": 2}))
+    assert took(made, "delivery", transport="websocket") == [600]
+    assert took(made, "delivery", transport="sse") == [700]
+    assert took(made, "delivery", transport="poll") == [800]
+    assert took(made, "connect", transport="sse") == [100]
 
 
 @pytest.mark.parametrize("name", CLASSES)
