@@ -22,13 +22,13 @@ class Action(IntEnum):
     CHURN = 6
 
 
-NEEDS: Final[Mapping[Action, Capability | None]] = {
+NEEDS: Final[Mapping[Action, Capability]] = {
     Action.REACTION: Capability.REACTION,
     Action.TYPING: Capability.TYPING,
     Action.RECEIPT: Capability.RECEIPT,
     Action.PRESENCE: Capability.PRESENCE,
     Action.HISTORY: Capability.HISTORY,
-    Action.CHURN: None,  # every server takes subscriptions and gives them up
+    Action.CHURN: Capability.CHANNELS,
 }
 EPHEMERAL: Final = tuple(action for action in NEEDS if action is not Action.REACTION)
 
@@ -43,7 +43,7 @@ def needs(personas: Sequence[Persona], offered: frozenset[Capability], driver: s
     """What personas do and the driver's server does not offer, a line each with the remedy."""
     for persona in personas:
         for action, capability in NEEDS.items():
-            if capability is not None and capability not in offered and rate_of(persona.rates, action):
+            if capability not in offered and rate_of(persona.rates, action):
                 yield (
                     f"persona {persona.name!r}: rates.{action.name.lower()}_per_s needs a server with "
                     f"{capability.value!r}, which driver {driver!r} does not offer: leave it out"

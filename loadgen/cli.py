@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from .personas import members
@@ -54,6 +55,11 @@ def _personas(workload: Workload, seed: int) -> Iterator[tuple[str, str]]:
             for index, persona in enumerate(workload.persona)
         ]
         yield "personas", ", ".join(counts)
+    if workload.over_http:
+        by: Counter[str] = Counter()
+        for index, persona in enumerate(workload.persona):
+            by[persona.transport] += len(members(workload, seed, index))
+        yield "transports", ", ".join(f"{way} {count:,}" for way, count in by.items())
 
 
 def _moves(prediction: Prediction) -> Iterator[tuple[str, str]]:

@@ -11,11 +11,11 @@ disconnect it resumes from the highest serial that it received.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
-from typing import Final, Literal, cast
+from typing import Final, cast
 
-from reports.history import CONN_OK, BadReason, Flag, Kind, Mark
+from reports.history import CONN_OK, BadReason, Flag, Kind, Mark, Transport
 
 from .actions import Action
 from .body import identify
@@ -31,7 +31,7 @@ from .drivers.base import (
     Want,
     Welcome,
 )
-from .personas import EVERYBODY, Persona
+from .personas import EVERYBODY, Persona, recovery
 from .publisher import RETRY_S, Lane, Link, Pending, Publisher, Shared
 from .reconnects import comes_back, heeds, waits
 from .workload import client_name, parse_message_id
@@ -54,7 +54,7 @@ class Client:
     __slots__ = (
         "_again", "_by_id", "_codec", "_goodbye", "_heeds", "_publisher", "_put", "_returns", "_shared",
         "_waits", "attempt", "deaf", "dialled_ns", "ended", "heard_ns", "lanes", "leaving", "link", "name",
-        "ordinal", "persona", "ready", "silence_ns", "slow",
+        "ordinal", "over", "persona", "ready", "silence_ns", "slow", "welcome",
     )  # fmt: skip
 
     def __init__(
@@ -72,6 +72,8 @@ class Client:
         self._goodbye: tuple[tuple[float, float], Sequence[str]] | None = None
         self.silence_ns = int(DEFAULT_SILENCE_S * 1e9)  # silence for longer than this is a dead peer
         self.link: Link | None = None
+        self.over = Transport.WEBSOCKET  # by what it dials, or is connected
+        self.welcome: Welcome | None = None  # the last one
         self.ready = False  # connected, in the server's words
         self.leaving = False  # we are closing on purpose
         self.slow = persona.read_per_s is not None  # until it has to catch up with the rest
@@ -83,9 +85,18 @@ class Client:
 
     # The socket's life -------------------------------------------------------------------------------
 
-    def dialling(self, now_ns: int) -> None:
+    def dialling(self, now_ns: int, over: Transport = Transport.WEBSOCKET) -> None:
         self.attempt += 1
-        self.dialled_ns = now_ns
+        self.dialled_ns, self.over = now_ns, over
+
+    def turned_away(self, status: int, now_ns: int) -> None:
+        """Record a dial without a connection: the HTTP status, or CONN_ERRNO + errno."""
+        self.abandoned()
+        self._record_conn(status, 0, now_ns)
+
+    def abandoned(self) -> None:
+        """What was dialled will not become a connection."""
+        self.link, self.leaving = None, False
 
     def dial_failed(self, status: int, now_ns: int, asked_s: float = 0.0) -> float:
         """Record a dial without a connection; returns how long to wait before the next, in seconds.
@@ -94,16 +105,25 @@ class Client:
             status: the HTTP status, or CONN_ERRNO + errno.
             asked_s: for how long the server asks to stay away.
         """
-        self._record_conn(status, 0, now_ns)
+        self.turned_away(status, now_ns)
         wait_s = self._waits.next_delay_s(now_ns / 1e9, self._shared.rng)
         return max(wait_s, asked_s) if self._heeds else wait_s
 
-    def opened(self, link: Link, now_ns: int) -> None:
-        """The socket is up: say who we are and ask for the subscriptions, each from its position."""
+    def opened(self, link: Link, now_ns: int, codec: Driver | None = None) -> None:
+        """The socket is up: say who we are and ask for the subscriptions, each from its position.
+
+        ``codec``: of this connection; None: a new one of the worker's driver.
+        """
         self.link, self.heard_ns = link, now_ns
-        self._codec = self._shared.driver()
+        self._codec = codec or self._shared.driver()
         wanted = [self._ask(lane, now_ns) for lane in self.lanes.values()]
         link.send(self._codec.connect(self.name, wanted, self._shared.token(self.name)))
+
+    def asking(self, positions: Mapping[str, Position], now_ns: int) -> None:
+        """Over HTTP the subscriptions are asked for anew, from these positions, on the same connection."""
+        for channel, position in positions.items():
+            if (lane := self.lanes.get(channel)) is not None:
+                lane.asked, lane.asked_ns = position, now_ns
 
     def disconnected(self, code: int, now_ns: int) -> float | None:
         """Record the end of the connection; returns the wait before the next dial, None for never."""
@@ -200,7 +220,8 @@ class Client:
         return self._waits.next_delay_s(now_ns / 1e9, self._shared.rng)
 
     def _record_conn(self, status: int, node: int, now_ns: int) -> None:
-        self._put(Kind.CONN, now_ns, self.dialled_ns, self.ordinal, 0, node, self.attempt, status, 0, 0)
+        identity = (self.ordinal, 0, node, self.attempt)
+        self._put(Kind.CONN, now_ns, self.dialled_ns, *identity, status, 0, self.over)
 
     def publish(self, channel: int, pub_seq: int, scheduled_ns: int) -> None:
         """Say something on one of its channels, now or as soon as it is connected."""
@@ -291,7 +312,7 @@ class Client:
             self.bad(BadReason.UNEXPECTED)
             return
         self._record_conn(CONN_OK, node_id(welcome.node), self.heard_ns)
-        self.ready, self.attempt, self._goodbye = True, 0, None
+        self.ready, self.attempt, self._goodbye, self.welcome = True, 0, None, welcome
         self._waits.hinted(welcome.retry_s)
         self._waits.connected(self.heard_ns / 1e9)
         silence_s = welcome.ping_s + welcome.pong_s
@@ -467,16 +488,6 @@ class Client:
             return
         identity = (self.ordinal, lane.channel, parent, 0)
         self._put(Kind.EPOCH, self.heard_ns, 0, *identity, fork, self._epoch(epoch), 0)
-
-
-def recovery(persona: Persona, offered: frozenset[Capability]) -> Literal["resume", "first", "new"]:
-    """Where a client that comes back begins: where it was, else with all that is kept, else with what is new.
-
-    What the persona asks for comes first, of what the server offers.
-    """
-    if persona.recover == "resume" and Capability.RESUME in offered:
-        return "resume"
-    return "first" if persona.recover != "fresh" and Capability.HISTORY in offered else "new"
 
 
 def node_id(name: str) -> int:

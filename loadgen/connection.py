@@ -14,7 +14,7 @@ import logging
 from collections.abc import Callable
 from socket import IPPROTO_TCP, SO_RCVBUF, SOL_SOCKET, TCP_INFO
 from time import monotonic_ns
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, NamedTuple, TypeVar
 
 from picows import (
     WSCloseCode,
@@ -43,12 +43,19 @@ _MAX_FRAME_BYTES: Final = 16 * 1024 * 1024
 _MEMO_SIZE: Final = 4_096
 _SLOW_S: Final = 0.1  # between two looks at what a slow reader may take
 _SLOW_BUFFER_BYTES: Final = 16_384
-_ESTABLISHED: Final = 1  # TCP_ESTABLISHED of linux/include/net/tcp_states.h
+ESTABLISHED: Final = 1  # TCP_ESTABLISHED of linux/include/net/tcp_states.h
 
 T = TypeVar("T")
 
 # picows says one INFO line per connection, and a warning when a write buffer fills up.
 logging.getLogger("picows").setLevel(logging.ERROR)
+
+
+class Failed(NamedTuple):
+    """Why a dial failed: CONN's serial, and how long the server asks to stay away, in seconds."""
+
+    status: int
+    asked_s: float
 
 
 class Memo(Generic[T]):
@@ -88,6 +95,22 @@ class Wires:
         self.memo: Memo[Delivery] = Memo()
         self.noise: Memo[Capability] = Memo()  # of frames that have no place in a stream
         self.remembers = shared.driver.pure_deliveries
+
+
+def feed(client: Client, wires: Wires, payload: bytes) -> None:
+    """Give a client a frame that is no delivery seen before, unless known to have no place in a stream."""
+    if (what := wires.noise.known.get(payload)) is not None:
+        client.heard_ns = monotonic_ns()
+        wires.shared.tally.note(what)
+        return
+    client.feed(payload, monotonic_ns())
+    if not wires.remembers:
+        return
+    delivery = wires.shared.take_delivery()
+    if delivery is not None:
+        wires.memo.remember(payload, delivery)
+    elif (notice := wires.shared.take_notice()) is not None:
+        wires.noise.remember(payload, notice)
 
 
 class _Socket(WSListener):
@@ -168,7 +191,7 @@ class _Socket(WSListener):
         if self._transport is None or self._over:
             return True
         socket = self._transport.underlying_transport.get_extra_info("socket")
-        return bool(socket.getsockopt(IPPROTO_TCP, TCP_INFO, 1)[0] != _ESTABLISHED)
+        return bool(socket.getsockopt(IPPROTO_TCP, TCP_INFO, 1)[0] != ESTABLISHED)
 
     def close(self) -> None:
         if self._transport is not None:
@@ -184,7 +207,7 @@ class _Socket(WSListener):
     def _read(self, frame: WSFrame, payload: bytes) -> None:
         kind = frame.msg_type
         if kind is WSMsgType.TEXT and frame.fin:
-            self._feed(payload)
+            feed(self._client, self._wires, payload)
         elif kind is WSMsgType.CLOSE:
             self._closing(payload)
         elif kind in (WSMsgType.TEXT, WSMsgType.CONTINUATION):
@@ -192,25 +215,10 @@ class _Socket(WSListener):
             if frame.fin:
                 whole = b"".join(self._fragments)
                 self._fragments.clear()
-                self._feed(whole)
+                feed(self._client, self._wires, whole)
         elif kind is WSMsgType.BINARY:
             self._client.heard_ns = monotonic_ns()
             self._client.bad(BadReason.UNDECODABLE)
-
-    def _feed(self, payload: bytes) -> None:
-        wires, client = self._wires, self._client
-        if (what := wires.noise.known.get(payload)) is not None:
-            client.heard_ns = monotonic_ns()
-            wires.shared.tally.note(what)
-            return
-        client.feed(payload, monotonic_ns())
-        if not wires.remembers:
-            return
-        delivery = wires.shared.take_delivery()
-        if delivery is not None:
-            wires.memo.remember(payload, delivery)
-        elif (notice := wires.shared.take_notice()) is not None:
-            wires.noise.remember(payload, notice)
 
     def _closing(self, payload: bytes) -> None:
         code = int.from_bytes(payload[:2], "big") if len(payload) >= 2 else 1005
@@ -264,10 +272,8 @@ class _SlowSocket(_Socket):
         asyncio.get_running_loop().call_later(step_s, self._refill)
 
 
-async def dial(client: Client, url: str, wires: Wires) -> None:
-    """Connect a client, or record why not; ``wires.ended`` hears of every end, this one included."""
-    await wires.trust.prepare(client.name)
-    client.dialling(monotonic_ns())
+async def open_websocket(client: Client, url: str, wires: Wires) -> Failed | None:
+    """Connect a client by WebSocket. None: its socket is open, or was and has ended already."""
 
     def listener(_request: WSUpgradeRequest, _response: WSUpgradeResponse) -> _Socket:
         per_s = client.persona.read_per_s
@@ -286,23 +292,23 @@ async def dial(client: Client, url: str, wires: Wires) -> None:
             **wires.trust.of(url),
         )
     except (OSError, WSHandshakeError) as error:
-        status, wait_s = _failure(error)
-    else:
-        # picows gives no listener when the server closed the connection before it answered the upgrade.
-        if isinstance(socket, _Socket):
-            return
-        status, wait_s = CONN_ERRNO + errno.ECONNRESET, 0.0
-    wires.ended(client, client.dial_failed(status, monotonic_ns(), wait_s))
+        return failure(error)
+    # picows gives no listener when the server closed the connection before it answered the upgrade.
+    return None if isinstance(socket, _Socket) else Failed(CONN_ERRNO + errno.ECONNRESET, 0.0)
 
 
-def _failure(error: OSError | WSHandshakeError) -> tuple[int, float]:
-    """CONN's serial for a failed dial, and how long the server asks to stay away, in seconds."""
-    if isinstance(error, WSHandshakeError):
-        if error.response is None:
-            return CONN_ERRNO + errno.EPROTO, 0.0
-        after = error.response.headers.get("Retry-After", "")
-        return int(error.response.status), min(float(after), 60.0) if after.isdigit() else 0.0
-    number = error.errno
-    if number is None and isinstance(error, TimeoutError):
-        number = errno.ETIMEDOUT
-    return CONN_ERRNO + (number if number is not None and number > 0 else errno.EIO), 0.0
+def failure(error: OSError | WSHandshakeError) -> Failed:
+    """What a dial that raised this comes to."""
+    if not isinstance(error, WSHandshakeError):
+        number = error.errno
+        if number is None and isinstance(error, TimeoutError):
+            number = errno.ETIMEDOUT
+        return Failed(CONN_ERRNO + (number if number is not None and number > 0 else errno.EIO), 0.0)
+    if error.response is None:
+        return Failed(CONN_ERRNO + errno.EPROTO, 0.0)
+    return Failed(int(error.response.status), retry_after_s(error.response.headers.get("Retry-After")))
+
+
+def retry_after_s(field: str | None) -> float:
+    """How long a Retry-After asks to stay away; a date is none, and nobody waits for more than a minute."""
+    return min(float(field), 60.0) if field and field.isascii() and field.isdigit() else 0.0

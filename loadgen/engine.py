@@ -16,9 +16,11 @@ from pathlib import Path
 from time import monotonic_ns
 from typing import Final, NamedTuple
 
+from reports.history import Transport
+
 from .actions import Action
 from .client import Client
-from .connection import Wires, dial
+from .connection import Wires
 from .destinations import Destinations
 from .drivers import DRIVERS
 from .drivers.base import Position
@@ -32,6 +34,7 @@ from .registry import News, follow
 from .schedule import blocks, count_publishes, owned, striped
 from .tally import Tally
 from .trust import Trust
+from .ways import WAYS, reach
 from .workload import LoadSpec, channel_names, client_channels
 
 TICK_S: Final = 0.1  # how late a deadline may be noticed
@@ -77,7 +80,7 @@ class Engine:
         workload = spec.workload
         self.recorder = Recorder(Path(spec.run_dir) / "events", index, spec.nonce, alone=alone)
         self._alone, self._first_seq = alone, first_seq
-        trust = Trust(workload.auth, spec.tls, spec.host)
+        trust = Trust(workload.auth, spec.tls, spec.host, spec.http_host)
         self._shared = Shared(
             token=trust.token,
             recorder=self.recorder,
@@ -91,6 +94,7 @@ class Engine:
             rng=random.Random(f"{spec.seed}:{index}"),
             channel_name=channel_names(workload, spec.seed, spec.channel_suffix).__getitem__,
         )
+        self._targets = spec.targets, spec.http_targets
         self._destinations = Destinations(spec, worker=index, rng=self._shared.rng)
         self._following: asyncio.Task[None] | None = None  # of the nodes' registry
         channels = client_channels(workload, spec.seed)
@@ -284,7 +288,7 @@ class Engine:
         away = client.ordinal not in self._present or client.ordinal in self._deaf
         if self._stopping or client.ended or away:
             return
-        task = self._loop.create_task(dial(client, self._target(client), self._wires))
+        task = self._loop.create_task(reach(client, self._urls(client), self._wires))
         self._dials[client.ordinal] = task
         task.add_done_callback(partial(self._dialled, client))
 
@@ -296,11 +300,20 @@ class Engine:
         self._destinations.dialled(client.ordinal, self._loop.time(), connected=client.link is not None)
         if client.ordinal not in self._present:  # it left while it was dialling
             client.leave()
+        if self._stopping:
+            self._note_closed()
 
-    def _target(self, client: Client) -> str:
-        """The URL that a client dials."""
+    def _urls(self, client: Client) -> dict[Transport, str]:
+        """The URL that a client dials, by what it may come; all are of one node."""
+        sockets, others = self._targets
         base = self._destinations.of(client.ordinal, client.next_target(), self._loop.time())
-        return base.rstrip("/") + self._shared.driver.path(client.ordinal)
+        place = sockets.index(base) if base in sockets else client.ordinal % len(sockets)
+        return {
+            way: base.rstrip("/") + self._shared.driver.path(client.ordinal)
+            if way is Transport.WEBSOCKET
+            else others[place].rstrip("/")
+            for way in WAYS[client.persona.transport]
+        }
 
     def _heard(self, news: News) -> None:
         self._destinations.learn(news, self._loop.time())

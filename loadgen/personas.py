@@ -15,6 +15,7 @@ import numpy.typing as npt
 from pydantic import Field, model_validator
 
 from .demand import Arrivals
+from .drivers.base import Capability
 from .reconnects import Reconnect
 from .section import Duration, Name, Purpose, Rate, Seconds, Section, Share, drawn
 from .topology import Membership, Side
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 Picker = Literal["even", "by-size", "largest", "direct", "rooms"]
 Outbox = Literal["queue", "resend", "drop"]
 Recover = Literal["resume", "history", "fresh"]
+Way = Literal["websocket", "sse", "poll", "fallback"]
 Kind = Literal["", "lurker", "chatty", "bot", "broadcaster", "flapper", "slow", "zombie", "repeater"]
 
 KINDS: Final[Mapping[str, Mapping[str, Any]]] = {
@@ -91,6 +93,9 @@ class Persona(Section):
     repeat: Share = 0.0
     """Share of its acked publishes that it sends once more, with the same id."""
     repeat_after_s: Seconds = 0.5
+    transport: Way = "websocket"
+    """By what it comes: a WebSocket; server-sent events and posts; long polling and posts; or the first of
+    the three, in this order and at each dial anew, that gets through."""
     reconnect: Reconnect | None = None
     """Not written: the workload's."""
     recover: Recover = "resume"
@@ -148,6 +153,16 @@ def shares(weights: Sequence[float], clients: int) -> list[int]:
 def members(workload: Workload, seed: int, persona: int) -> npt.NDArray[np.int64]:
     """Ordinals of a persona's clients, rising."""
     return np.flatnonzero(assigned(workload, seed) == persona) + 1
+
+
+def recovery(persona: Persona, offered: frozenset[Capability]) -> Literal["resume", "first", "new"]:
+    """Where a client that comes back begins: where it was, else with all that is kept, else with what is new.
+
+    What the persona asks for comes first, of what the server offers.
+    """
+    if persona.recover == "resume" and Capability.RESUME in offered:
+        return "resume"
+    return "first" if persona.recover != "fresh" and Capability.HISTORY in offered else "new"
 
 
 def pick_weights(picker: Picker, membership: Membership) -> npt.NDArray[np.float64]:

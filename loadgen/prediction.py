@@ -58,7 +58,7 @@ class Prediction(NamedTuple):
     subscriptions: int = 0
     worker_bytes: int = 0  # of memory that clients take in the load workers together
     server_bytes: int = 0  # of memory that connections take in the server, if it is chatd
-    files: int = 0  # sockets at each end
+    files: int = 0  # sockets at each end, at most
     resumes: bool = (
         True  # clients that come back ask for what they missed, and publish what fell due meanwhile
     )
@@ -119,9 +119,16 @@ def predict_from_schedule(workload: Workload, seed: int, *, retain_n: int | None
         subscriptions=len(whole.channel),
         worker_bytes=workload.clients * CLIENT_BYTES + len(whole.channel) * LANE_BYTES,
         server_bytes=workload.clients * SERVER_CLIENT_BYTES,
-        files=workload.clients,
+        files=workload.clients + _posting(workload, seed),
         resumes=all(p.recover == "resume" and p.outbox == "queue" for p in personas_of(workload)),
     )
+
+
+def _posting(workload: Workload, seed: int) -> int:
+    """Clients with a second socket: over HTTP, what is said does not go by the one on which is listened."""
+    personas = personas_of(workload)
+    posts = [persona.transport != "websocket" and persona.talk > 0 for persona in personas]
+    return int(np.array(posts)[assigned(workload, seed)].sum())
 
 
 class Replays(NamedTuple):

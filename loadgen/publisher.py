@@ -170,7 +170,10 @@ class Lane:
 class Publisher:
     """Sends a client's publishes and keeps them until they are answered."""
 
-    __slots__ = ("_codec", "_keeps", "_link", "_ordinal", "_persona", "_put", "_shared")
+    __slots__ = (
+        "_alone", "_codec", "_keeps", "_lanes", "_link", "_ordinal", "_persona", "_put", "_shared",
+        "_under_way",
+    )  # fmt: skip
 
     def __init__(self, ordinal: int, shared: Shared, persona: Persona = EVERYBODY) -> None:
         self._ordinal, self._shared, self._put = ordinal, shared, shared.recorder.put
@@ -178,11 +181,17 @@ class Publisher:
         self._keeps = persona.outbox == "queue"  # what falls due while there is no connection
         self._link: Link | None = None  # None: not connected, or leaving
         self._codec: Driver | None = None
+        self._alone = False  # a publish is sent when the one before it is answered
+        self._under_way = False  # and one is
+        self._lanes: tuple[Lane, ...] = ()
 
     def connected(self, link: Link, codec: Driver, lanes: Iterable[Lane]) -> None:
         """The connection is accepted: send what waited, in order."""
-        self._link, self._codec = link, codec
-        for lane in lanes:
+        self._link, self._codec, self._lanes = link, codec, tuple(lanes)
+        self._alone, self._under_way = not codec.pipelines, False
+        if self._alone:
+            self._send_next()
+        for lane in self._lanes:
             self._send_waiting(lane)
 
     def leaving(self) -> None:
@@ -231,7 +240,9 @@ class Publisher:
     def unanswered(self, pending: Pending) -> None:
         """An attempt got no answer in time: the next one has the same id, so it cannot be placed twice."""
         lane = pending.lane
-        if lane.held or self._link is None:
+        if self._alone and self._link is not None:
+            self._link.abort()  # nothing can be sent behind it; on the next connection it comes first
+        elif lane.held or self._link is None:
             pending.open = 0
             self._go_on(lane)
         else:
@@ -255,9 +266,22 @@ class Publisher:
             lane.outbox.settle(pending.message)
         if lane.held:
             self._go_on(lane)
+        if self._alone:
+            self._under_way = False
+            self._send_next()
+
+    def _send_next(self) -> None:
+        """Of what waits on lanes that are not held, what was due first."""
+        firsts = [
+            first
+            for lane in self._lanes
+            if not lane.held and (first := next((p for _, p in lane.outbox.pending()), None)) is not None
+        ]
+        if firsts:
+            self._send(min(firsts, key=lambda pending: pending.scheduled_ns))
 
     def _send(self, pending: Pending) -> None:
-        if self._link is None or self._codec is None:
+        if self._link is None or self._codec is None or self._under_way:
             return
         shared, lane = self._shared, pending.lane
         if pending.about:
@@ -273,12 +297,15 @@ class Publisher:
         pending.attempts += 1
         if self._link.send(frame):
             pending.open += 1
+            self._under_way = self._alone
             shared.deadlines.append((now_ns + shared.ack_timeout_ns, self, pending, pending.attempts))
         else:
             self._put(Kind.NACK, now_ns, 0, *identity, 0, 0, Flag.DEFINITE)
 
     def _repeat(self, pending: Pending) -> None:
-        if self._link is not None and not pending.lane.held:
+        if self._under_way:
+            self._shared.later(self._persona.repeat_after_s, lambda: self._repeat(pending))
+        elif self._link is not None and not pending.lane.held:
             self._shared.tally.repeats += 1
             self._send(pending)
 

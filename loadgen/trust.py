@@ -162,13 +162,16 @@ class Trust:
     """How the clients of one worker are let in, and know whom they dial; on the worker's loop.
 
     Args:
-        host: for the header Host, where it is not the dialled one.
+        host, http_host: for the header Host of WebSockets and of other requests, where it is not the
+            dialled one.
     Raises:
         AuthFailed: a secret cannot be used.
     """
 
-    def __init__(self, auth: Auth | None = None, tls: Tls | None = None, host: str = "") -> None:
-        self.tokens, self._tls, self._host = Tokens(auth), tls or Tls(), host
+    def __init__(
+        self, auth: Auth | None = None, tls: Tls | None = None, host: str = "", http_host: str = ""
+    ) -> None:
+        self.tokens, self._tls, self._host, self._http_host = Tokens(auth), tls or Tls(), host, http_host
         self._context: ssl.SSLContext | None = None
 
     def token(self, client: str) -> str | None:
@@ -190,12 +193,23 @@ class Trust:
         Raises:
             AuthFailed: a certificate cannot be used.
         """
-        if not url.startswith("wss:"):
+        if not url.startswith(("wss:", "https:")):
             return {}
         if self._context is None:
             self._context = self._tls.context()
         name = {"server_hostname": self._tls.server_name} if self._tls.server_name else {}
         return {"ssl_context": self._context, **name}
+
+    def tls_of(self, url: str) -> dict[str, Any]:
+        """Arguments for a loop's ``create_connection``; raises as ``of`` does."""
+        if not url.startswith("https:"):
+            return {}
+        told = self.of(url)
+        return {"ssl": told.pop("ssl_context"), **told}
+
+    def host_for(self, dialled: str) -> str:
+        """The header Host of a request over HTTP to ``dialled``."""
+        return self._http_host or dialled
 
     def headers(self, subprotocol: str | None) -> list[tuple[str, str]] | None:
         """Of the upgrade request, besides the usual ones."""

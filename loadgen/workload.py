@@ -10,7 +10,7 @@ import ipaddress
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
@@ -19,7 +19,7 @@ from .actions import needs
 from .balance import Policy
 from .demand import Phase as Phase
 from .demand import peak_per_s
-from .drivers import DRIVERS
+from .drivers import DRIVERS, HTTP_DRIVERS
 from .personas import Persona, assigned, personas_of
 from .reconnects import Backoff as Backoff
 from .reconnects import Reconnect
@@ -140,7 +140,9 @@ class Workload(Section):
         names = [phase.name for phase in self.phase]
         if repeated := sorted({name for name in names if names.count(name) > 1}):
             faults.append(f"phase names are used twice: {', '.join(repeated)}: give each its own")
-        faults += needs(self.persona, DRIVERS[self.driver].capabilities, self.driver)
+        sockets = [persona for persona in self.persona if persona.transport == "websocket"]
+        faults += needs(sockets, DRIVERS[self.driver].capabilities, self.driver)
+        faults += _http_faults(self)
         if faults:
             raise ValueError("; ".join(faults))
         return self
@@ -154,6 +156,36 @@ class Workload(Section):
     @property
     def duration_s(self) -> float:
         return sum(phase.duration_s for phase in self.phase)
+
+    @property
+    def over_http(self) -> bool:
+        """Whether some clients come over HTTP, or may."""
+        return any(persona.transport != "websocket" for persona in self.persona)
+
+
+def _http_faults(workload: Workload) -> Iterator[str]:
+    """What clients that come over HTTP, or may, cannot do."""
+    personas = [persona for persona in workload.persona if persona.transport != "websocket"]
+    if not personas:
+        return
+    driver = HTTP_DRIVERS.get(workload.driver)
+    if driver is None:
+        yield (
+            f"persona {personas[0].name!r}: transport is {personas[0].transport!r}: driver "
+            f"{workload.driver!r} knows WebSockets alone: write 'websocket'"
+        )
+        return
+    yield from needs(personas, driver.capabilities, driver.name)
+    for persona in personas:
+        if persona.read_per_s is not None:
+            yield f"persona {persona.name!r}: read_per_s goes with transport 'websocket': leave one out"
+    if workload.pause:
+        yield "pause: clients over HTTP leave a channel only by leaving: write an absence, or no such persona"
+    if workload.channels_per_client > driver.most_channels:
+        yield (
+            f"channels_per_client is {workload.channels_per_client}: must be at most {driver.most_channels} "
+            "where clients come over HTTP"
+        )
 
 
 def _channel_faults(workload: Workload) -> Iterator[str]:
@@ -216,23 +248,41 @@ class LoadSpec(Section):
     several nodes each has as many in a row, and a client keeps to the same of them."""
     nodes: tuple[LoadNode, ...] = ()
     """In the order of their targets; none: there is one, or none that could be told from others."""
+    http_targets: tuple[str, ...] = ()
+    """Of those that come over HTTP, in the order of the targets."""
     tls: Tls = Tls()
     channel_suffix: str = Field(default="", pattern=r"^[a-z0-9-]{0,20}$")
     """Of every channel's name: makes them this run's own on a server that had others before."""
     host: str = ""
     """What clients say in the header Host, where a proxy stands before the target; empty: what they dial."""
+    http_host: str = ""
+    """The same of those that come over HTTP."""
     workload: Workload
 
-    @field_validator("targets")
+    @field_validator("targets", "http_targets")
     @classmethod
     def _allowed(cls, targets: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         allowed = info.data.get("allow_targets", ())
-        if faults := [fault for target in targets if (fault := target_fault(target, allowed))]:
+        schemes = HTTP_SCHEMES if info.field_name == "http_targets" else SOCKET_SCHEMES
+        if faults := [fault for target in targets if (fault := target_fault(target, allowed, schemes))]:
             raise ValueError("; ".join(faults))
         return targets
 
+    @model_validator(mode="after")
+    def _reachable(self) -> LoadSpec:
+        if self.workload.over_http and len(self.http_targets) != len(self.targets):
+            raise ValueError(
+                f"http_targets has {len(self.http_targets)}: must have {len(self.targets)}, one for each of "
+                "targets, since some personas come over HTTP"
+            )
+        return self
 
-def target_fault(url: str, allowed: Sequence[str]) -> str | None:
+
+SOCKET_SCHEMES: Final = ("ws", "wss")
+HTTP_SCHEMES: Final = ("http", "https")
+
+
+def target_fault(url: str, allowed: Sequence[str], schemes: Sequence[str] = SOCKET_SCHEMES) -> str | None:
     """Why a URL may not be loaded, or None when it may.
 
     Loading a server is an attack on it unless its owner agreed, so a host that is not loopback must
@@ -243,8 +293,8 @@ def target_fault(url: str, allowed: Sequence[str]) -> str | None:
         host, _ = parts.hostname, parts.port
     except ValueError as error:
         return f"{url!r}: {error}"
-    if parts.scheme not in ("ws", "wss") or not host:
-        return f"{url!r} must be ws://HOST:PORT or wss://HOST:PORT"
+    if parts.scheme not in schemes or not host:
+        return f"{url!r} must be {' or '.join(f'{scheme}://HOST:PORT' for scheme in schemes)}"
     if is_loopback(host) or host in allowed:
         return None
     return (

@@ -18,7 +18,7 @@ import enum
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal, NamedTuple, Protocol
 
-from reports.history import BadReason, GapReason
+from reports.history import BadReason, GapReason, Transport
 
 Buffer = bytes | bytearray | memoryview
 Position = tuple[str, int]  # (epoch, serial)
@@ -36,6 +36,7 @@ class Capability(enum.StrEnum):
     DEDUPE = "dedupe"  # a publish that is sent again with its message id is placed once
     RETENTION = "retention"  # what is kept, and for how long, is said in the contract (retain_*)
     HISTORY = "history"  # a channel can be read from its oldest message (start "first"), and in pages
+    CHANNELS = "channels"  # channels are joined and left on an open connection
     REACTION = "reaction"  # what is said about a message has a place in the log, as a message has
     TYPING = "typing"
     RECEIPT = "receipt"  # marks of who has read how far
@@ -143,6 +144,7 @@ class Driver(Protocol):
     frame_view: ClassVar[
         str
     ]  # "module:attribute" of a FrameView (README.md), for faults on messages; "": none
+    pipelines: ClassVar[bool]  # publishes are sent before earlier ones are answered, and keep their order
     pure_deliveries: ClassVar[bool]  # a frame that is a delivery is that delivery alone, on any connection
 
     @staticmethod
@@ -159,7 +161,9 @@ class Driver(Protocol):
         """The first frame: who we are and, where the server can take them here, the subscriptions."""
         ...
 
-    def subscribe(self, want: Want) -> bytes: ...
+    def subscribe(self, want: Want) -> bytes:
+        """CHANNELS; so is ``unsubscribe``."""
+        ...
 
     def unsubscribe(self, channel: str) -> bytes: ...
 
@@ -202,4 +206,39 @@ class ActingDriver(Driver, Protocol):
 
     def history(self, channel: str, limit: int) -> bytes:
         """Read the newest messages. HISTORY."""
+        ...
+
+
+class HttpDriver(Driver, Protocol):
+    """A driver over HTTP/1.1, for those whose WebSocket does not get through.
+
+    What it returns to be sent are whole requests without a Host, which the engine adds: ``connect`` a GET
+    whose answer is a stream of server-sent events, or one piece (``Transport.POLL``); all others POSTs, sent
+    one at a time. ``feed`` reads one frame: an event's data, one of ``frames``, or the body of an answer.
+    """
+
+    most_channels: ClassVar[int]  # of one client
+    goodbye_code: int  # close code that the server has announced with its goodbye; 0: none
+
+    def __init__(self, transport: Transport = Transport.SSE, known: Welcome | None = None) -> None:
+        """``known``: what an earlier connection of this client was told; a later one may not be told."""
+
+    def at(self, ordinal: int) -> None:
+        """Before ``connect``: whose requests these are, so that a proxy can pick its targets."""
+        ...
+
+    def closing(self, kind: bytes, data: bytes) -> int | None:
+        """The close code that an event of a stream says; None: its data is a frame."""
+        ...
+
+    def frames(self, body: Buffer, sink: Sink) -> Sequence[Buffer]:
+        """What the answer to a poll holds; each is to be fed. Never raises on what a server sends."""
+        ...
+
+    def poll(self) -> tuple[bytes, Mapping[str, Position]]:
+        """The next poll, and the positions that it asks for: those that the answer before gave."""
+        ...
+
+    def answered(self, status: int, body: Buffer, sink: Sink) -> None:
+        """Read the answer to the POST that waits for one. Never raises on what a server sends."""
         ...

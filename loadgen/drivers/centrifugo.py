@@ -110,10 +110,12 @@ class CentrifugoDriver:
             Capability.CHANNEL_ORDER,
             Capability.RESUME,
             Capability.HISTORY,
+            Capability.CHANNELS,
         }
     )
     subprotocol: ClassVar[str | None] = None
     frame_view: ClassVar[str] = ""
+    pipelines: ClassVar[bool] = True
     pure_deliveries: ClassVar[bool] = False  # a frame may hold several messages, and answers of its own
 
     def __init__(self) -> None:

@@ -69,6 +69,7 @@ class ChatdDriver:
     subprotocol: ClassVar[str | None] = wire.SUBPROTOCOL
     frame_view: ClassVar[str] = "loadgen.drivers.chatd_view:FRAME_VIEW"
     pure_deliveries: ClassVar[bool] = True
+    pipelines: ClassVar[bool] = True
 
     def __init__(self) -> None:
         self._last_id = 0
@@ -160,7 +161,7 @@ class ChatdDriver:
         match frame:
             case wire.Connected():
                 self._open.pop(frame.id, None)
-                sink.connected(_welcome(frame))
+                sink.connected(welcome_of(frame))
             case wire.Subscribed():
                 if frame.id is not None:
                     self._open.pop(frame.id, None)
@@ -226,7 +227,8 @@ def _identity(frame: _Delivery) -> Buffer:
         return frame.data
 
 
-def _welcome(frame: wire.Connected) -> Welcome:
+def welcome_of(frame: wire.Connected) -> Welcome:
+    """What `connected` says."""
     base_ms, cap_ms = frame.retry_ms
     return Welcome(
         node=frame.node,

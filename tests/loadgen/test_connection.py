@@ -16,7 +16,7 @@ from picows.picows import _make_test_ws_frame
 from chatd.protocol import messages as wire
 from loadgen.body import encode_body
 from loadgen.client import Client
-from loadgen.connection import Memo, Wires, _failure, _Socket
+from loadgen.connection import Memo, Wires, _Socket, failure
 from loadgen.drivers.chatd import ChatdDriver
 from loadgen.publisher import Shared
 from loadgen.recorder import Recorder
@@ -147,10 +147,10 @@ def test_the_memo_is_bounded() -> None:
     ],
 )
 def test_a_failed_dial_says_how_it_failed(error: Any, status: int) -> None:
-    assert _failure(error) == (status, 0.0)
+    assert failure(error) == (status, 0.0)
 
 
 @pytest.mark.parametrize(("header", "wait_s"), [("3", 3.0), ("9999", 60.0), ("Tue, 24 Nov 2026", 0.0)])
 def test_a_refusal_may_say_how_long_to_stay_away(header: str, wait_s: float) -> None:
     response = WSUpgradeResponse.create_error_response(503, None, {"Retry-After": header})
-    assert _failure(WSHandshakeError("503", b"", b"", response)) == (503, wait_s)
+    assert failure(WSHandshakeError("503", b"", b"", response)) == (503, wait_s)

@@ -259,6 +259,18 @@ def test_who_reads_all_that_is_kept_gets_it_at_each_return_and_who_is_fresh_gets
         pytest.param([{"name": "a", "kind": "ghost"}], {}, "lurker", id="an unknown kind"),
         pytest.param([{"name": "a", "rates": {"typing_per_min": 3}}], {}, "typing_per_min", id="a rate"),
         pytest.param([{"name": "a", "weight": 0}], {}, "greater than 0", id="no weight"),
+        pytest.param([{"name": "a", "transport": "pigeon"}], {}, "'fallback'", id="a transport"),
+        pytest.param([{"name": "a", "transport": "sse"}], {"driver": "centrifugo"},
+                     "knows WebSockets alone", id="a server without HTTP"),
+        pytest.param([{"name": "a", "transport": "poll", "rates": {"typing_per_s": 1}}], {},
+                     "driver 'chatd_http' does not offer", id="typing over HTTP"),
+        pytest.param([{"name": "a", "transport": "fallback", "read_per_s": 5}], {},
+                     "read_per_s goes with transport 'websocket'", id="a slow reader over HTTP"),
+        pytest.param([{"name": "a", "transport": "sse"}],
+                     {"pause": [{"at_s": 3, "duration_s": 1, "clients": 1}]},
+                     "write an absence", id="unsubscribing over HTTP"),
+        pytest.param([{"name": "a", "transport": "sse"}], {"channels": 40, "channels_per_client": 33},
+                     "must be at most 32", id="more channels than a request holds"),
     ],
 )  # fmt: skip
 def test_personas_that_do_not_fit_are_refused(
@@ -273,6 +285,6 @@ def test_what_a_server_does_not_offer_is_refused_with_the_remedy() -> None:
     given = {"name": "a", "weight": 1, "rates": rates, "watch_presence": True, "recover": "history"}
     persona = Persona.model_validate(given)
     lines = list(needs([persona], frozenset({Capability.ACK}), "plain"))
-    assert len(lines) == 7  # five actions, presence of others, history on return
+    assert len(lines) == 8  # six actions, presence of others, history on return
     assert all("driver 'plain'" in line and "does not offer" in line for line in lines)
     assert not list(needs([persona], frozenset(Capability), "chatd"))

@@ -47,6 +47,17 @@ def test_a_whole_specification_is_read() -> None:
     assert spec.workload.reconnect != "server-hint"
 
 
+def test_clients_over_http_need_a_target_of_their_own_that_may_be_loaded() -> None:
+    workload = {**SPEC["workload"], "persona": [{"name": "p", "weight": 1, "transport": "poll"}]}
+    (missing,) = faults(workload=workload)
+    assert "http_targets has 0: must have 1" in missing
+    targets = ["ws://127.0.0.1:1", "http://example.org:1", "https://127.0.0.1:443"]
+    (wrong,) = faults(workload=workload, http_targets=targets)
+    assert "'ws://127.0.0.1:1' must be http://HOST:PORT or https://HOST:PORT" in wrong
+    assert "--allow-target example.org" in wrong
+    assert "443" not in wrong
+
+
 def test_every_fault_is_reported_at_once_with_field_and_value() -> None:
     phases = [{"name": "a", "duration_s": -1}]
     workload = {"clients": 0, "channels": 3, "phase": phases, "clinets": 3, "driver": "irc"}
