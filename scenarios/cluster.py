@@ -24,18 +24,30 @@ from .server import SCHEME, Server
 from .wiring import Wiring
 
 LOOPBACK = "127.0.0.1"
-OURS = {"url", "command", "tls", "nodes", "replicas", "mutant_node"}  # how to run it: no keys of its own
+PORTS = {"ws": 80, "wss": 443, "http": 80, "https": 443}
+OURS = {
+    "url",
+    "http_url",
+    "command",
+    "tls",
+    "nodes",
+    "replicas",
+    "mutant_node",
+}  # how to run it: no keys of its own
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
     """One node as it runs. ``pages``: where it answers /readyz, /nodes and /metrics in plain HTTP; None where
-    nobody is known to. ``dialled``: URLs that clients of the load dial, one for each half of them."""
+    nobody is known to. ``dialled``: URLs that clients of the load dial, one for each half of them; over HTTP
+    they dial ``dialled_http`` of ``http_url``, where there is one."""
 
     node: Node
     url: str
     dialled: tuple[str, ...]
     pages: Address | None = None
+    http_url: str = ""
+    dialled_http: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +65,11 @@ class Cluster:
     def targets(self) -> tuple[str, ...]:
         """What clients of the load dial, as ``LoadSpec.targets`` orders it."""
         return tuple(url for member in self.members for url in member.dialled)
+
+    @property
+    def http_targets(self) -> tuple[str, ...]:
+        """The same over HTTP; none where the server has it off."""
+        return tuple(url for member in self.members for url in member.dialled_http)
 
     @property
     def pages(self) -> dict[str, Address]:
@@ -102,7 +119,10 @@ def start_cluster(
         StageFailed: something ended at once, or was not ready in time; with the end of its log.
     """
     if server.url:
-        return Cluster((_given(server.url, layout.nodes[0], wiring),))
+        node, http_url = layout.nodes[0], server.http_url
+        dialled_http = _behind(wiring, node, http_url) if http_url else ()
+        url = server.url
+        return Cluster((Member(node, url, _behind(wiring, node, url), None, http_url, dialled_http),))
     store = _broker(server, layout, supervisor, rundir)
     members, started = [], []
     for node in layout.nodes:
@@ -119,14 +139,14 @@ def start_cluster(
     return Cluster(tuple(members))
 
 
-def _given(url: str, node: Node, wiring: Wiring) -> Member:
+def _behind(wiring: Wiring, node: Node, url: str) -> tuple[str, ...]:
+    """What clients dial to reach a URL of a node."""
     parts = urlsplit(url)
-    address = in_url((str(parts.hostname), parts.port or {"ws": 80, "wss": 443}[parts.scheme]))
-    dialled = [
+    address = in_url((str(parts.hostname), parts.port or PORTS[parts.scheme]))
+    return tuple(
         url if wire == address else f"{parts.scheme}://{wire}{parts.path}"
         for wire in wiring.before(node, address)
-    ]
-    return Member(node, url, tuple(dialled))
+    )
 
 
 def _broker(server: Server, layout: Layout, supervisor: Supervisor, rundir: RunDirectory) -> str:
@@ -148,11 +168,17 @@ def _chatd(
 ) -> tuple[Member, ProcessSpec]:
     """A node that is about to be started, and how."""
     address = server.host, server.port or free_port(server.host)
-    scheme = "wss" if server.tls_cert else "ws"
-    dialled = tuple(f"{scheme}://{wire}" for wire in wiring.before(node, in_url(address)))
+    secure = "s" if server.tls_cert else ""
+    url = f"ws{secure}://{in_url(address)}"
+    dialled = _behind(wiring, node, url)
+    # chatd would take another one at each start; clients and proxies know only this.
+    http_port = server.http_port if isinstance(server.http_port, int) else free_port(server.host)
+    http_url = f"http{secure}://{in_url((server.host, http_port))}" if http_port else ""
+    dialled_http = _behind(wiring, node, http_url) if http_url else ()
     own = server.model_dump(mode="json", exclude=OURS, exclude_unset=bool(server.command))
     config: dict[str, Any] = own | {
         "port": address[1],
+        "http_port": http_port,
         "node": node.name,
         "data": str(rundir.path / "data" / node.process),
     }
@@ -174,4 +200,4 @@ def _chatd(
         role="target",
         hooks=in_url(pages) if hooks else "",
     )
-    return Member(node, f"{scheme}://{in_url(address)}", dialled, pages), spec
+    return Member(node, url, dialled, pages, http_url, dialled_http), spec

@@ -31,7 +31,7 @@ from loadgen.workload import Workload
 from reports.gates import Gate, GatesError, Regression, parse_gates, parse_regressions
 
 from .layout import Layout, layout
-from .server import Server, target_faults, unread_faults
+from .server import Server, http_faults, target_faults, unread_faults
 
 BUNDLED = Path(__file__).parent
 Profile = Literal["at-most-once", "at-least-once", "effectively-once"]
@@ -167,6 +167,7 @@ def parse(data: Mapping[str, Any], *, name: str, allow_targets: Sequence[str] = 
         lines += target_faults(server, allow_targets)
     if server and workload:
         lines += unread_faults(server, workload)
+        lines += http_faults(server, workload)
     if server and server.url:
         lines += _shared_faults(workload, faults)
     reserved = [

@@ -12,7 +12,7 @@ from pydantic import Field, field_validator, model_validator
 
 import chatd.config
 from loadgen.trust import Tls
-from loadgen.workload import Workload, is_loopback
+from loadgen.workload import HTTP_SCHEMES, Workload, is_loopback
 
 BROKER = "valkey"  # as server.store: the run starts its own broker
 SCHEME = "valkey://"  # and this begins the address of one that is there
@@ -27,7 +27,8 @@ class Server(chatd.config.Config):
     ``replicas`` of it, ``valkey://HOST:PORT/DB`` uses one that is there. ``mutant_node`` plants the mutant in
     one node alone, by its process: "chatd-2".
 
-    With ``url`` the run talks to a server that it did not start: no process faults then. ``tls.ca`` is a PEM
+    With ``url`` the run talks to a server that it did not start, with ``http_url`` for clients that come over
+    HTTP: no process faults then. ``tls.ca`` is a PEM
     file of what clients trust besides the machine's own authorities. ``command``
     starts another build of chatd than this one; it is given only the keys that the scenario sets, so
     that it may be an older one.
@@ -39,6 +40,7 @@ class Server(chatd.config.Config):
     replicas: int = Field(default=0, ge=0, le=1)
     mutant_node: Annotated[str, Field(pattern=r"^(chatd-[1-9]\d?)?$")] = ""
     url: str = ""
+    http_url: str = ""
     command: tuple[str, ...] = ()
     tls: Tls = Tls()
 
@@ -73,6 +75,14 @@ class Server(chatd.config.Config):
             raise ValueError("must be ws://HOST[:PORT][/PATH] or wss://HOST[:PORT][/PATH]")
         return url
 
+    @field_validator("http_url")
+    @classmethod
+    def _is_http(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if url and (parts.scheme not in HTTP_SCHEMES or not parts.hostname or parts.query or parts.fragment):
+            raise ValueError("must be http://HOST[:PORT] or https://HOST[:PORT]")
+        return url
+
     @model_validator(mode="after")
     def _nodes_have_one_store(self) -> Server:
         if self.nodes > 1 and self.url:
@@ -98,14 +108,14 @@ class Server(chatd.config.Config):
 
 def target_faults(server: Server, allow_targets: Sequence[str]) -> list[str]:
     """Why it may not be loaded where it is, a line each."""
-    lines = []
-    host = urlsplit(server.url).hostname if server.url else server.host
-    if host and not is_loopback(host) and host not in allow_targets:
-        key = "server.url" if server.url else "server.host"
-        lines.append(
-            f"{key} is {(server.url or server.host)!r}: load goes to loopback only, "
-            f"unless you own the host and say --allow-target {host}"
-        )
+    named = {"server.url": server.url, "server.http_url": server.http_url} if server.url else {}
+    hosts = {key: (url, urlsplit(url).hostname) for key, url in named.items()}
+    lines = [
+        f"{key} is {value!r}: load goes to loopback only, "
+        f"unless you own the host and say --allow-target {host}"
+        for key, (value, host) in (hosts or {"server.host": (server.host, server.host)}).items()
+        if host and not is_loopback(host) and host not in allow_targets
+    ]
     broker = urlsplit(server.store).hostname if server.store.startswith(SCHEME) else None
     if broker and not is_loopback(broker) and broker not in allow_targets:
         lines.append(
@@ -115,6 +125,17 @@ def target_faults(server: Server, allow_targets: Sequence[str]) -> list[str]:
     if server.port and not server.url and is_loopback(server.host) and not _is_free(server.host, server.port):
         lines.append(f"server.port is {server.port}: the port is in use; take another, or 0 for a free one")
     return lines
+
+
+def http_faults(server: Server, workload: Workload) -> list[str]:
+    """Clients over HTTP without a place to go."""
+    if not workload.over_http:
+        return []
+    if server.url and not server.http_url:
+        return ["server.http_url is missing: some personas come over HTTP; write http://HOST:PORT"]
+    if not server.url and server.http_port == 0:
+        return ['server.http_port is 0, off: some personas come over HTTP; write http_port = "free"']
+    return []
 
 
 def unread_faults(server: Server, workload: Workload) -> list[str]:

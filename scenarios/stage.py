@@ -151,9 +151,11 @@ class Stage:
             seed=self._scenario.seed,
             targets=self._cluster.targets,
             nodes=self._cluster.load_nodes,
+            http_targets=self._cluster.http_targets,
             tls=self._tls,
             channel_suffix=self._suffix,
             host=urlsplit(self._cluster.urls[0]).netloc if self._wiring.engine else "",
+            http_host=urlsplit(self._cluster.members[0].http_url).netloc if self._wiring.engine else "",
             allow_targets=self._allow_targets,
             workload=self._scenario.workload,
         )

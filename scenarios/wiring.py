@@ -21,7 +21,8 @@ from .rundir import RunDirectory
 
 @dataclass(slots=True)
 class Wiring:
-    """The engine of a run, if it needs one. ``listening``: HOST:PORT of each proxy that was made."""
+    """The engine of a run, if it needs one. ``listening``: HOST:PORT of each proxy that was made;
+    of one that is before several ports of a node, the first."""
 
     engine: Engine | None = None
     made: frozenset[str] = frozenset()  # names of proxies that the plan needs
@@ -39,10 +40,11 @@ class Wiring:
         if self.engine is None:
             raise ValueError(f"proxy {name!r} is to be made, and there is no engine")
         try:
-            self.listening |= self.engine.create((name,), upstream=upstream)
+            made = self.engine.create((name,), upstream=upstream)[name]
         except EngineError as failed:
             raise StageFailed(f"the fault engine: {failed}") from None
-        return self.listening[name]
+        self.listening.setdefault(name, made)
+        return made
 
     def describe(self) -> str:
         return f"proxy ({self.engine.describe()})" if self.engine else "direct"

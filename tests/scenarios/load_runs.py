@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 
-from reports.history import Flag, Kind
+from reports.history import Flag, Kind, Transport
 from tests.reports.synthetic import MS, T0, Cut, Records, S, Slow, fault_lines, start_line
 from tests.scenarios.gate_runs import Run, Spoil, both, in_order, leave_out, phased, repeat, swap
 
@@ -189,6 +189,36 @@ def noise(*, heard: int = 20_000, refused: int = 0, **more: Any) -> Run:
     return Run(made, counters={"typing_heard": heard, "receipt_failed": refused})
 
 
+POLLING: Final = numbers(55, 60)
+BY_STREAM: Final = tuple(n for n in numbers(1, 54) if n % 4 == 0)
+BY_POLLS: Final = (*(n for n in numbers(1, 54) if n % 4 == 2), *POLLING)
+BY_SOCKET: Final = tuple(n for n in numbers(1, 54) if n % 2)
+
+
+def by_transport(rows: Records) -> Records:
+    """Who is behind the strict proxy has no WebSocket; half of them have no stream."""
+    changed = rows.copy()
+    for clients, transport in ((BY_STREAM, Transport.SSE), (BY_POLLS, Transport.POLL)):
+        mine = (rows["kind"] == Kind.CONN) & np.isin(rows["client"], clients)
+        changed["flags"][mine] = transport
+    return changed
+
+
+def strict(*spoils: Spoil, **more: Any) -> Run:
+    """All are cut off once, and come back by what they came by."""
+    fields = {
+        "clients": 60,
+        "channels": 12,
+        "rate": 40.0,
+        "spread": 0.1,
+        "personas": {"page": numbers(1, 54), "polling": POLLING},
+        "cuts": [Cut(10, 10.5)],
+        "faults": fault_lines("cut", "disconnect", 10, 10.5),
+        **more,
+    }
+    return Run(phased([("warm-up", 1), ("chat", 7), ("cut", 8)], **fields), {1: both(by_transport, *spoils)})
+
+
 def slow_for(clients: Iterable[int], begin: float, end: float, extra_ms: float) -> list[Slow]:
     return [Slow(begin, end, extra_ms, clients=frozenset(clients))]
 
@@ -205,6 +235,7 @@ BASES: Final[dict[str, Make]] = {
     "mobile_network": train,
     "backoff_policies": lambda: restart(STORM),
     "town_hall": hall,
+    "fallback_transport": strict,
     "direct_messages": pairs,
     "soak": long,
     "slow_consumers": readers,
@@ -262,6 +293,13 @@ SPOILED: Final[dict[tuple[str, str], Callable[[], Run]]] = {
     ("backoff_policies", "paced-full-jitter"): _unpaced("full-jitter"),
     ("backoff_policies", "paced-decorrelated"): _unpaced("decorrelated"),
     ("backoff_policies", "paced-server-hint"): _unpaced("server-hint"),
+    ("fallback_transport", "soon-by-websocket"): lambda: strict(slows=slow_for(BY_SOCKET, 3, 4, 200)),
+    ("fallback_transport", "soon-by-stream"): lambda: strict(slows=slow_for(BY_STREAM, 3, 4, 200)),
+    ("fallback_transport", "soon-by-polls"): lambda: strict(slows=slow_for(BY_POLLS, 3, 4, 200)),
+    ("fallback_transport", "resumes-happened"): lambda: strict(
+        cuts=[Cut(10, 10.5, clients=frozenset(numbers(1, 40)))]
+    ),
+    ("fallback_transport", "resumes-hold"): _broken("fallback_transport", begin_anew),
     ("town_hall", "all-of-it-delivered"): lambda: hall(rate=10.0),
     ("town_hall", "soon-when-one-talks"): lambda: hall(slows=[Slow(2, 3, 400)]),
     ("town_hall", "soon-when-all-talk"): lambda: hall(slows=[Slow(6, 7, 400)]),

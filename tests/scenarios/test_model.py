@@ -55,6 +55,25 @@ def test_a_minimal_scenario_is_enough() -> None:
         pytest.param({"workload__phase": []}, ["workload.phase"], id="no phase"),
         pytest.param({"server__store": "floppy"}, ["server.store", "'floppy'", "sqlite"], id="unknown store"),
         pytest.param({"server__host": "192.0.2.1"}, ["server.host", "192.0.2.1", "loopback"], id="host"),
+        pytest.param(
+            {"workload__persona": [{"name": "p", "weight": 1, "transport": "sse"}]},
+            ["server.http_port is 0", 'http_port = "free"'],
+            id="nowhere to go over HTTP",
+        ),
+        pytest.param(
+            {
+                "server__url": "ws://127.0.0.1:1",
+                "workload__persona": [{"name": "p", "weight": 1, "transport": "fallback"}],
+            },
+            ["server.http_url is missing", "http://HOST:PORT"],
+            id="nowhere to go over HTTP on a server of others",
+        ),
+        pytest.param({"server__http_url": "ws://127.0.0.1"}, ["server.http_url", "https://"], id="no HTTP"),
+        pytest.param(
+            {"server__url": "ws://127.0.0.1:1", "server__http_url": "http://192.0.2.1"},
+            ["server.http_url is 'http://192.0.2.1'", "--allow-target 192.0.2.1"],
+            id="foreign target over HTTP",
+        ),
         pytest.param({"server__url": "http://127.0.0.1"}, ["server.url", "ws://"], id="scheme"),
         pytest.param(
             {"server__url": "ws://192.0.2.1:80"}, ["--allow-target 192.0.2.1"], id="foreign target"
