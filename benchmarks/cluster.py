@@ -189,9 +189,6 @@ def _judge(loaded: Row, quiet: Row) -> None:
         own, other = f"chatd × {count}", f"centrifuge × {count}"
         loaded.at_most(f"× {count}: ≤ 1.0 × centrifuge, CPU", loaded.ratio(cpu, own, other), 1.0)
         quiet.at_most(f"× {count}: ≤ 1.5 × centrifuge, p99", quiet.ratio("p99 ms", own, other), 1.5)
-    loaded.at_most(
-        "× 4: ≤ 2 × one node without a broker, CPU", loaded.ratio(cpu, "chatd × 4", "chatd, no broker"), 2.0
-    )
 
 
 def main() -> int:
