@@ -53,7 +53,7 @@ toxiproxy: ## build the real Toxiproxy into .tools/bin (needs Go)
 	@mv .tools/bin/server .tools/bin/toxiproxy-server
 	@echo ".tools/bin/toxiproxy-server is ready: make run ARGS='--set faults.engine=toxiproxy --set faults.toxiproxy=.tools/bin/toxiproxy-server'"
 
-browser: $(READY) ## install what the tests of the chat page need: Chromium (Debian, Ubuntu) and its driver
+browser: $(READY) ## install what the tests of the pages need: Chromium (Debian, Ubuntu) and its driver
 	@command -v chromium >/dev/null || { SUDO=$$([ "$$(id -u)" = 0 ] || echo sudo); \
 	  $$SUDO apt-get update -qq && $$SUDO apt-get install -y -qq --no-install-recommends chromium; }
 	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[browser]'

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final, Literal
 
-MAX_POINTS: Final = 1000
+MAX_POINTS: Final = 600
 AxisKind = Literal["linear", "log", "quantile"]
 Point = tuple[float, float | None]  # None: no value there, the line is broken
 
@@ -25,6 +25,7 @@ class Axis:
     label: str
     unit: str = ""
     kind: AxisKind = "linear"
+    whole: bool = False  # counts: no tick between two of them
 
     @property
     def title(self) -> str:
@@ -120,15 +121,14 @@ def scale(values: Sequence[float], axis: Axis, *, zero: bool = True) -> Scale:
         return _logarithmic([v for v in values if v > 0] or [1.0])
     low, high = min(values, default=0.0), max(values, default=1.0)
     low = min(low, 0.0) if zero else low
-    return _linear(low, high if high > low else low + 1)
+    return _linear(low, high if high > low else low + 1, whole=axis.whole)
 
 
 def exact(low: float, high: float, kind: AxisKind = "linear") -> Scale:
     """A scale from ``low`` to ``high``, with round ticks inside."""
     if kind == "log":
-        whole = _logarithmic([low, high])
-        inside = tuple((v, label) for v, label in whole.ticks if low <= v <= high)
-        return Scale(low, high, "log", inside or whole.ticks[:1])
+        inside = _sparse([r for r in _round_figures(low, high) if low <= r <= high])
+        return Scale(low, high, "log", tuple((r, _short(r)) for r in inside))
     high = high if high > low else low + 1
     step = _step(high - low, 8)
     first = math.ceil(round(low / step, 9))
@@ -138,18 +138,30 @@ def exact(low: float, high: float, kind: AxisKind = "linear") -> Scale:
 
 def _logarithmic(values: Sequence[float]) -> Scale:
     """From the round figure (1, 2 or 5 times a power of ten) below the lowest to that above the highest."""
-    first = math.floor(math.log10(min(values)))
-    rounds = [m * 10.0**e for e in range(first, math.ceil(math.log10(max(values))) + 2) for m in (1, 2, 5)]
+    rounds = _round_figures(min(values), max(values))
     low = max(r for r in rounds if r <= min(values) * (1 + 1e-9))
     high = min(r for r in rounds if r > low * 1.5 and r >= max(values) * (1 - 1e-9))
-    inside = [r for r in rounds if low <= r <= high]
-    if len(inside) > 8:  # then powers of ten alone
-        inside = [r for r in inside if abs(math.log10(r) - round(math.log10(r))) < 1e-9]
-    return Scale(low, high, "log", tuple((r, _short(r)) for r in inside))
+    return Scale(
+        low, high, "log", tuple((r, _short(r)) for r in _sparse([r for r in rounds if low <= r <= high]))
+    )
 
 
-def _linear(low: float, high: float) -> Scale:
+def _round_figures(low: float, high: float) -> list[float]:
+    """1, 2 and 5 times powers of ten, from one that is not above ``low`` to one that is above ``high``."""
+    exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 2)
+    return [m * 10.0**e for e in exponents for m in (1, 2, 5)]
+
+
+def _sparse(inside: list[float]) -> list[float]:
+    """At most 8 of the round figures on an axis, else powers of ten alone."""
+    if len(inside) <= 8:
+        return inside
+    return [r for r in inside if abs(math.log10(r) - round(math.log10(r))) < 1e-9]
+
+
+def _linear(low: float, high: float, *, whole: bool) -> Scale:
     step = _step(high - low, 5)
+    step = math.ceil(step) if whole else step
     first, last = math.floor(round(low / step, 9)), math.ceil(round(high / step, 9))
     return Scale(
         first * step,
@@ -172,6 +184,17 @@ def _short(value: float) -> str:
         if size >= limit:
             return f"{value / (1e3 if sign == 'k' else limit):g}{sign}"
     return f"{round(value, 10):,g}" if size < 1e3 else f"{value:,.0f}"
+
+
+def x_scale(chart: Chart) -> Scale:
+    """The scale that all panels of a chart share."""
+    if chart.x_range is not None:
+        return exact(*chart.x_range, chart.x.kind)
+    return scale([x for panel in chart.panels for s in panel.series for x, _ in s.points], chart.x)
+
+
+def y_scale(panel: Panel) -> Scale:
+    return scale([y for s in panel.series for _, y in s.points if y is not None], panel.y)
 
 
 def merged(bands: Sequence[Band], most: int) -> tuple[Band, ...]:

@@ -76,7 +76,7 @@ def bands(analysis: Analysis) -> tuple[Band, ...]:
 
 def timeline(analysis: Analysis) -> Chart:
     rates = [
-        Panel(Axis("connections"), (_presence(analysis, "connected"),)),
+        Panel(Axis("connections", whole=True), (_presence(analysis, "connected"),)),
         Panel(Axis("sent", "/s"), (_over_time(analysis, "sent"),)),
         Panel(Axis("deliveries", "/s"), (_over_time(analysis, "delivered"),)),
         Panel(
@@ -178,7 +178,11 @@ def throughput(analysis: Analysis) -> Chart:
         (
             Panel(Axis("messages", "/s"), publish, "Publishing"),
             Panel(Axis("deliveries", "/s"), deliver, "Delivering"),
-            Panel(Axis("unacked", "messages"), (_backlog(analysis),), "Backlog: due and not yet acked"),
+            Panel(
+                Axis("unacked", "messages", whole=True),
+                (_backlog(analysis),),
+                "Backlog: due and not yet acked",
+            ),
         ),
         "Messages due, sent and acked per second; deliveries per second, live and replayed; and how many "
         "messages were due and not yet acked.",
@@ -192,8 +196,8 @@ def presence(analysis: Analysis) -> Chart:
         "presence",
         "Who was there",
         (
-            Panel(Axis("connections"), (_presence(analysis, "connected"),), "Connections"),
-            Panel(Axis("subscriptions"), (_presence(analysis, "live"),), "Live subscriptions"),
+            Panel(Axis("connections", whole=True), (_presence(analysis, "connected"),), "Connections"),
+            Panel(Axis("subscriptions", whole=True), (_presence(analysis, "live"),), "Live subscriptions"),
         ),
         "Clients connected and subscriptions live, at each change.",
         filed=False,
@@ -303,7 +307,7 @@ def _histogram(name: str, title: str, values: list[float], unit: str, says: str)
         name,
         title,
         Axis("p99 of delivery latency", "ms", kind),
-        (Panel(Axis(unit), (bars,)),),
+        (Panel(Axis(unit, whole=True), (bars,)),),
         says,
         filed=name == "latency-p99-histogram",
         x_range=reach,

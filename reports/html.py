@@ -1,7 +1,8 @@
-"""report.html: one self-contained page. No script, no request: the content policy allows its own style only.
+"""report.html: one self-contained page that asks the network for nothing.
 
-The style is one element, allowed by its hash; there is no style attribute anywhere, so
-nothing in the page needs ``unsafe-inline``.
+Style and script are one element each, allowed by their hashes; there is no style attribute
+and no handler anywhere, so nothing in the page needs ``unsafe-inline``. Without a script
+everything is there, charts as SVG; a page without a chart has no script.
 """
 
 from __future__ import annotations
@@ -9,11 +10,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from reports import svg
+from reports import interactive, svg
 from reports.blocks import (
     SIGNS,
     Badge,
@@ -32,6 +33,7 @@ from reports.blocks import (
     Tiles,
     Verdict,
 )
+from reports.charts import Chart
 from reports.escape import for_html
 
 _STYLE: Final = Path(__file__).with_name("report.css")
@@ -45,11 +47,15 @@ def page(title: str, facts: Sequence[tuple[str, str]], sections: Sequence[Sectio
         facts: names and values under it.
         sections: the first is the verdict and gets no number and no heading.
     """
-    style = _minified(_STYLE.read_text(encoding="utf-8"))
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    charts = [chart for section in sections for chart in _charts(section.blocks)]
+    style = _minified(interactive.style() + _STYLE.read_text(encoding="utf-8"))
+    script = interactive.script() if charts else ""
     policy = (
-        f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; script-src {_hashed(script)}; style-src {_hashed(style)}; "
+        "img-src data:; base-uri 'none'; form-action 'none'"
     )
+    live = f'<script type="text/plain" id="charts">{interactive.packed(charts)}</script>\n' if charts else ""
+    live += f"<script>{script}</script>\n" if charts else ""
     told = "".join(f"<li>{for_html(name)} <b>{for_html(value)}</b></li>" for name, value in facts)
     links = "".join(f'<li><a href="#{s.id}">{for_html(s.title)}</a></li>' for s in sections[1:])
     nav = f'<nav aria-label="Sections"><ul>{links}</ul></nav>\n'
@@ -64,8 +70,26 @@ def page(title: str, facts: Sequence[tuple[str, str]], sections: Sequence[Sectio
         f"<title>{for_html(title)} – chatproof report</title>\n<style>{style}</style>\n</head>\n<body>\n"
         f'<div class="page">\n<header><p class="product">chatproof report</p><h1>{for_html(title)}</h1>'
         f'<ul class="facts">{told}</ul></header>\n<main>\n{body}</main>\n'
-        f"<footer>{for_html(footer)}</footer>\n</div>\n</body>\n</html>\n"
+        f"<footer>{for_html(footer)}</footer>\n</div>\n{live}</body>\n</html>\n"
     )
+
+
+def _charts(blocks: Sequence[Block]) -> Iterator[Chart]:
+    for given in blocks:
+        match given:
+            case Picture(chart):
+                yield chart
+            case Pair(inner) | Details(blocks=inner):
+                yield from _charts(inner)
+            case _:
+                pass
+
+
+def _hashed(content: str) -> str:
+    """The source expression of Content Security Policy that allows an element with this content."""
+    if not content:
+        return "'none'"
+    return f"'sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}'"
 
 
 def _minified(css: str) -> str:

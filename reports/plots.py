@@ -15,7 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from reports.charts import Band, Chart, Panel, Scale, Series, exact, scale
+from reports.charts import Band, Chart, Panel, Scale, Series, x_scale, y_scale
 from reports.escape import for_terminal
 
 # Okabe & Ito, "Color Universal Design" (2008), by Series.slot; a dash each, so that hue is never alone.
@@ -65,7 +65,7 @@ def _figure(chart: Chart) -> Figure:
     height = 4.6 if single else 1.0 + 1.75 * len(chart.panels)
     figure = Figure(figsize=(10, height), layout=ConstrainedLayoutEngine(w_pad=0.15, h_pad=0.1))
     FigureCanvasAgg(figure)
-    x = _x_scale(chart)
+    x = x_scale(chart)
     grid = figure.subplots(len(chart.panels), 1, sharex=True, squeeze=False)
     figure.suptitle(chart.title, x=0.01, ha="left", fontsize=13, fontweight="bold", color=_INK)
     for place, panel in enumerate(chart.panels):
@@ -83,14 +83,8 @@ def _figure(chart: Chart) -> Figure:
     return figure
 
 
-def _x_scale(chart: Chart) -> Scale:
-    if chart.x_range is not None:
-        return exact(*chart.x_range, chart.x.kind)
-    return scale([at for panel in chart.panels for s in panel.series for at, _ in s.points], chart.x)
-
-
 def _panel(axes: Axes, panel: Panel, x: Scale, bands: tuple[Band, ...], *, numbers: bool) -> None:
-    y = scale([v for s in panel.series for _, v in s.points if v is not None], panel.y)
+    y = y_scale(panel)
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)
     axes.set_yticks([y.at(v) for v, _ in y.ticks], [label for _, label in y.ticks])

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from reports.charts import Band, Chart, Panel, Scale, Series, exact, scale
+from reports.charts import Band, Chart, Panel, Scale, Series, x_scale, y_scale
 from reports.escape import for_html
 
 _SIDE: Final = 1000  # of the stretched coordinate system
@@ -19,24 +19,17 @@ _SIDE: Final = 1000  # of the stretched coordinate system
 
 def chart(drawn: Chart) -> str:
     """A ``figure`` element: caption, key, panels, x axis."""
-    x = _x_scale(drawn)
+    x = x_scale(drawn)
     panels = "".join(_panel(panel, x, drawn, first=i == 0) for i, panel in enumerate(drawn.panels))
     return (
         f'<figure class="chart" id="chart-{for_html(drawn.name)}">'
         f"<figcaption><b>{for_html(drawn.title)}</b><span>{for_html(drawn.says)}</span></figcaption>"
-        f"{panels}{_x_axis(x, drawn)}{_band_key(drawn.bands)}</figure>\n"
+        f'<div class="static">{panels}{_x_axis(x, drawn)}</div>{_band_key(drawn.bands)}</figure>\n'
     )
 
 
-def _x_scale(drawn: Chart) -> Scale:
-    if drawn.x_range is not None:
-        return exact(*drawn.x_range, drawn.x.kind)
-    return scale([p for panel in drawn.panels for s in panel.series for p, _ in s.points], drawn.x)
-
-
 def _panel(panel: Panel, x: Scale, drawn: Chart, *, first: bool) -> str:
-    values = [v for s in panel.series for _, v in s.points if v is not None]
-    y = scale(values, panel.y)
+    y = y_scale(panel)
     height = "tall" if len(drawn.panels) == 1 else "low"
     grid = "".join(_line("grid", (0, 100), (_down(y, t), _down(y, t))) for t, _ in y.ticks)
     lines = "".join(_path(s, x, y) for s in panel.series if s.kind != "bars")

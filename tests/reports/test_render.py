@@ -21,6 +21,7 @@ from reports.blocks import (
     Details,
     Pair,
     Para,
+    Picture,
     Pre,
     Section,
     Table,
@@ -30,6 +31,7 @@ from reports.blocks import (
     Verdict,
     pairs,
 )
+from reports.charts import Axis, Chart, Panel, Series
 from reports.escape import code_for_markdown, for_html, for_markdown, for_terminal, for_xml
 from reports.pipeline import Outcome
 from reports.render import text
@@ -114,36 +116,55 @@ class Balance(HTMLParser):
         assert self.open.pop() == tag
 
 
-def page() -> str:
+CHART = Chart(
+    "rate",
+    "Rate",
+    Axis("time", "s"),
+    (Panel(Axis("sent", "/s"), (Series("</script><b>", ((0.0, 1.0), (1.0, 2.0))),)),),
+    "says",
+)
+
+
+def page(*charts: Chart) -> str:
     sections = [
         Section("verdict", "Verdict", (BLOCKS["verdict"],)),
-        Section("all", "All", tuple(BLOCKS.values())),
+        Section("all", "All", (*BLOCKS.values(), Pair([Picture(chart) for chart in charts]))),
     ]
     return html.page("a & b", [("seed", "1")], sections, "the end")
 
 
-def test_the_page_is_balanced_and_loads_nothing() -> None:
+@pytest.mark.parametrize("charts", [(), (CHART,)], ids=["no chart", "a chart"])
+def test_the_page_is_balanced_and_loads_nothing(charts: tuple[Chart, ...]) -> None:
     reader = Balance()
-    reader.feed(page())
+    reader.feed(page(*charts))
     assert reader.open == []
     for tag, attrs in reader.tags:
-        assert tag not in {"script", "link", "iframe", "img", "object"}
+        assert tag not in {"link", "iframe", "img", "object"}
         assert "style" not in attrs
         assert not [name for name in attrs if name.startswith("on")]
+        assert "src" not in attrs
         assert str(attrs.get("href", "#")).startswith("#")
     assert "url(" not in page()
 
 
-def test_the_policy_allows_the_pages_own_style_and_nothing_else() -> None:
-    text = page()
-    style = re.search(r"<style>(.*?)</style>", text, re.DOTALL)
+def hashed(kind: str, text: str) -> str:
+    """The source expression of the page's only element of a kind; 'none' without one."""
+    found = re.findall(rf"<{kind}>(.*?)</{kind}>", text, re.DOTALL)
+    assert len(found) <= 1
+    digests = [base64.b64encode(hashlib.sha256(content.encode()).digest()).decode() for content in found]
+    return f"'sha256-{digests[0]}'" if digests else "'none'"
+
+
+@pytest.mark.parametrize("charts", [(), (CHART,)], ids=["no chart", "a chart"])
+def test_the_policy_allows_the_pages_own_style_and_script_and_nothing_else(charts: tuple[Chart, ...]) -> None:
+    text = page(*charts)
     policy = re.search(r'Content-Security-Policy" content="([^"]*)"', text)
-    assert style
     assert policy
-    digest = base64.b64encode(hashlib.sha256(style[1].encode()).digest()).decode()
     assert policy[1] == (
-        f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; script-src {hashed('script', text)}; style-src {hashed('style', text)}; "
+        "img-src data:; base-uri 'none'; form-action 'none'"
     )
+    assert ("<script" in text) == bool(charts)
 
 
 def test_long_markdown_leaves_out_whole_sections_and_names_them() -> None:

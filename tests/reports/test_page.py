@@ -1,0 +1,172 @@
+"""report.html in a real Chromium: charts that answer, without a script too, on any screen and on paper."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reports.render import report_html
+from tests.reports.long_run import an_hour
+from tests.reports.test_sections import RUNS, analysed
+
+CHROMIUM = shutil.which("chromium")
+MISSING = [
+    name
+    for name, there in (("chromium", CHROMIUM), ("playwright", importlib.util.find_spec("playwright")))
+    if not there
+]
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(bool(MISSING), reason=f"no {' and no '.join(MISSING)} here: run `make browser`"),
+]
+if not MISSING:
+    from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+
+SIZES = [pytest.param(375, 667, id="375 px"), pytest.param(1440, 900, id="1440 px")]
+PAGES: dict[str, Callable[[], str]] = {
+    **{name: lambda made=made: report_html(analysed(made())) for name, made in RUNS.items()},  # type: ignore[misc]
+    "an hour": lambda: report_html(an_hour(200)),
+}
+Show = Callable[..., "Page"]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        flags = ["--no-sandbox", "--disable-background-networking", "--disable-dev-shm-usage"]
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
+    """URL of the page of a run in PAGES."""
+    folder = tmp_path_factory.mktemp("pages")
+
+    def url(name: str) -> str:
+        path: Path = folder / f"{name}.html"
+        if not path.exists():
+            path.write_text(PAGES[name](), encoding="utf-8")
+        return path.as_uri()
+
+    return url
+
+
+@pytest.fixture
+def show(browser: Browser, pages: Callable[[str], str]) -> Iterator[Show]:
+    """``show("quiet")``: its page, which has neither complained nor asked for anything when the test ends."""
+    contexts = []
+    complaints: list[str] = []
+
+    def shown(name: str, *, width: int = 1440, height: int = 900, **options: Any) -> Page:
+        context = browser.new_context(viewport={"width": width, "height": height}, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(20_000)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("request", lambda r: complaints.append(r.url) if r.url != pages(name) else None)
+        page.goto(pages(name))
+        if options.get("java_script_enabled", True) and page.locator("figure.chart").count():
+            expect(page.locator("figure.chart:not(.is-live)")).to_have_count(0, timeout=20_000)
+        return page
+
+    yield shown
+    for context in contexts:
+        context.close()
+    assert not complaints
+
+
+def fits(page: Page) -> bool:
+    return bool(page.locator("html").evaluate("e => e.scrollWidth <= e.clientWidth"))
+
+
+def painted(plot: Locator) -> bool:
+    """Whether a canvas has anything on it."""
+    return bool(
+        plot.evaluate("c => c.getContext('2d').getImageData(0, 0, c.width, c.height).data.some(part => part)")
+    )
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("width", "height"), SIZES)
+@pytest.mark.parametrize("name", PAGES)
+def test_every_kind_of_run_is_shown_whole(
+    show: Show, name: str, width: int, height: int, scheme: str
+) -> None:
+    page = show(name, width=width, height=height, color_scheme=scheme)
+    assert fits(page)
+    for plot in page.locator(".live canvas").all():
+        assert painted(plot)
+    assert page.locator(".static:visible").count() == 0
+
+
+def test_the_cursor_is_read_out_in_every_chart_of_time(show: Show) -> None:
+    page = show("under faults")
+    page.locator("#chart-timeline .u-over").first.hover(position={"x": 300, "y": 40})
+    for name in ("timeline", "latency-over-time", "throughput", "presence"):
+        expect(page.locator(f"#chart-{name} .where")).to_contain_text("cut")
+        expect(page.locator(f"#chart-{name} .value").first).not_to_be_empty()
+    expect(page.locator("#chart-latency-percentiles .where")).to_be_empty()
+    expect(page.locator("#chart-timeline .value").last).to_contain_text("s")
+    page.mouse.move(5, 5)
+    expect(page.locator("#chart-timeline .where")).to_be_empty()
+
+
+def test_a_drag_zooms_all_charts_of_time_and_a_double_click_shows_everything(show: Show) -> None:
+    page = show("under faults")
+    plot = page.locator("#chart-timeline .u-over").first
+    plot.hover(position={"x": 200, "y": 40})
+    page.mouse.down()
+    plot.hover(position={"x": 400, "y": 40})
+    page.mouse.up()
+    for name in ("timeline", "presence"):
+        expect(page.locator(f"#chart-{name} .reset")).to_be_visible()
+    expect(page.locator("#chart-latency-percentiles .reset")).to_be_hidden()
+    plot.dblclick(position={"x": 300, "y": 40})
+    expect(page.locator("#chart-presence .reset")).to_be_hidden()
+
+
+def test_the_keyboard_moves_zooms_and_goes_back(show: Show) -> None:
+    page = show("under faults")
+    live = page.get_by_role("group", name="Timeline")
+    live.focus()
+    page.keyboard.press("Home")
+    expect(live.locator(".where")).to_contain_text("0 s")
+    page.keyboard.press("Shift+ArrowRight")
+    expect(live.locator(".where")).to_contain_text("0.75 s · warm-up")
+    page.keyboard.press("+")
+    expect(live.locator(".reset")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(live.locator(".reset")).to_be_hidden()
+
+
+def test_a_series_is_hidden_and_shown_from_its_key(show: Show) -> None:
+    page = show("under faults")
+    toggle = page.locator("#chart-latency-over-time").get_by_role("button", name="p99")
+    for pressed in ("false", "true"):
+        toggle.press("Enter")
+        expect(toggle).to_have_attribute("aria-pressed", pressed)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_without_a_script_the_charts_are_drawings(show: Show, name: str) -> None:
+    page = show(name, width=375, height=667, java_script_enabled=False)
+    assert page.locator("figure.chart .static:visible").count() == page.locator("figure.chart").count()
+    assert page.locator(".live").count() == 0
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_on_paper_the_charts_are_drawings_on_white(show: Show, scheme: str) -> None:
+    page = show("under faults", color_scheme=scheme)
+    page.emulate_media(media="print", color_scheme=scheme)
+    assert page.locator(".static:visible").count() == page.locator("figure.chart").count() > 5
+    assert page.locator(".live:visible").count() == 0
+    ink = page.locator("h1").evaluate("e => getComputedStyle(e).color")
+    assert max(int(part) for part in ink[4:-1].split(",")) < 80
