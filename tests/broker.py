@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import importlib.resources
 import os
+import random
 import shutil
 import signal
 import socket
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import hiredis
 
 HOST = "127.0.0.1"
-READY_S = 20.0
 SETTINGS = {
     "bind": HOST,
     "protected-mode": "yes",
@@ -32,9 +33,11 @@ def program() -> str:
 
 
 def free_port() -> int:
-    with socket.create_server((HOST, 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
+    """One below those that the kernel gives to connections: it is to be free again after a kill."""
+    while True:
+        port = random.SystemRandom().randrange(15_000, 32_000)
+        with suppress(OSError), socket.create_server((HOST, port)):
+            return port
 
 
 class Broker:
@@ -58,8 +61,8 @@ class Broker:
             argv += [f"--{name}", value]
         log = self._directory / "log"
         with log.open("ab") as out:
+            offset = log.stat().st_size
             self._process = subprocess.Popen(argv, stdout=out, stderr=out)
-        offset = log.stat().st_size
         self._await_line(log, offset)
 
     def _await_line(self, log: Path, offset: int) -> None:
@@ -103,6 +106,12 @@ class Broker:
             if isinstance(reply, Exception):
                 raise reply
             return reply
+
+    def follow(self, primary: Broker) -> None:
+        """Become a replica, and wait until it has everything. A primary's first replica begins an epoch."""
+        self.do("REPLICAOF", HOST, primary.port)
+        while self.info("master_link_status") != "up":
+            pass
 
     def set(self, name: str, value: str) -> None:
         self.do("CONFIG", "SET", name, value)

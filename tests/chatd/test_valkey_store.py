@@ -130,7 +130,7 @@ def test_a_server_that_is_killed_loses_nothing_it_confirmed_and_goes_on_in_a_new
 
 def test_a_replica_that_lags_and_takes_over_is_a_fork_at_the_last_serial_it_has(brokers) -> None:
     old, new = brokers(), brokers()
-    new.do("REPLICAOF", "127.0.0.1", old.port)
+    new.follow(old)
 
     async def before(store: ValkeyStore) -> None:
         """WAIT says that the replica has all of this."""
@@ -352,7 +352,7 @@ def test_a_server_that_forgot_the_scripts_is_given_them_again(brokers) -> None:
 
 def test_with_wait_an_ack_means_that_a_replica_has_it_and_so_does_that_of_a_retry(brokers) -> None:
     primary, replica = brokers(), brokers()
-    replica.do("REPLICAOF", "127.0.0.1", primary.port)
+    replica.follow(primary)
 
     async def reached(store: ValkeyStore) -> None:
         assert store.durability == "replicated"
