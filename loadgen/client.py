@@ -18,7 +18,6 @@ from typing import Final, cast
 from reports.history import CONN_OK, BadReason, Flag, Kind, Mark, Transport
 
 from .actions import Action
-from .body import identify
 from .drivers.base import (
     ActingDriver,
     Buffer,
@@ -32,13 +31,12 @@ from .drivers.base import (
     Welcome,
 )
 from .personas import EVERYBODY, Persona, recovery
-from .publisher import RETRY_S, Lane, Link, Pending, Publisher, Shared
+from .publisher import MAX_SERIAL, RETRY_S, Delivery, Lane, Link, Pending, Publisher, Shared
 from .reconnects import comes_back, heeds, waits
 from .workload import client_name, parse_message_id
 
 log = logging.getLogger(__name__)
 
-_MAX_SERIAL: Final = 2**32 - 1  # what a record holds
 _RECV: Final = int(Kind.RECV)
 _REPLAYED: Final = int(Flag.REPLAYED)
 _OWN_ECHO: Final = int(Flag.OWN_ECHO)
@@ -63,6 +61,7 @@ class Client:
         self.ordinal, self.name, self.persona = ordinal, client_name(ordinal), persona
         self._by_id = {channel: Lane(channel, shared.channel_name(channel)) for channel in channels}
         self.lanes = {lane.name: lane for lane in self._by_id.values()}
+        shared.audience.update(self.lanes.keys())
         self._shared, self._put = shared, shared.recorder.put
         self._publisher = Publisher(ordinal, shared, persona)
         self._codec: Driver = shared.driver()
@@ -270,10 +269,9 @@ class Client:
         self.heard_ns = now_ns
         self._codec.feed(payload, self)
 
-    def deliver(
-        self, channel: str, serial: int, publisher: int, pub_seq: int, scheduled_ns: int, flags: int
-    ) -> None:
+    def deliver(self, delivery: Delivery) -> None:
         """Record a delivery that arrived at ``heard_ns``. The hot path."""
+        channel, serial, publisher, pub_seq, scheduled_ns, flags = delivery
         lane = self.lanes.get(channel)
         if lane is None:
             self.bad(BadReason.UNEXPECTED)
@@ -298,14 +296,10 @@ class Client:
         )
 
     def message(self, channel: str, serial: int, body: Buffer, about: int = 0) -> None:
-        if not 0 <= serial <= _MAX_SERIAL:
+        if not 0 <= serial <= MAX_SERIAL:
             self.bad(BadReason.SERIAL_RANGE)
             return
-        delivery = (channel, serial, *identify(body, self._shared.nonce))
-        self._shared.last = delivery
-        if not about:
-            self._shared.newest[channel] = serial
-        self.deliver(*delivery)
+        self.deliver(self._shared.delivered(channel, serial, body, about))
 
     def connected(self, welcome: Welcome) -> None:
         if self.ready:
@@ -493,8 +487,8 @@ class Client:
 def node_id(name: str) -> int:
     """Id of a node from its name, which ends in it ("n1"); 0 when it does not."""
     digits = name[len(name.rstrip("0123456789")) :]
-    return int(digits) if digits and int(digits) <= _MAX_SERIAL else 0
+    return int(digits) if digits and int(digits) <= MAX_SERIAL else 0
 
 
 def _fits(*serials: int) -> bool:
-    return all(0 <= serial <= _MAX_SERIAL for serial in serials)
+    return all(0 <= serial <= MAX_SERIAL for serial in serials)

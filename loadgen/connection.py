@@ -32,7 +32,7 @@ from reports.history import CONN_ERRNO, BadReason
 
 from .client import ABNORMAL, Client
 from .drivers.base import Capability
-from .publisher import Delivery, Shared
+from .publisher import MAX_SERIAL, Delivery, Shared
 from .trust import Trust
 
 HANDSHAKE_S: Final = 10.0  # from the dial to the upgrade's answer
@@ -44,6 +44,8 @@ _MEMO_SIZE: Final = 4_096
 _SLOW_S: Final = 0.1  # between two looks at what a slow reader may take
 _SLOW_BUFFER_BYTES: Final = 16_384
 ESTABLISHED: Final = 1  # TCP_ESTABLISHED of linux/include/net/tcp_states.h
+
+_TEXT: Final = WSMsgType.TEXT
 
 T = TypeVar("T")
 
@@ -95,21 +97,38 @@ class Wires:
         self.memo: Memo[Delivery] = Memo()
         self.noise: Memo[Capability] = Memo()  # of frames that have no place in a stream
         self.remembers = shared.driver.pure_deliveries
+        self._delivery = shared.driver.delivery
+        self.learn = self._learn if self.remembers else _nothing
+
+    def _learn(self, payload: bytes) -> Delivery | None:
+        """What a text frame that was not seen before delivers; None: it is something else.
+
+        It is remembered where others here will get it too.
+        """
+        if (plain := self._delivery(payload)) is None:
+            return None
+        channel, serial, body, about = plain
+        if not 0 <= serial <= MAX_SERIAL:
+            return None
+        shared = self.shared
+        said = shared.delivered(channel, serial, body, about)
+        if shared.audience[channel] > 1:
+            self.memo.remember(payload, said)
+        return said
+
+
+def _nothing(_payload: bytes) -> None:
+    """Frames of this driver have to be read by ``feed``."""
 
 
 def feed(client: Client, wires: Wires, payload: bytes) -> None:
-    """Give a client a frame that is no delivery seen before, unless known to have no place in a stream."""
+    """Give a client a frame that is no delivery, unless it is known to have no place in a stream."""
     if (what := wires.noise.known.get(payload)) is not None:
         client.heard_ns = monotonic_ns()
         wires.shared.tally.note(what)
         return
     client.feed(payload, monotonic_ns())
-    if not wires.remembers:
-        return
-    delivery = wires.shared.take_delivery()
-    if delivery is not None:
-        wires.memo.remember(payload, delivery)
-    elif (notice := wires.shared.take_notice()) is not None:
+    if wires.remembers and (notice := wires.shared.take_notice()) is not None:
         wires.noise.remember(payload, notice)
 
 
@@ -119,7 +138,7 @@ class _Socket(WSListener):
     def __init__(self, client: Client, wires: Wires) -> None:
         super().__init__()
         self._client, self._wires = client, wires
-        self._known = wires.memo.known
+        self._known, self._learn = wires.memo.known, wires.learn
         self._held = False
         self._transport: WSTransport | None = None
         self._fragments: list[bytes] = []
@@ -139,10 +158,12 @@ class _Socket(WSListener):
         try:
             payload = frame.get_payload_as_bytes()
             delivery = self._known.get(payload)
+            if delivery is None and frame.msg_type is _TEXT and frame.fin:
+                delivery = self._learn(payload)
             if delivery is not None:
                 client = self._client
                 client.heard_ns = monotonic_ns()
-                client.deliver(*delivery)
+                client.deliver(delivery)
             else:
                 self._read(frame, payload)
         except Exception as error:
@@ -202,15 +223,15 @@ class _Socket(WSListener):
         if self._transport is not None and not self._transport.is_disconnected:
             self._transport.disconnect(graceful=False)
 
-    # Frames that are not a delivery seen before --------------------------------------------------------
+    # Frames that are no delivery -----------------------------------------------------------------------
 
     def _read(self, frame: WSFrame, payload: bytes) -> None:
         kind = frame.msg_type
-        if kind is WSMsgType.TEXT and frame.fin:
+        if kind is _TEXT and frame.fin:
             feed(self._client, self._wires, payload)
         elif kind is WSMsgType.CLOSE:
             self._closing(payload)
-        elif kind in (WSMsgType.TEXT, WSMsgType.CONTINUATION):
+        elif kind in (_TEXT, WSMsgType.CONTINUATION):
             self._fragments.append(payload)
             if frame.fin:
                 whole = b"".join(self._fragments)

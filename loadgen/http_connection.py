@@ -299,11 +299,12 @@ class HttpLink:
     def _feed(self, payload: bytes) -> None:
         if self._over:
             return
-        client, delivery = self._client, self._wires.memo.known.get(payload)
+        client, wires = self._client, self._wires
+        delivery = wires.memo.known.get(payload) or wires.learn(payload)
         if delivery is not None:
-            client.deliver(*delivery)
+            client.deliver(delivery)
         else:
-            feed(client, self._wires, payload)
+            feed(client, wires, payload)
         if client.ready and not self.accepted.done():
             self.accepted.set_result(None)
 

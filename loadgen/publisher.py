@@ -11,21 +11,22 @@ client's persona says so: ``outbox`` "resend" does not make what falls due while
 from __future__ import annotations
 
 import random
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from typing import Final, Protocol, cast
 
 from chatd.protocol.cursor import Outbox
 from reports.history import Flag, Kind
 
-from .body import encode_body
-from .drivers.base import ActingDriver, Capability, Driver, Position
+from .body import encode_body, identify
+from .drivers.base import ActingDriver, Buffer, Capability, Driver, Position
 from .personas import EVERYBODY, Persona
 from .reconnects import Reconnect
 from .recorder import Recorder
 from .tally import Tally
 from .workload import channel_name, message_id
 
+MAX_SERIAL: Final = 2**32 - 1  # what a record holds
 RETRY_S: Final = 0.5  # after a refusal that names no wait
 
 Delivery = tuple[str, int, int, int, int, int]  # channel, serial, publisher, pub_seq, scheduled_ns, flags
@@ -100,15 +101,17 @@ class Shared:
         self.now_ns, self.later, self.rng = now_ns, later, rng
         # All waits are equally long, so a queue keeps them in order.
         self.deadlines: deque[tuple[int, Publisher, Pending, int]] = deque()
-        self.last: Delivery | None = None  # for `take_delivery`
         self.noticed: Capability | None = None  # for `take_notice`
+        self.audience: Counter[str] = Counter()  # by channel, how many of the clients here are on it
         self.newest: dict[str, int] = {}  # by channel, the serial of a late message: what reactions are about
         self.tally = Tally()
 
-    def take_delivery(self) -> Delivery | None:
-        """What the frame just read delivered, once."""
-        delivery, self.last = self.last, None
-        return delivery
+    def delivered(self, channel: str, serial: int, body: Buffer, about: int) -> Delivery:
+        """What a delivery says, whoever gets it; arguments as of ``Sink.message``."""
+        publisher, pub_seq, scheduled_ns, flags = identify(body, self.nonce)
+        if not about:
+            self.newest[channel] = serial
+        return channel, serial, publisher, pub_seq, scheduled_ns, flags
 
     def take_notice(self) -> Capability | None:
         """What the frame just read was, if it has no place in a stream; once."""

@@ -90,11 +90,11 @@ class _Session:
 
     def message(self, channel: str, serial: int, body: Buffer, about: int = 0) -> None:
         ident = self.channels.get(channel, NO_CHANNEL)
-        who = identify(body, self.nonce)
+        publisher, pub_seq, due_ns, flags = identify(body, self.nonce)
         self.recorder.write(
-            Kind.READ, t=time.monotonic_ns(), t2=who.scheduled_ns, client=CLIENT, channel=ident,
-            publisher=who.publisher, pub_seq=who.pub_seq, serial=serial,
-            epoch=self.recorder.epoch(self.epochs.get(ident, "")), flags=who.flags,
+            Kind.READ, t=time.monotonic_ns(), t2=due_ns, client=CLIENT, channel=ident,
+            publisher=publisher, pub_seq=pub_seq, serial=serial,
+            epoch=self.recorder.epoch(self.epochs.get(ident, "")), flags=flags,
         )  # fmt: skip
 
     def gap(self, channel: str, hole: Hole) -> None:

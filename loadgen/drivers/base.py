@@ -51,6 +51,9 @@ class Want(NamedTuple):
     presence: bool = False  # also push who is there, and who comes and goes
 
 
+Delivered = tuple[str, int, Buffer, int]  # channel, serial, body, about: as ``Sink.message`` has them
+
+
 class Welcome(NamedTuple):
     """The server accepted the connection."""
 
@@ -150,6 +153,15 @@ class Driver(Protocol):
     @staticmethod
     def path(ordinal: int) -> str:
         """Path and query that client ``ordinal`` dials, so that a proxy can pick its targets by ordinal."""
+        ...
+
+    @staticmethod
+    def delivery(payload: bytes) -> Delivered | None:
+        """What a frame says that is one delivery and nothing else; None: ``feed`` says what it is.
+
+        Called first, with every text frame, where ``pure_deliveries``: the short way to what ``feed`` would
+        tell ``Sink.message``. Never raises.
+        """
         ...
 
     @staticmethod

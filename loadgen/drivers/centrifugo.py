@@ -127,6 +127,10 @@ class CentrifugoDriver:
         return f"/connection/websocket?c={ordinal}"
 
     @staticmethod
+    def delivery(payload: bytes) -> None:
+        """None: see ``pure_deliveries``."""
+
+    @staticmethod
     def may_return(close_code: int) -> bool:
         return not (3500 <= close_code <= 3999 or 4500 <= close_code <= 4999)
 

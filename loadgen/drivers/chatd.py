@@ -11,7 +11,7 @@ from chatd.protocol import messages as wire
 from chatd.protocol.errors import OutOfOrder, may_return
 from reports.history import BadReason, GapReason
 
-from .base import Buffer, Capability, Hole, Position, Sink, Subscribed, Want, Welcome
+from .base import Buffer, Capability, Delivered, Hole, Position, Sink, Subscribed, Want, Welcome
 
 _WHY: Final[Mapping[str, GapReason]] = {reason.name.lower(): reason for reason in GapReason}
 
@@ -79,6 +79,18 @@ class ChatdDriver:
     @staticmethod
     def path(ordinal: int) -> str:
         return f"/ws?c={ordinal}"
+
+    @staticmethod
+    def delivery(payload: bytes) -> Delivered | None:
+        try:
+            frame = _decode(payload)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return None
+        if type(frame) is not _Delivery:
+            return None
+        if frame.kind == "text":
+            return frame.channel, frame.serial, frame.data, 0
+        return frame.channel, frame.serial, _identity(frame), frame.to or 0
 
     @staticmethod
     def may_return(close_code: int) -> bool:

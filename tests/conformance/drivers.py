@@ -144,6 +144,26 @@ class DriverConformance:
         assert calls[0] == calls[1]
         assert len(calls[0]) == 1
 
+    def test_the_short_way_to_a_delivery_says_what_feed_says(self) -> None:
+        if not self.driver.pure_deliveries:
+            return
+        driver, spy = self.open()
+        for serial in (0, 58, 2**53):
+            frame = self.peer.message("room:1", serial, BODY)
+            driver.feed(frame, spy)
+            said = self.driver.delivery(frame)
+            assert said is not None
+            assert spy.calls[-1] == ("message", (*said[:2], bytes(said[2])), {})
+            assert said[3] == 0
+
+    def test_what_is_no_delivery_is_left_to_feed(self) -> None:
+        driver, _ = self.open()
+        ack = self.peer.ack(
+            driver.publish("room:1", "c1:7", BODY, "tag"), epoch="E1", serial=1, duplicate=False
+        )
+        for frame in (ack, b"", b"{}", b"nonsense", b"[" * 5000, self.peer.message("room:1", 1, BODY)[:-1]):
+            assert self.driver.delivery(frame) is None
+
     def test_a_delivery_can_be_read_from_a_view(self) -> None:
         driver, spy = self.open()
         driver.feed(memoryview(self.peer.message("room:1", 58, BODY)), spy)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadgen.body import decode_body, encode_body, identify
+from loadgen.body import decode_body, doubted, encode_body, identify
 from reports.history import Flag
 
 NONCE = 0x1122334455667788
@@ -49,7 +49,28 @@ def test_a_raw_json_value_is_read_without_a_copy_of_the_caller() -> None:
 def test_any_changed_byte_is_seen_and_never_taken_for_another_message(position: int, flip: int) -> None:
     damaged = bytearray(BODY)
     damaged[position] ^= flip
-    assert identify(bytes(damaged), NONCE).flags == Flag.BAD_DIGEST
+    assert identify(bytes(damaged), NONCE)[3] == Flag.BAD_DIGEST
+
+
+@given(
+    edits=st.lists(
+        st.tuples(st.integers(0, len(BODY)), st.integers(0, 3), st.binary(max_size=3)), max_size=3
+    ),
+    nonce=st.sampled_from([NONCE, NONCE + 1]),
+    upper=st.booleans(),
+)
+def test_the_short_way_says_what_the_long_way_says(
+    edits: list[tuple[int, int, bytes]], nonce: int, upper: bool
+) -> None:
+    raw = BODY.upper() if upper else BODY
+    for position, cut, put in edits:
+        raw = raw[:position] + put + raw[position + cut :]
+    assert identify(raw, nonce) == doubted(raw, nonce)
+
+
+@given(st.binary(max_size=200))
+def test_so_it_is_of_any_bytes(raw: bytes) -> None:
+    assert identify(raw, NONCE) == doubted(raw, NONCE)
 
 
 def test_a_message_of_another_run_is_foreign() -> None:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import errno
 import random
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from picows import WSHandshakeError, WSMsgType, WSUpgradeResponse
 from picows.picows import _make_test_ws_frame
 
 from chatd.protocol import messages as wire
-from loadgen.body import encode_body
+from loadgen.body import encode_body, identify
 from loadgen.client import Client
 from loadgen.connection import Memo, Wires, _Socket, failure
 from loadgen.drivers.chatd import ChatdDriver
@@ -23,10 +26,14 @@ from loadgen.recorder import Recorder
 from reports.history import CONN_ERRNO, BadReason, Kind
 
 
-def delivery(serial: int) -> bytes:
-    body = encode_body(nonce=7, channel=1, publisher=2, pub_seq=serial, scheduled_ns=5, body_bytes=3)
+def body(serial: int, channel: int = 1) -> bytes:
+    return encode_body(nonce=7, channel=channel, publisher=2, pub_seq=serial, scheduled_ns=5, body_bytes=3)
+
+
+def delivery(serial: int, channel: int = 1) -> bytes:
+    data = msgspec.Raw(body(serial, channel))
     return wire.encode(
-        wire.Message(channel="room:1", serial=serial, message="m", user="u", time=0, data=msgspec.Raw(body))
+        wire.Message(channel=f"room:{channel}", serial=serial, message="m", user="u", time=0, data=data)
     )
 
 
@@ -34,9 +41,12 @@ refused = WSUpgradeResponse.create_error_response
 
 
 class Wired:
-    """A socket with its client and log; frames are given to it as picows gives them."""
+    """A socket with its client and log; frames are given to it as picows gives them.
 
-    def __init__(self, path: Path) -> None:
+    Somebody else is on room:1 too.
+    """
+
+    def __init__(self, path: Path, channels: tuple[int, ...] = (1,)) -> None:
         self.recorder = Recorder(path, 1, 7, segment_bytes=1 << 14)
         self.ends: list[float | None] = []
         shared = Shared(
@@ -46,7 +56,8 @@ class Wired:
         )  # fmt: skip
         crashed: Any = pytest.fail
         self.wires = Wires(shared, ended=lambda _client, wait_s: self.ends.append(wait_s), crashed=crashed)
-        self.client = Client(5, (1,), shared)
+        self.client = Client(5, channels, shared)
+        Client(6, (1,), shared)
         self.socket = _Socket(self.client, self.wires)
         self.client.link = self.socket
 
@@ -67,15 +78,72 @@ def wired(tmp_path: Path) -> Iterator[Wired]:
 def test_equal_frames_are_read_once_and_recorded_each_time(
     wired: Wired, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reads: list[bytes] = []
-    real = ChatdDriver.feed
+    bodies: list[bytes] = []
+    real = identify
     monkeypatch.setattr(
-        ChatdDriver, "feed", lambda self, payload, sink: (reads.append(payload), real(self, payload, sink))
+        "loadgen.publisher.identify", lambda raw, nonce: (bodies.append(bytes(raw)), real(raw, nonce))[1]
     )
     for serial in (1, 2, 1, 1):
         wired.say(delivery(serial))
     assert wired.rows() == [(Kind.RECV, serial) for serial in (1, 2, 1, 1)]
-    assert reads == [delivery(1), delivery(2)]
+    assert bodies == [body(1), body(2)]
+
+
+def test_what_nobody_else_here_will_get_is_not_remembered(tmp_path: Path) -> None:
+    wired = Wired(tmp_path, channels=(1, 2))
+    wired.say(delivery(1, channel=2))
+    assert not wired.wires.memo.known
+    wired.say(delivery(1))
+    assert list(wired.wires.memo.known) == [delivery(1)]
+    assert wired.rows() == [(Kind.RECV, 1)] * 2
+    wired.recorder.close()
+
+
+@st.composite
+def frames(draw: st.DrawFn) -> bytes:
+    """A message or a reaction, sound or with some bytes changed, or something else."""
+    channel, serial = draw(st.sampled_from([1, 2, 3])), draw(st.sampled_from([0, 1, 2, 2**32 - 1, 2**32, -1]))
+    told = body(serial % 2**32, channel)
+    react = draw(st.booleans())
+    data = told if not react else b'{"emoji":%b,"op":"add"}' % told
+    whole = wire.encode(
+        wire.Message(
+            channel=f"room:{channel}", serial=serial, message="m", user="u", time=0, data=msgspec.Raw(data),
+            kind="react" if react else "text", to=4 if react else None,
+        )
+    )  # fmt: skip
+    for position, cut, put in draw(st.lists(EDITS, max_size=2)):
+        whole = whole[:position] + put + whole[position + cut :]
+    return draw(
+        st.sampled_from(
+            [whole, whole, b"{}", b"", wire.encode(wire.Live(channel="room:1", position=("E", 1)))]
+        )
+    )
+
+
+EDITS = st.tuples(
+    st.integers(0, 180), st.integers(0, 2), st.sampled_from([b"", b"0", b'"', b"\\", b"\xff", b","])
+)
+
+
+@given(st.lists(frames(), max_size=6), st.lists(st.integers(0, 5), max_size=12))
+def test_the_short_ways_record_what_reading_every_frame_records(drawn: list[bytes], order: list[int]) -> None:
+    """``order`` lets frames come again, so that the remembered ones are among them."""
+    said = []
+    for short in (True, False):
+        with tempfile.TemporaryDirectory() as folder:
+            wired = Wired(Path(folder), channels=(1, 2))
+            wired.client.link = None  # no pongs
+            for payload in [drawn[n] for n in order if n < len(drawn)]:
+                if short:
+                    wired.say(payload)
+                else:
+                    wired.client.feed(payload, 1)
+            rows = wired.recorder.fresh().copy()
+            rows["t"] = 0
+            said.append((rows.tolist(), wired.wires.shared.newest))
+            wired.recorder.close()
+    assert said[0] == said[1]
 
 
 def test_frames_that_are_no_delivery_are_read_each_time(wired: Wired) -> None:
