@@ -19,6 +19,7 @@ from typing import Final, NamedTuple
 from reports.history import Transport
 
 from .actions import Action
+from .ahead import Ahead
 from .client import Client
 from .connection import Wires
 from .destinations import Destinations
@@ -39,6 +40,7 @@ from .workload import LoadSpec, channel_names, client_channels
 
 TICK_S: Final = 0.1  # how late a deadline may be noticed
 PROBE_S: Final = 0.005  # a loop that stands still for longer than this is seen as a hiccup
+_FOLD: Final = 8_192  # records that are folded between two reports, so that no fold takes long
 _STOP_S: Final = 3.0  # for the sockets to close; then the files are closed all the same
 
 
@@ -105,10 +107,12 @@ class Engine:
         self._ordinals = list(ordinals)
         self._present: set[int] = set()  # sessions that have arrived and not left
         self.total = count_publishes(workload, spec.seed, index, workers) if total is None else total
+        drawn = striped(blocks(workload, spec.seed), index, workers)
+        self._ahead = None if alone else Ahead(drawn)
         planned = moves(workload, spec.seed)
         self._pacer = Pacer(
             moves=planned[planned["client"] % workers == index % workers],
-            blocks=striped(blocks(workload, spec.seed), index, workers),
+            blocks=drawn if self._ahead is None else self._ahead,
             move=self._move_on_schedule,
             publish=self._publish,
             react=self._react,
@@ -178,6 +182,8 @@ class Engine:
             task.cancel()
         for client in self._clients.values():
             client.leave()
+        if self._ahead is not None:
+            self._ahead.close()
         self._note_closed()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._all_closed.wait(), _STOP_S)
@@ -344,6 +350,8 @@ class Engine:
             elif now_ns - client.heard_ns > client.silence_ns:
                 client.link.abort()
         self._at("tick", TICK_S, self._tick)
+        if self.recorder.unfolded >= _FOLD:
+            self.fold()
         if self.recorder.wants_segment:
             if self._alone:
                 self.recorder.prepare()

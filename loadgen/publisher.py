@@ -263,6 +263,10 @@ class Publisher:
         """An attempt was answered, finally or (``retry``) with a refusal that may pass in ``after_s``."""
         lane = pending.lane
         pending.open = max(0, pending.open - 1)
+        # What is answered is let go of: a deadline would keep it for as long as an answer may take.
+        deadlines = self._shared.deadlines
+        while deadlines and not deadlines[0][2].open:
+            deadlines.popleft()
         if retry:
             lane.held, lane.retry_s = True, RETRY_S if after_s is None else after_s
         else:

@@ -172,6 +172,11 @@ class Recorder:
         """Records that could not be written."""
         return self._lost
 
+    @property
+    def unfolded(self) -> int:
+        """Records since the last ``fresh``, of this segment."""
+        return (self._at - self._seen) // _SIZE
+
     def fresh(self) -> Records:
         """The records written since the last call, as a ``reports.history.RECORD`` array.
 

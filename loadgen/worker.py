@@ -51,6 +51,7 @@ log = logging.getLogger("loadgen.worker")
 
 HEARTBEAT_S: Final = 1.0
 REPORT_S: Final = 0.5
+SWITCH_S: Final = 0.001  # at most, until another thread lets the loop go on
 MASTER_GONE_S: Final = 5.0
 USER_CLASS: Final = "ChatClient"  # the one kind of user that the master knows
 _LINGER_MS: Final = 500  # for the last messages, when the process ends
@@ -166,9 +167,7 @@ class Worker:
             self._done.set()
             return
         self._spec = spec
-        # What lives now lives until the end: the collector need not look at it again.
-        gc.collect()
-        gc.freeze()
+        steady()
         await self._master.send("prepared", {"index": self._index, "total": self._engine.total})
 
     def _begin(self) -> None:
@@ -281,6 +280,14 @@ class Worker:
             "wall_s": monotonic() - self._started_s if self._started_s else 0.0,
             "max_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         }
+
+
+def steady() -> None:
+    """Of a process that is about to pace load: nothing else of it takes the interpreter for long."""
+    # What lives now lives until the end: the collector need not look at it again.
+    gc.collect()
+    gc.freeze()
+    sys.setswitchinterval(SWITCH_S)
 
 
 async def work(host: str, port: int, index: int) -> int:
