@@ -12,7 +12,7 @@ GO_ENV   := GOBIN=$(CURDIR)/.tools/bin
 
 CENTRIFUGO ?= v6.0.0
 
-.PHONY: run soak test check fmt setup mutants frame-mutants toxiproxy browser bench-chatd bench-checks bench-proxy bench-cluster bench-peers centrifuge centrifugo clean help
+.PHONY: run soak test check fmt setup mutants frame-mutants toxiproxy browser bench-chatd bench-checks bench-loadgen bench-proxy bench-cluster bench-peers centrifuge centrifugo clean help
 
 run: $(READY) ## load chatd, break the wire and the process, prove what arrived (SCENARIO=…, ARGS=…)
 	@$(BIN)/chatproof run $(SCENARIO) $(ARGS)
@@ -69,6 +69,9 @@ bench-chatd: $(READY) ## what chatd costs, beside other servers (ARGS="--quick -
 
 bench-checks: $(READY) ## what judging a run costs, by the number of deliveries (ARGS="--quick")
 	@$(BIN)/python -m benchmarks.checks $(ARGS)
+
+bench-loadgen: $(READY) ## what the load client costs, beside stock Locust (ARGS="--quick --only received")
+	@$(BIN)/python -m benchmarks.loadgen $(ARGS)
 
 bench-proxy: $(READY) ## what a hop through the fault proxy costs
 	@$(BIN)/python -m benchmarks.proxy $(ARGS)

@@ -71,7 +71,7 @@ async def _published(engine: Engine, publish_s: float) -> dict[str, float]:
     began_s, cpu_s = monotonic(), process_time()
     late_s = began_s + PUBLISH_S + LATE_S
     while monotonic() < late_s:
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.2)
         state = engine.state()
         if not state.scheduled_left and not state.unacked:
             break

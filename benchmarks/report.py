@@ -47,6 +47,11 @@ class Row:
         if value is not None:
             self.targets.append(Target(text, value, limit))
 
+    def at_least(self, text: str, value: float | None, limit: float) -> None:
+        """The same, the other way round."""
+        if value is not None:
+            self.targets.append(Target(text, value, limit, least=True))
+
     def ratio(self, column: str, one: str, other: str) -> float | None:
         if one not in self.figures or other not in self.figures:
             return None

@@ -68,4 +68,4 @@ class ChatUser(User):  # type: ignore[misc]
         )
 
     def _send(self, **frame: Any) -> None:
-        self.socket.send(json.dumps(frame))
+        self.socket.send(json.dumps(frame, separators=(",", ":")))

@@ -1,6 +1,6 @@
 """The floor of a reader: frames are taken from picows as bytes, and nothing is made of them.
 
-    python -m benchmarks.peers.reader_picows PORT CLIENTS
+python -m benchmarks.peers.reader_picows PORT CLIENTS
 """
 
 import asyncio
