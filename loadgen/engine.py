@@ -81,7 +81,7 @@ class Engine:
         self._loop = asyncio.get_running_loop()
         workload = spec.workload
         self.recorder = Recorder(Path(spec.run_dir) / "events", index, spec.nonce, alone=alone)
-        self._alone, self._first_seq = alone, first_seq
+        self._alone, self._first_seq, self._crashed = alone, first_seq, crashed
         trust = Trust(workload.auth, spec.tls, spec.host, spec.http_host)
         self._shared = Shared(
             token=trust.token,
@@ -112,7 +112,7 @@ class Engine:
         planned = moves(workload, spec.seed)
         self._pacer = Pacer(
             moves=planned[planned["client"] % workers == index % workers],
-            blocks=drawn if self._ahead is None else self._ahead,
+            blocks=self._ahead or drawn,
             move=self._move_on_schedule,
             publish=self._publish,
             react=self._react,
@@ -121,7 +121,6 @@ class Engine:
         )
         self.figures = Figures(self.recorder)
         self._wires = Wires(self._shared, ended=self._ended, crashed=crashed, trust=trust)
-        self._crashed = crashed
         self._sentinels: Mapping[int, Position] = {}
         self._interactive = False  # sessions are opened by count, not by the schedule
         self._dials: dict[int, asyncio.Task[None]] = {}  # that are under way, by ordinal

@@ -11,8 +11,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import psutil
 import pytest
+
+from reports.history import Kind, open_history
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
@@ -80,18 +83,18 @@ expr = "p(99) < 10s"
 """
 
 
-def chatproof(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
-    """Start the command in a directory of its own; its runs go to ``cwd/runs``."""
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "160"}
+def chatproof(*arguments: str, cwd: Path, path: str = str(ROOT)) -> subprocess.Popen[str]:
+    """Start the command in a directory of its own; its runs go to ``cwd/runs``. ``path``: PYTHONPATH."""
+    env = {**os.environ, "PYTHONPATH": path, "COLUMNS": "160"}
     command = [sys.executable, "-m", "scenarios", *arguments]
     return subprocess.Popen(
         command, cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
 
 
-def run(*arguments: str, cwd: Path) -> tuple[int, str, dict[str, Any]]:
+def run(*arguments: str, cwd: Path, path: str = str(ROOT)) -> tuple[int, str, dict[str, Any]]:
     """Exit status, output and summary of a whole run."""
-    process = chatproof("run", *arguments, cwd=cwd)
+    process = chatproof("run", *arguments, cwd=cwd, path=path)
     output, _ = process.communicate(timeout=150)
     summary_path = cwd / "runs/latest/analysis/summary.json"
     return process.returncode, output, json.loads(summary_path.read_text()) if summary_path.exists() else {}
@@ -190,12 +193,19 @@ def test_a_gates_file_with_faults_is_told_before_anything_starts(tmp_path: Path)
         assert not (tmp_path / "runs").exists()
 
 
-def test_chatd_may_listen_on_another_loopback_address(tmp_path: Path) -> None:
+def test_on_any_loopback_address_history_and_server_count_the_same_messages(tmp_path: Path) -> None:
     status, output, summary = run(
-        "smoke", "--set", "server.host=127.0.0.2", "--gates", "late.toml", cwd=with_late_gate(tmp_path)
-    )
+        "smoke", "--set", "server.host=127.0.0.2", "--gates", "late.toml",
+        "--set", "server.namespaces.room.private=false",  # no probe writes what is not in the history
+        cwd=with_late_gate(tmp_path),
+    )  # fmt: skip
     assert status == 0, output
     assert summary["verdict"] == "valid"
+    rows = open_history(tmp_path / "runs/latest").scan().collect()
+    counts = dict(rows.group_by("kind").len().iter_rows())
+    told = pl.read_parquet(tmp_path / "runs/latest/metrics/chatd.parquet").sort("t").row(-1, named=True)
+    assert told["chatd_publishes_total"] == counts[Kind.ACK] > 200
+    assert told["chatd_deliveries_total"] == counts[Kind.RECV] + counts[Kind.READ] > 2000
 
 
 def with_late_gate(folder: Path) -> Path:
