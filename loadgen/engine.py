@@ -122,11 +122,10 @@ class Engine:
         self.figures = Figures(self.recorder)
         self._wires = Wires(self._shared, ended=self._ended, crashed=crashed, trust=trust)
         self._sentinels: Mapping[int, Position] = {}
-        self._interactive = False  # sessions are opened by count, not by the schedule
+        self._interactive = self._stopping = False  # interactive: sessions are opened by count
         self._dials: dict[int, asyncio.Task[None]] = {}  # that are under way, by ordinal
         self._redials: dict[int, asyncio.TimerHandle] = {}  # clients that wait before they dial again
         self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._stopping = False
         self._all_closed = asyncio.Event()
 
     # The course of a run ------------------------------------------------------------------------------
