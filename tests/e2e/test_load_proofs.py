@@ -52,15 +52,15 @@ STALLS = """
 id = "stopped"
 kind = "pause"
 target = "chatd-1"
-at_s = 1.5
-duration_s = 2.0
+at_s = 1.4
+duration_s = 1.8
 
 [[fault]]
 id = "gone"
 kind = "kill"
 target = "chatd-1"
-at_s = 5.0
-duration_s = 2.0
+at_s = 3.8
+duration_s = 1.8
 """
 
 
@@ -143,21 +143,21 @@ def test_a_stalled_server_shows_in_every_message_that_fell_due_meanwhile(tmp_pat
     Where the server is gone, not even an open load can send. What it sends late is timed from when it was
     due; from when it left (``service``) it would be quick.
     """
-    process = chatproof("run", write(tmp_path, duration_s=8.0, per_s=60.0, faults=STALLS), cwd=tmp_path)
+    process = chatproof("run", write(tmp_path, duration_s=6.0, per_s=80.0, faults=STALLS), cwd=tmp_path)
     until_load(tmp_path, s=0.3)
     spec = json.loads((tmp_path / "runs/latest/config/load.json").read_text())
     closed = ClosedLoop(spec["targets"][0])
     closed.start()
-    until_load(tmp_path, s=4.5)
+    until_load(tmp_path, s=3.7)
     took_s = closed.stop()
     output, _ = process.communicate(timeout=100)
     assert process.returncode == 0, output
     history, when = open_history(tmp_path / "runs/latest"), spans(tmp_path)
-    assert took_s[-1] > 1.5
+    assert took_s[-1] > 1.4
     assert took_s[int(0.99 * len(took_s))] < 0.5
     assert p99_s(history, "delivery", (0, 2**62)) > 1.0
-    assert p99_s(history, "delivery", when["stopped"]) > 1.5
-    assert p99_s(history, "delivery", when["gone"]) > 1.5
+    assert p99_s(history, "delivery", when["stopped"]) > 1.4
+    assert p99_s(history, "delivery", when["gone"]) > 1.4
     assert p99_s(history, "service", when["gone"]) < 0.75
 
 
