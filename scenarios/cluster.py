@@ -178,10 +178,11 @@ def _chatd(
     own = server.model_dump(mode="json", exclude=OURS, exclude_unset=bool(server.command))
     config: dict[str, Any] = own | {
         "port": address[1],
-        "http_port": http_port,
         "node": node.name,
         "data": str(rundir.path / "data" / node.process),
     }
+    if http_port:
+        config |= {"http_port": http_port}
     if server.mutant_node and server.mutant_node != node.process:
         config |= {"mutant": ""}
     if store:

@@ -293,9 +293,9 @@ SPOILED: Final[dict[tuple[str, str], Callable[[], Run]]] = {
     ("backoff_policies", "paced-full-jitter"): _unpaced("full-jitter"),
     ("backoff_policies", "paced-decorrelated"): _unpaced("decorrelated"),
     ("backoff_policies", "paced-server-hint"): _unpaced("server-hint"),
-    ("fallback_transport", "soon-by-websocket"): lambda: strict(slows=slow_for(BY_SOCKET, 3, 4, 200)),
-    ("fallback_transport", "soon-by-stream"): lambda: strict(slows=slow_for(BY_STREAM, 3, 4, 200)),
-    ("fallback_transport", "soon-by-polls"): lambda: strict(slows=slow_for(BY_POLLS, 3, 4, 200)),
+    ("fallback_transport", "soon-by-websocket"): lambda: strict(slows=slow_for(BY_SOCKET, 3, 4, 600)),
+    ("fallback_transport", "soon-by-stream"): lambda: strict(slows=slow_for(BY_STREAM, 3, 4, 600)),
+    ("fallback_transport", "soon-by-polls"): lambda: strict(slows=slow_for(BY_POLLS, 3, 4, 600)),
     ("fallback_transport", "resumes-happened"): lambda: strict(
         cuts=[Cut(10, 10.5, clients=frozenset(numbers(1, 40)))]
     ),
