@@ -3,6 +3,9 @@
 picows parses the handshake but does not say who asks, and its own deadline lets a peer that
 takes no answer stay. Here each connection has an address and one deadline for everything
 before the upgrade, after which it is aborted; and only so many may stand at the door at once.
+
+Nor does picows say when it has sent a close frame of its own, over a frame that breaks RFC 6455: it
+hangs up 10 ms later, and until then whatever is pushed would follow that frame. So each read asks.
 """
 
 from __future__ import annotations
@@ -11,13 +14,25 @@ import asyncio
 import logging
 import ssl
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from picows import WSAutoPingStrategy, WSUpgradeRequest, WSUpgradeResponseWithListener
+from picows import WSAutoPingStrategy, WSTransport, WSUpgradeRequest, WSUpgradeResponseWithListener
+
+
+class HearsOfClose(Protocol):
+    """What a listener of ``Route`` has besides picows' own."""
+
+    def close_sent(self) -> None:
+        """picows has sent a close frame: nothing may follow it. Called at each read from then on."""
+        ...
+
 
 if TYPE_CHECKING:
 
     class WSProtocol(asyncio.BufferedProtocol):  # picows publishes no types for it
+        transport: WSTransport
+        listener: HearsOfClose | None  # None: not upgraded
+
         def __init__(self, *args: object) -> None: ...
 else:
     from picows.picows import WSProtocol
@@ -84,6 +99,11 @@ class Guest(WSProtocol):
         self._waiting = waiting
         waiting.count += 1
         self._deadline = loop.call_later(HANDSHAKE_S, transport.abort)
+
+    def buffer_updated(self, nbytes: int) -> None:
+        super().buffer_updated(nbytes)
+        if self.transport.is_close_frame_sent and self.listener is not None:
+            self.listener.close_sent()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.entered()

@@ -91,11 +91,9 @@ class _Connection(WSListener):
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         kind = frame.msg_type
-        if transport.is_close_frame_sent and not self._ending:
-            # picows closed this connection over a malformed or too large frame. It parses on all
-            # the same, and would hand over even the frame that it found too large.
-            self._ending = True
-            self._peer.cut()
+        if transport.is_close_frame_sent:
+            # It parses on all the same, and would hand over even the frame that it found too large.
+            self.close_sent()
         if self._ending:
             if kind == CLOSE:
                 self._transport.close()
@@ -118,6 +116,14 @@ class _Connection(WSListener):
             self._transport.close()  # after what is written
         elif kind == BINARY:
             self._peer.broken(1003, "frames are text, not binary")
+
+    def close_sent(self) -> None:
+        """picows has closed this connection over a frame that is malformed or too large: no data may
+        follow a close frame (RFC 6455 § 5.5.1), neither what waits nor what is still pushed.
+        """
+        if not self._ending:
+            self._ending = True
+            self._peer.cut()
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         self._ending = True

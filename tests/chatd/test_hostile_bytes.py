@@ -146,17 +146,22 @@ async def attacker(target: Target) -> Attacker:
     return Attacker(*await asyncio.open_connection("127.0.0.1", target.port))
 
 
-def close_code(said: bytes) -> int | None:
-    """The code of the close frame in what a server says; pings, pongs and messages may come before it."""
+def frames_of(said: bytes) -> Iterator[tuple[int, bytes]]:
+    """Opcode and payload of each frame in what a server says, behind its answer to the upgrade."""
     _, _, rest = said.partition(b"\r\n\r\n")
     while len(rest) >= 2:
         opcode, size, at = rest[0] & 15, rest[1], 2
         if size == 126:
             size, at = struct.unpack(">H", rest[2:4])[0], 4
-        if opcode == 8:
-            return int.from_bytes(rest[at : at + 2], "big")
+        yield opcode, rest[at : at + size]
         rest = rest[at + size :]
-    return None
+
+
+def close_code(said: bytes) -> int | None:
+    """The code of the close frame in what a server says; pings, pongs and messages may come before it."""
+    return next(
+        (int.from_bytes(payload[:2], "big") for opcode, payload in frames_of(said) if opcode == 8), None
+    )
 
 
 # Before the upgrade -----------------------------------------------------------------------------------
@@ -282,6 +287,10 @@ def head(first: int, second: int, rest: bytes = b"") -> bytes:
     return bytes([first, second]) + rest + os.urandom(4)
 
 
+def publish(n: int) -> bytes:
+    return masked(1, b'{"type":"publish","id":%d,"channel":"room","message":"m%d","data":0}' % (n + 2, n))
+
+
 @pytest.mark.parametrize(
     ("frames", "code"),
     [
@@ -330,6 +339,39 @@ def test_a_frame_against_the_rules_ends_with_its_code(target: Target, frames, co
             assert close_code(said) in (1000, 0), "a close without a code is answered by one"
         else:
             assert close_code(await one.end()) == code
+
+    target.run(attack())
+
+
+@pytest.mark.parametrize(
+    "malformed",
+    [
+        pytest.param(b"\x81\x02{}", id="no mask"),
+        pytest.param(masked(3, b""), id="an unknown opcode"),
+        pytest.param(head(0x81, 0xFF, struct.pack(">Q", 2**40)), id="too large"),
+        pytest.param(masked(8, b"x"), id="a bad close"),
+        pytest.param(publish(0) + masked(3, b""), id="behind a publish"),
+    ],
+)
+def test_on_a_busy_channel_nothing_follows_the_close_that_a_malformed_frame_gets(
+    target: Target, malformed: bytes
+) -> None:
+    """picows answers such a frame by itself, and hangs up 10 ms later (RFC 6455 § 5.5.1)."""
+
+    async def attack() -> None:
+        busy, one = await attacker(target), await attacker(target)
+        busy.send(UPGRADE, CONNECT)
+        one.send(UPGRADE, CONNECT)
+        upgraded = await one.reader.readuntil(b'"type":"live"')
+        one.send(malformed)
+        for n in range(1, 200):
+            busy.send(publish(n))
+            await asyncio.sleep(0)
+        said = upgraded + await one.end()
+        busy.send(BYE)
+        assert said.count(b'"type":"message"') < (await busy.end()).count(b'"type":"ack"') == 199
+        opcodes = [opcode for opcode, _ in frames_of(said)]
+        assert opcodes.index(8) == len(opcodes) - 1, "nothing comes behind the close frame"
 
     target.run(attack())
 
