@@ -8,7 +8,8 @@ action is carried out.
 Faults may overlap on one target. An end leaves to another fault what that one still
 holds: of two downs on one proxy the last to end switches it on, of two kills the last
 starts the process. A signal to a process that such a fault has taken away is recorded as
-an error of that fault, but is no problem of the run.
+an error of that fault, but is no problem of the run. Nor is a test hook of a process that a
+fault has paused: it is not asked, since it would answer when woken, at a time that nobody planned.
 
 Between begin and end a fault may have steps, at their times or when a process has ended;
 each is recorded as one more ``engine_effect``.
@@ -153,6 +154,7 @@ class Nemesis:
         self._clock = clock
         self._pending = [(fault, plan.script(fault, table=table)) for fault in plan.faults]
         self._live: list[_Live] = []  # in order of start
+        self._paused: dict[str, str] = {}  # by which fault, by process
         self.problems: list[str] = []  # what failed; none of it may be kept from the report
         journal.planned(plan.faults, t0_ns)
 
@@ -302,7 +304,9 @@ class Nemesis:
         return next((live.fault.id for live in others if action in live.left), None)
 
     def _taken_away(self, action: Action, live: _Live) -> bool:
-        """Whether a fault in force holds down the process that an action was meant for."""
+        """Whether a fault in force holds down the process that an action was meant for, or its hooks."""
+        if isinstance(action, Hook) and action.process in self._paused:
+            return True
         return isinstance(action, OnProcess) and self._holder(Start(action.process), live) is not None
 
     def _undo(self, action: Action, live: _Live) -> dict[str, Any]:
@@ -333,14 +337,21 @@ class Nemesis:
                 return {"proxy": proxy, "enabled": enabled}
             case Signal(process, signum):
                 pid = self._processes.signal(process, signum, fault_id=fault_id)
+                if signum == signal.SIGSTOP:
+                    self._paused[process] = fault_id
+                elif signum == signal.SIGCONT:
+                    self._paused.pop(process, None)
                 return {"process": process, "pid": pid, "signal": signal.Signals(signum).name}
             case Start(process):
+                self._paused.pop(process, None)
                 pid = self._processes.restart(process, fault_id=fault_id).pid
                 return {"process": process, "pid": pid, "started": True}
             case LimitFiles(process, most_bytes):
                 pid = self._processes.limit_files(process, most_bytes)
                 return {"process": process, "pid": pid, "file_bytes": most_bytes}
             case Hook(process, name, ms):
+                if process in self._paused:
+                    raise NotRunning(f"process {process!r} is paused by fault {self._paused[process]!r}")
                 pid = self._processes.hook(process, name, ms=ms)
                 return {"process": process, "pid": pid, "hook": name, "ms": ms}
             case _:

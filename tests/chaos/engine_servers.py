@@ -9,10 +9,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import pytest
+
 from tests.conformance.engines import Engine
 
 BUILT = Path(__file__).parents[2] / ".tools/bin/toxiproxy-server"
-TOXIPROXY = shutil.which("toxiproxy-server") or (str(BUILT) if BUILT.exists() else None)
+TOXIPROXY = str(BUILT) if BUILT.exists() else shutil.which("toxiproxy-server")  # the pinned one first
+needs_toxiproxy = pytest.mark.skipif(
+    TOXIPROXY is None,
+    reason="toxiproxy-server is neither in .tools/bin nor on PATH: `make toxiproxy` builds it (needs Go)",
+)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import pytest
 
 pytest.register_assert_rewrite("tests.conformance.engines")
 
-from tests.chaos.engine_servers import TOXIPROXY, embedded, toxiproxy  # noqa: E402 - rewritten first
+from tests.chaos.engine_servers import embedded, needs_toxiproxy, toxiproxy  # noqa: E402 - rewritten first
 from tests.conformance.engines import ApiConformance, Engine, ToxicsConformance  # noqa: E402
 
 
@@ -29,9 +29,8 @@ class OnEmbedded:
         embedded_server.clear()
 
 
+@needs_toxiproxy
 class OnToxiproxy:
-    __test__ = TOXIPROXY is not None
-
     @pytest.fixture
     def engine(self, toxiproxy_server: Engine) -> Iterator[Engine]:
         yield toxiproxy_server
@@ -48,8 +47,3 @@ class TestToxiproxyApi(OnToxiproxy, ApiConformance): ...
 
 
 class TestToxiproxyToxics(OnToxiproxy, ToxicsConformance): ...
-
-
-def test_there_is_a_real_toxiproxy_to_compare_with():
-    if TOXIPROXY is None:
-        pytest.skip("toxiproxy-server is neither on PATH nor in .tools/bin: `make toxiproxy` builds it")

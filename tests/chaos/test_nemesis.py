@@ -304,6 +304,39 @@ def test_a_loop_is_blocked_as_often_as_the_lease_has_room_for_a_whole_block():
     assert bench.processes.calls == ["block 500", "block 500", "block 500", "block 0"]
 
 
+def test_a_paused_process_is_asked_for_no_hook_and_the_run_goes_on():
+    bench = Bench(process("pause", "p", 9, 2.5), process("loop_block", "b", 10, 3.2, block_ms=500, every_s=1))
+    for s in (9, 10, 11, 11.5, 12, 13.2):
+        bench.step(s)
+    assert bench.processes.calls == ["SIGSTOP p", "SIGCONT p", "block 500", "block 0"]
+    paused = "process 'chatd-1' is paused by fault 'p'"
+    effects = [line for line in bench.journal.lines if (line["id"], line["phase"]) == ("b", "engine_effect")]
+    assert effects[0]["error"] == f"NotRunning: {paused}"
+    assert effects[1]["effect"] == [{"process": "chatd-1", "gone": paused}]
+    assert bench.nemesis.problems == []
+
+
+def test_a_process_that_was_started_anew_while_paused_is_asked_for_its_hooks():
+    bench = Bench(
+        process("pause", "p", 9, 6),
+        process("kill", "k", 10, 1),
+        process("loop_block", "b", 12, 2, block_ms=500),
+    )
+    for s in (9, 10, 11, 12):
+        bench.step(s)
+    assert bench.processes.calls[-1] == "block 500"
+    assert bench.nemesis.problems == []
+
+
+def test_a_hook_whose_lease_ends_in_a_pause_is_done_with():
+    bench = Bench(process("loop_block", "b", 10, 2, block_ms=500), process("pause", "p", 11, 3))
+    for s in (10, 11, 12, 14):
+        bench.step(s)
+    assert bench.processes.calls == ["block 500", "SIGSTOP p", "SIGCONT p"]
+    assert bench.nemesis.problems == []
+    assert bench.nemesis.done
+
+
 def test_a_step_that_fails_is_a_problem_and_stops_no_revert():
     bench = Bench(process("loop_block", "b", 10, 3, block_ms=500, every_s=1))
     bench.step(10)

@@ -63,6 +63,10 @@ def test_no_two_faults_of_a_swarm_contradict_each_other(seed):
         assert upper["target"] == "all"
 
 
+def test_no_process_has_two_faults_at_once():  # a paused one, for one, answers no test hook
+    assert {FAULTS[kind].where for kind, envelope in ENVELOPE.items() if envelope.over} == {Where.PROXY}
+
+
 @settings(deadline=None)
 @given(seeds)
 def test_every_key_is_within_its_envelope(seed):
