@@ -67,7 +67,7 @@ $(TOXIPROXY):
 real-toxiproxy:
 	@[ -x $(TOXIPROXY) ] || ! command -v go >/dev/null || \
 	  { mkdir -p $(dir $(TOXIPROXY)); $(MAKE) --no-print-directory $(TOXIPROXY) >$(TOXIPROXY).log 2>&1; } || \
-	  echo "Toxiproxy was not built, so the tests on it are skipped: $$(tail -n 1 $(TOXIPROXY).log)"
+	  echo "Toxiproxy was not built, so the tests on it are skipped: $$(grep -v '^make' $(TOXIPROXY).log | tail -n 1)"
 
 browser: $(READY) ## install what the tests of the pages need: Chromium (Debian, Ubuntu) and its driver
 	@command -v chromium >/dev/null || { SUDO=$$([ "$$(id -u)" = 0 ] || echo sudo); \

@@ -26,7 +26,12 @@ class Disconnect(ClientFault):
     )
     after_ms: Milliseconds = Field(0, description="from the fault's begin; 0 is at once")
     after_bytes: int = Field(0, ge=0, description="or behind so many bytes of the direction; 0: not by bytes")
-    mid_frame: bool = Field(False, description="or with half of the next message of the direction delivered")
+    after_messages: int = Field(
+        0, ge=0, description="or behind so many messages of the direction; 0: not by messages"
+    )
+    mid_frame: bool = Field(
+        False, description="or with half of the next message delivered; of the one behind after_messages"
+    )
     code: int = Field(1012, ge=1000, le=4999, description="close code of ws_close")
     direction: Literal["downstream", "upstream"] = Field(
         "downstream", description="of the bytes, the message and the close frame"
@@ -34,9 +39,10 @@ class Disconnect(ClientFault):
 
     @model_validator(mode="after")
     def _one_time(self) -> Self:
-        if sum(map(bool, (self.after_ms, self.after_bytes, self.mid_frame))) > 1:
+        if sum(map(bool, (self.after_ms, self.after_bytes, self.after_messages or self.mid_frame))) > 1:
             raise ValueError(
-                "write at most one of after_ms, after_bytes and mid_frame; none of them is at once"
+                "write at most one of after_ms, after_bytes and mid_frame or after_messages; "
+                "none of them is at once"
             )
         if self.how == "ws_close" and (self.after_bytes or self.mid_frame):
             raise ValueError(
@@ -58,6 +64,7 @@ class Disconnect(ClientFault):
             "how": self.how,
             "after": self.after_ms,
             "bytes": self.after_bytes,
+            "messages": self.after_messages,
             "mid_frame": int(self.mid_frame),
             "code": self.code if self.how == "ws_close" else 0,
         }

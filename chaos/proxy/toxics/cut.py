@@ -1,4 +1,4 @@
-"""cut: the connection ends, in one of four ways, at a time, after bytes, or inside a message."""
+"""cut: the connection ends, in one of four ways, at a time, after bytes or messages, or inside a message."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from chaos.proxy.silence import RULE, can_be_silent
 from chaos.proxy.toxics.base import MS, NEVER, Chunk, End, Place, Release
 
 HOW = {"fin": End.CLOSE, "rst": End.RESET, "silent": End.VANISH, "ws_close": End.CLOSE}
+DATA = (Opcode.TEXT, Opcode.BINARY)
 PATIENCE_S = 1.0  # for the end of a message, before a close frame
 MASK = (
     b"\x00\x00\x00\x00"  # of what goes to a server: masked, as it must be, with a mask that changes nothing
@@ -19,8 +20,9 @@ MASK = (
 
 @dataclass(slots=True)
 class Cut:
-    """Ends the connection ``after`` ms, or behind ``bytes`` bytes, or with half of the next message
-    delivered.
+    """Ends the connection ``after`` ms, or behind ``bytes`` bytes, or behind the ``messages``-th message
+    of the direction, or with half of the next one delivered (with ``messages``: of the one behind those).
+    Messages are texts and binaries, however many frames each has; control frames are not counted.
 
     ``how``: fin, rst (to both peers), silent (both sockets go, and the kernel sends nothing), or
     ws_close (a close frame with ``code`` between two messages, then FIN). Where there is no Linux or no
@@ -30,9 +32,10 @@ class Cut:
     how: str = "fin"
     after: int = 0  # ms
     bytes: int = 0  # 0: not by bytes
+    messages: int = 0  # 0: not by messages
     mid_frame: int = 0  # 1: inside the next message
     code: int = 0  # of ws_close
-    _passed: int = field(default=0, init=False)
+    _passed: int = field(default=0, init=False)  # bytes, or messages
     _cutter: Cutter | None = field(default=None, init=False)
     _masked: bool = field(default=False, init=False)
     _late_at: float = field(default=NEVER, init=False)  # when a close frame is waited for no longer
@@ -40,7 +43,7 @@ class Cut:
     def begin(self, place: Place) -> None:
         """Cut messages out where they are asked for."""
         self._masked = place.direction == "upstream"
-        if self.mid_frame or self.how == "ws_close":
+        if self.messages or self.mid_frame or self.how == "ws_close":
             self._cutter = Cutter(masked=self._masked)
 
     def flow(self, data: Chunk, t: float, draws: Draws) -> Iterator[Release]:
@@ -51,18 +54,25 @@ class Cut:
             yield t, data
         else:
             for part in self._cutter.feed(data):
-                if not isinstance(part, Message):
-                    yield t, part
-                elif self.mid_frame:
-                    yield t, part.wire[: max(1, len(part.wire) // 2)]
+                wire = part.wire if isinstance(part, Message) else part
+                if not isinstance(part, Message) or part.opcode not in DATA or not self._by_messages:
+                    yield t, wire
+                elif self.mid_frame and self._passed == self.messages:
+                    yield t, wire[: max(1, len(wire) // 2)]
                     yield t, HOW[self.how]
                     return
                 else:
-                    yield t, part.wire
+                    self._passed += 1
+                    yield t, wire
+                    if self._passed == self.messages and not self.mid_frame:
+                        if self.how == "ws_close":
+                            yield t, self._farewell()
+                        yield t, HOW[self.how]
+                        return
 
     def deadline(self, started: float) -> Release | None:
-        """The end, unless it comes by bytes or inside a message."""
-        if self.bytes or self.mid_frame:
+        """The end, unless it comes by bytes or messages."""
+        if self.bytes or self._by_messages:
             return None
         return started + self.after * MS, HOW[self.how]
 
@@ -88,13 +98,17 @@ class Cut:
             return f"how is 'silent': {RULE}"
         if self.mid_frame not in (0, 1):
             return f"mid_frame is {self.mid_frame}: must be 0 or 1"
-        if sum(map(bool, (self.after, self.bytes, self.mid_frame))) > 1:
-            return "after, bytes and mid_frame: at most one can say when"
+        if sum(map(bool, (self.after, self.bytes, self._by_messages))) > 1:
+            return "after, bytes, and messages or mid_frame: at most one can say when"
         if self.how == "ws_close" and not 1000 <= self.code <= 4999:
             return f"code is {self.code}: must be a close code, from 1000 to 4999"
         if self.how == "ws_close" and (self.bytes or self.mid_frame):
             return "how is 'ws_close': goes between two messages, so neither bytes nor mid_frame can say when"
         return None
+
+    @property
+    def _by_messages(self) -> bool:
+        return bool(self.messages or self.mid_frame)
 
     def _by_bytes(self, data: Chunk, t: float) -> Iterator[Release]:
         left = self.bytes - self._passed

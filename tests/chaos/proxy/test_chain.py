@@ -193,6 +193,7 @@ LOSSLESS = [
     ("cut", {"after": 10**9, "how": "ws_close", "code": 1012}),
     ("cut", {"bytes": 10**9}),
     ("cut", {"mid_frame": 1}),
+    ("cut", {"messages": 10**9}),
     ("flap", {"down": 10**9, "up": 10**9}),
     ("door", {"how": "hold"}),
     ("full_queue", {}),

@@ -155,6 +155,41 @@ def test_a_cut_inside_a_message_leaves_half_of_it(proxy):
     assert read_to_end(pair.client) == frame(b"0123456789")[:6]
 
 
+PING, FRAGMENTED = b"\x89\x00", b"\x01\x02ab" + b"\x89\x00" + b"\x80\x01c"
+
+
+@pytest.mark.parametrize("at_once", [True, False], ids=["in one chunk", "in three"])
+@pytest.mark.parametrize(
+    ("attributes", "left"),
+    [
+        pytest.param({}, b"", id="fin"),
+        pytest.param({"mid_frame": 1}, frame(b"fourth")[:4], id="inside the next"),
+        pytest.param({"how": "ws_close", "code": 1012}, b"\x88\x02" + struct.pack(">H", 1012), id="ws_close"),
+    ],
+)
+def test_a_cut_comes_exactly_behind_its_messages(proxy, attributes, left, at_once):
+    pair = known(proxy, 1)
+    passes(pair.server, pair.client, UPGRADED + frame(b"before"))
+    add(proxy, "cut", messages=3, **attributes)
+    passing = frame(b"first") + PING + FRAGMENTED, frame(b"third") + frame(b"fourth"), frame(b"fifth")
+    if at_once:
+        pair.server.sendall(b"".join(passing))
+    else:
+        passes(pair.server, pair.client, passing[0])
+        pair.server.sendall(b"".join(passing[1:]))
+    said = read_to_end(pair.client)
+    assert said == (passing[0] if at_once else b"") + frame(b"third") + left
+
+
+def test_a_cut_behind_a_message_to_the_server_resets_both_peers(proxy):
+    pair = known(proxy, 1)
+    add(proxy, "cut", "upstream", messages=1, how="rst")
+    alive(pair)
+    pair.client.sendall(b"\x81\x81\0\0\0\0x")
+    assert how_it_ends(pair.client) == "RST"
+    assert how_it_ends(pair.server) == "RST"
+
+
 def test_a_close_frame_goes_between_two_messages(proxy):
     pair = known(proxy, 1)
     passes(pair.server, pair.client, UPGRADED)
