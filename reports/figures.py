@@ -7,6 +7,7 @@ faults as bands.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from heapq import nlargest
 from typing import Final
 
 import numpy as np
@@ -15,6 +16,7 @@ import polars as pl
 from reports import wording
 from reports.analysis import Analysis
 from reports.charts import Axis, AxisKind, Band, Chart, Panel, Point, Series, bins, log_bins, merged, thin
+from reports.exposure import exposures, quiet
 from reports.histogram import UPPER_US, Histogram
 from reports.periods import fault_windows, phases, seconds, start_ns
 
@@ -37,6 +39,7 @@ SLOTS: Final = {  # colour and dash of each thing that is drawn, the same in eve
     "max": 5,
 }
 _TIME: Final = Axis("time since the start of the schedule", "s")
+MOST_FAULTS: Final = 5  # in the chart of latency by fault: the slots but one
 MAX_BANDS: Final = 40  # of faults in a chart: more are a texture, and a page of any run stays small
 _LOG_ABOVE: Final = 40.0  # ratio of largest to smallest latency above which a linear axis hides the small
 
@@ -46,6 +49,7 @@ def charts(analysis: Analysis) -> dict[str, Chart]:
     made = [
         timeline(analysis),
         percentiles(analysis),
+        latency_by_fault(analysis),
         latency_over_time(analysis),
         p99_per_interval(analysis),
         p99_per_channel(analysis),
@@ -80,7 +84,7 @@ def timeline(analysis: Analysis) -> Chart:
         Panel(Axis("sent", "/s"), (_over_time(analysis, "sent"),)),
         Panel(Axis("deliveries", "/s"), (_over_time(analysis, "delivered"),)),
         Panel(
-            Axis("p99", "ms", _kind(_values(analysis, "p99_ms"))),
+            Axis("p99", "ms", axis_kind(_values(analysis, "p99_ms"))),
             (_over_time(analysis, "p99_ms", name="p99"),),
         ),
     ]
@@ -103,7 +107,7 @@ def percentiles(analysis: Analysis) -> Chart:
         "latency-percentiles",
         "Latency by percentile",
         Axis("percentile", "%", "quantile"),
-        (Panel(Axis("latency", "ms", _kind(values)), series),),
+        (Panel(Axis("latency", "ms", axis_kind(values)), series),),
         f"Latency at each percentile. p99 of delivery is {wording.ms(p99)}.",
     )
 
@@ -128,15 +132,41 @@ def _curve(histogram: Histogram) -> tuple[Point, ...]:
     return thin(points, 400)
 
 
+def latency_by_fault(analysis: Analysis) -> Chart:
+    """Percentile curves with no fault in force, and during the faults with the highest p99, one slot each."""
+    found = exposures(
+        analysis.seconds, analysis.intervals, fault_windows(analysis.history.faults), start_ns(analysis.run)
+    )
+    worst = nlargest(
+        MOST_FAULTS, (e for e in found if e.during.count), key=lambda e: e.during.quantile_ms(0.99) or 0.0
+    )
+    calm = quiet(analysis.seconds, analysis.intervals)
+    drawn = [("no fault in force", calm), *((e.fault, e.during) for e in worst)] if worst else []
+    series = tuple(
+        Series(name, _curve(histogram), slot)
+        for slot, (name, histogram) in enumerate(drawn)
+        if histogram.count
+    )
+    return Chart(
+        "latency-by-fault",
+        "Delivery latency with and without faults",
+        Axis("percentile", "%", "quantile"),
+        (Panel(Axis("latency", "ms", axis_kind([y for s in series for _, y in s.points if y])), series),),
+        "Delivery latency at each percentile, of messages that were due in seconds with no fault in force "
+        f"and in seconds of each fault; of more than {MOST_FAULTS} faults, those with the highest p99.",
+        filed=False,
+    )
+
+
 def latency_over_time(analysis: Analysis) -> Chart:
-    series = tuple(_over_time(analysis, f"{q}_ms", name=q) for q in ("p50", "p99", "max"))
+    series = tuple(_over_time(analysis, f"{q}_ms", name=q) for q in ("p50", "p90", "p99", "max"))
     values = [y for s in series for _, y in s.points if y]
     return _timed(
         analysis,
         "latency-over-time",
         "Delivery latency over time",
-        (Panel(Axis("latency", "ms", _kind(values)), series),),
-        "Median, p99 and maximum of delivery latency of the messages that were due in each second.",
+        (Panel(Axis("latency", "ms", axis_kind(values)), series),),
+        "Median, p90, p99 and maximum of delivery latency of the messages that were due in each second.",
     )
 
 
@@ -293,13 +323,14 @@ def _values(analysis: Analysis, column: str) -> list[float]:
     return [float(v) for v in analysis.intervals[column].drop_nulls()]
 
 
-def _kind(values: Iterable[float]) -> AxisKind:
+def axis_kind(values: Iterable[float]) -> AxisKind:
+    """ "log" where a linear axis would hide the small values."""
     positive = [v for v in values if v > 0]
     return "log" if positive and max(positive) / min(positive) > _LOG_ABOVE else "linear"
 
 
 def _histogram(name: str, title: str, values: list[float], unit: str, says: str) -> Chart:
-    kind = _kind(values)
+    kind = axis_kind(values)
     points, widths = log_bins(values) if kind == "log" else bins(values)
     bars = Series("p99", points, SLOTS["p99"], "bars", widths)
     reach = (points[0][0], points[-1][0] + widths[-1]) if points else None

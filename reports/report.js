@@ -51,7 +51,7 @@
   const withUnit = (told, unit) => (unit.startsWith("/") || !unit ? told + unit : `${told} ${unit}`);
 
   function place(x, axis) {
-    if (axis.kind === "quantile") return `p${String(+(x * 100).toPrecision(x > 0.99 ? 6 : 3))}`;
+    if (axis.kind === "quantile") return `p${(x * 100).toFixed(x < 0.9 ? 0 : Math.ceil(-Math.log10(1 - x)))}`;
     const told = axis.kind === "log" ? figure(x) : x.toLocaleString("en-US", { maximumFractionDigits: 2 });
     return withUnit(told, axis.unit);
   }
@@ -375,7 +375,7 @@
       const { ctx, bbox } = u;
       const ratio = uPlot.pxRatio;
       ctx.save();
-      let free = -Infinity; // right end of the number before
+      const taken = []; // [left, right] of the numbers that stand: one that would cover another is left out
       let number = 0;
       for (const [begin, end, , kind] of this.chart.bands) {
         const fault = kind === "fault";
@@ -402,9 +402,9 @@
           ctx.textAlign = "center";
           const half = ctx.measureText(String(number)).width / 2;
           const middle = from + width / 2;
-          if (middle - half < free + 3 * ratio) continue;
+          if (taken.some(([left, right]) => middle - half < right + 3 * ratio && middle + half > left - 3 * ratio)) continue;
           ctx.fillText(String(number), middle, bbox.top - 4 * ratio);
-          free = middle + half;
+          taken.push([middle - half, middle + half]);
         }
       }
       ctx.restore();

@@ -15,6 +15,8 @@ from reports.charts import Band, Chart, Panel, Scale, Series, x_scale, y_scale
 from reports.escape import for_html
 
 _SIDE: Final = 1000  # of the stretched coordinate system
+_APART: Final = 2.0  # per cent of the width between two numbers of faults, at least, on a wide screen
+_APART_NARROW: Final = 6.0  # and on a narrow one
 
 
 def chart(drawn: Chart) -> str:
@@ -93,10 +95,16 @@ def _numbers(bands: Sequence[Band], x: Scale) -> str:
     """A row above the first panel with the number of each fault over its band."""
     faults = [band for band in bands if band.kind == "fault"]
     drawn = ""
+    taken: list[float] = []
     for number, band in enumerate(faults, start=1):
         left, width = _reach(band, x)
         middle = min(max(left + width / 2, 1.5), 98.5)
-        drawn += f'<text class="number" x="{middle:.2f}%" y="10">{number}</text>'
+        nearest = min((abs(middle - other) for other in taken), default=100.0)
+        if nearest < _APART:
+            continue  # it would cover another
+        taken.append(middle)
+        crowded = " crowded" if nearest < _APART_NARROW else ""
+        drawn += f'<text class="number{crowded}" x="{middle:.2f}%" y="10">{number}</text>'
     return f'<svg class="numbers" aria-hidden="true">{drawn}</svg>' if faults else ""
 
 

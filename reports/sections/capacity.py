@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from reports.analysis import Analysis
-from reports.blocks import Block, Column, Details, Para, Table, pairs
+from reports.blocks import Block, Column, Details, Para, Picture, Table, pairs
+from reports.capacity import Held
 from reports.capacity_report import (
     CAPACITY_FILE,
     REFUSED,
@@ -16,6 +17,8 @@ from reports.capacity_report import (
     read_capacity,
     trial_rows,
 )
+from reports.charts import Axis, Chart, Panel, Point, Series
+from reports.figures import axis_kind
 
 
 def build(analysis: Analysis) -> tuple[Block, ...]:
@@ -47,7 +50,38 @@ def _shown(found: dict[str, Any]) -> tuple[Block, ...]:
         Para(headline(found)),
         *(Para(line) for line in planned(found)),
         pairs(facts(found)),
+        *(() if (chart := loads(found)).empty else (Picture(chart),)),
         ladder,
         Details(f"All {len(found['trials'])} trials", (trials,)),
         Para(REFUSED, quiet=True),
     )
+
+
+def loads(found: dict[str, Any]) -> Chart:
+    """p99 and CPU of every trial over what it delivered; trials that held and those that did not apart."""
+    trials = sorted(found["trials"], key=lambda t: t["deliveries_per_s"] or 0.0)
+    p99 = tuple(
+        Series(name, _measured(trials, "p99_ms", held=held), slot)
+        for slot, (name, held) in enumerate((("held", True), ("did not hold", False)))
+    )
+    cpu = Series("CPU", _measured(trials, "cpu_cores"), 4)
+    values = [y for series in p99 for _, y in series.points if y is not None]
+    return Chart(
+        "capacity-trials",
+        "What each load came to",
+        Axis("deliveries", "/s"),
+        (
+            Panel(Axis("p99", "ms", axis_kind(values)), tuple(s for s in p99 if s.points), "p99 of delivery"),
+            Panel(Axis("CPU", "cores"), (cpu,), "CPU of the server"),
+        ),
+        "p99 of delivery latency and CPU of the server, by deliveries per second: a point a trial, joined. "
+        "Nothing is drawn beyond what was measured.",
+        filed=False,
+    )
+
+
+def _measured(trials: list[dict[str, Any]], key: str, *, held: bool | None = None) -> tuple[Point, ...]:
+    """(deliveries/s, figure) of the trials that have both."""
+    shown = [t for t in trials if held is None or (t["held"] == str(Held.YES)) == held]
+    known = [(float(t["deliveries_per_s"]), t[key]) for t in shown if t["deliveries_per_s"] is not None]
+    return tuple((rate, float(value)) for rate, value in known if value is not None)

@@ -8,6 +8,8 @@ from reports import figures, wording
 from reports.analysis import Analysis
 from reports.blocks import Badge, Block, Code, Column, Para, Picture, Table, Text, Tone, bullets
 from reports.effects import FaultEffect
+from reports.exposure import SPAN_S, Exposure, exposures
+from reports.periods import fault_windows, start_ns
 from reports.recovery import Recovery
 from reports.steady import counted, lost
 
@@ -28,6 +30,9 @@ def build(analysis: Analysis) -> tuple[Block, ...]:
         blocks.append(Picture(chart))
     if analysis.recoveries:
         blocks.append(_recovery(analysis))
+    around = _around(analysis)
+    if around.rows:
+        blocks.append(around)
     return tuple(blocks)
 
 
@@ -142,6 +147,31 @@ def _recovery(analysis: Analysis) -> Table:
         "the integrity section has the exact totals. All back counts from the revert; 0 means before it."
     )
     return Table(columns, rows, note=note + _left_out(len(analysis.recoveries)))
+
+
+def _around(analysis: Analysis) -> Table:
+    """Latency before, during and after each fault."""
+    windows = [w for w in fault_windows(analysis.history.faults) if w.applied_ns is not None]
+    shown = exposures(analysis.seconds, analysis.intervals, windows[:MAX_ROWS], start_ns(analysis.run))
+    spans = ("before", "during", "after")
+    columns = (
+        Column("Delivery latency around"),
+        *(Column(f"{label} {span}", "ms", "right") for label in ("p50", "p99") for span in spans),
+    )
+    rows = tuple((Code(e.fault), *_points(e, 0.5), *_points(e, 0.99)) for e in shown)
+    note = (
+        f"Before and after: {SPAN_S} s each, without warm-ups and without seconds in which any fault was in "
+        "force; – where there is none. A message counts where it was due, however late it came."
+    )
+    return Table(columns, rows, note=note + _left_out(len(windows)))
+
+
+def _points(exposure: Exposure, q: float) -> tuple[str, str, str]:
+    """A quantile before, during and after, ms."""
+    before, during, after = (
+        wording.decimal(h.quantile_ms(q)) for h in (exposure.before, exposure.during, exposure.after)
+    )
+    return before, during, after
 
 
 def _recovered(analysis: Analysis, recovery: Recovery) -> tuple[Text, ...]:

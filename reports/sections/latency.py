@@ -20,7 +20,11 @@ SLOWEST: Final = 5
 
 
 def build(analysis: Analysis) -> tuple[Block, ...]:
-    wide = [figures.percentiles(analysis), figures.latency_over_time(analysis)]
+    wide = [
+        figures.percentiles(analysis),
+        figures.latency_by_fault(analysis),
+        figures.latency_over_time(analysis),
+    ]
     narrow = [figures.p99_per_interval(analysis), figures.p99_per_channel(analysis)]
     blocks: list[Block] = [_classes(analysis), *(Picture(c) for c in wide if not c.empty)]
     if spread := [Picture(c) for c in narrow if not c.empty]:

@@ -187,3 +187,26 @@ def test_a_plot_takes_any_name_for_text() -> None:
 def test_a_chart_without_a_value_is_empty() -> None:
     assert not chart().empty
     assert chart(panels=(Panel(Axis("y"), (Series("s", ((0.0, None),)),)),)).empty
+
+
+def test_numbers_of_faults_do_not_cover_each_other() -> None:
+    many = tuple(Band(start, start + 0.01, f"f{start}") for start in (0.1, 0.11, 0.2, 1.5, 2.5))
+    text = svg.chart(chart(bands=many))
+    texts = [e for e in ET.fromstring(text).iter("text") if "number" in str(e.get("class"))]
+    assert [(e.text, e.get("class")) for e in texts] == [
+        ("1", "number"),
+        ("3", "number crowded"),
+        ("4", "number"),
+        ("5", "number"),
+    ]
+
+
+def test_counts_have_no_ticks_between_them() -> None:
+    assert [label for _, label in scale([0, 1], Axis("channels", whole=True)).ticks] == ["0", "1"]
+    assert [label for _, label in scale([0, 12], Axis("channels", whole=True)).ticks] == [
+        "0",
+        "3",
+        "6",
+        "9",
+        "12",
+    ]

@@ -16,7 +16,7 @@ from reports.effects import FaultEffect
 from reports.gates import parse_gates
 from reports.pipeline import analyse
 from reports.render import report_html, report_markdown
-from reports.sections import SECTIONS, faults, host
+from reports.sections import SECTIONS, capacity, faults, host
 from tests.reports.synthetic import T0, Cut, S, Synthetic, fault_lines, in_memory, small
 
 GATES = parse_gates(
@@ -228,3 +228,32 @@ def test_a_page_stays_small_and_whole_however_much_happened() -> None:
     assert "200 faults more in summary.json." in page
     assert "… and 4,980 more" in page
     assert len(report_markdown(made).encode()) <= 60 * 1024
+
+
+def test_trials_of_a_search_are_drawn_by_what_they_delivered_and_whether_they_held() -> None:
+    trials = [
+        {"deliveries_per_s": rate, "p99_ms": p99, "cpu_cores": 0.5, "held": held}
+        for rate, p99, held in (
+            (2000.0, 900.0, "does not hold"),
+            (1000.0, 9.0, "holds"),
+            (None, None, "the generator was the limit"),
+            (500.0, 4.0, "holds"),
+        )
+    ]
+    p99, cpu = capacity.loads({"trials": trials}).panels
+    assert [(s.name, s.points) for s in p99.series] == [
+        ("held", ((500.0, 4.0), (1000.0, 9.0))),
+        ("did not hold", ((2000.0, 900.0),)),
+    ]
+    assert p99.y.kind == "log"
+    assert [rate for rate, _ in cpu.series[0].points] == [500.0, 1000.0, 2000.0]
+    assert capacity.loads({"trials": []}).empty
+
+
+def test_latency_with_and_without_faults_is_one_curve_each(stormy: Analysis) -> None:
+    drawn = figures.latency_by_fault(stormy)
+    assert [s.name for s in drawn.panels[0].series] == ["no fault in force", "cut", "idle"]
+    assert figures.latency_by_fault(analysed(small())).empty
+    (row,) = [line for line in lines(stormy, "faults") if line.startswith("| `cut`") and line.count("|") == 8]
+    before, during, _ = (float(cell.replace(",", "")) for cell in row.split("|")[5:8])
+    assert during > 10 * before
