@@ -63,6 +63,12 @@ class Config(BaseModel):
     capacity: int = Field(
         0, ge=0, description="connections that count as a full node, for the others; 0: as many as it takes"
     )
+    rebalance: bool = Field(
+        True, description="whether a node with more than its share of the connections sends some to others"
+    )
+    slowed_to_per_s: float = Field(
+        0, ge=0, description="deliveries per second at most, as of a smaller machine; 0: as many as it can"
+    )
     tail_check_s: float = Field(
         1, ge=0.05, le=60, description="seconds between looks for messages that no other node told of"
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from .effects import Close, Depart, Effects, Join, Leave, Ping, Read, Send, Share, Store, Subscription
@@ -144,11 +144,11 @@ class Connection:
     def close(self, code: int, reason: str) -> None:
         self.apply(self.session.close(code, reason))
 
-    def send_away(self, code: int, why: str, after_ms: tuple[int, int]) -> None:
+    def send_away(self, code: int, why: str, after_ms: tuple[int, int], to: Sequence[str] = ()) -> None:
         """Say goodbye; close when the publishes under way have their answers."""
         if self._parting is None and not self.gone:
             self._parting = (code, why)
-            self.apply(self.session.goodbye(code, why, after_ms))
+            self.apply(self.session.goodbye(code, why, after_ms, to))
             self._part()
 
     def _part(self) -> None:

@@ -42,23 +42,25 @@ async def drain(
     *,
     share_per_s: float,
     drain_s: float,
+    to: Callable[[], Sequence[str]] = tuple,
 ) -> None:
     """Send everybody away; back when nothing is open and nothing in flight, or after ``drain_s``.
 
     Args:
         connections: those that are open.
         idle: whether no publish is on its way into the log.
+        to: draws, for one client, where else to go.
     """
     waiting = list(connections())
     count, after_ms, began = len(waiting), spread_ms(len(waiting)), clock()
     while (elapsed_s := clock() - began) < drain_s:
         due = told(count, share_per_s, elapsed_s) - (count - len(waiting))
         for connection in waiting[:due]:
-            connection.send_away(CloseCode.DRAIN, "drain", after_ms)
+            connection.send_away(CloseCode.DRAIN, "drain", after_ms, to())
         del waiting[:due]
         if idle() and not connections():
             break
         await asyncio.sleep(STEP_S)
     for connection in connections():
-        connection.send_away(CloseCode.DRAIN, "drain", after_ms)
+        connection.send_away(CloseCode.DRAIN, "drain", after_ms, to())
         connection.close(CloseCode.DRAIN, "drain")

@@ -194,6 +194,7 @@ class Flusher:
         self.held_limit = held_limit
         self.cork_s = MAX_CORK_S
         self.drop_ephemeral = False
+        self.flushed: Callable[[], None] | None = None  # called after each flush
         self._schedule = schedule
         self._clock = clock
         self._overflow = overflow
@@ -281,6 +282,8 @@ class Flusher:
                 outlet.write(data)
         self.metrics.sent_bytes += sent
         self.metrics.writes += len(batch)
+        if self.flushed is not None:
+            self.flushed()
         ended = self._clock()
         self._not_before = ended if self.dirty else ended + min(ended - started, self.cork_s)
         if self.dirty:

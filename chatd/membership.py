@@ -17,6 +17,7 @@ class Membership:
 
     Args:
         wanted: whether somebody listens to a channel.
+        joined, left: told of each channel that is heard from now on, or no more.
     """
 
     def __init__(
@@ -24,7 +25,11 @@ class Membership:
         bus: Bus,
         wanted: Callable[[str], bool],
         spawn: Callable[[Coroutine[Any, Any, None]], object],
+        *,
+        joined: Callable[[str], None] = lambda channel: None,
+        left: Callable[[str], None] = lambda channel: None,
     ) -> None:
+        self._told_joined, self._told_left = joined, left
         self._bus = bus
         self._wanted = wanted
         self._spawn = spawn
@@ -60,6 +65,8 @@ class Membership:
                 else:
                     self._joined |= batch.keys()
                     self._answer(batch, None)
+                    for channel in batch:
+                        self._told_joined(channel)
         finally:
             self._joining = False
 
@@ -79,4 +86,6 @@ class Membership:
         if leaving:
             self._joined -= leaving
             self._idle -= leaving
+            for channel in leaving:
+                self._told_left(channel)
             await self._bus.leave(leaving)

@@ -9,6 +9,7 @@ from typing import Final
 
 import msgspec
 
+from .balance import weight
 from .store.base import StoreUnavailable
 from .store.bus import Bus, Node
 
@@ -21,11 +22,21 @@ class Registry:
 
     Args:
         me: this node, as it is now.
+        wall_ms: since 1970.
+        beaten: called after each beat, heard or not.
     """
 
-    def __init__(self, bus: Bus | None, me: Callable[[], Node]) -> None:
+    def __init__(
+        self,
+        bus: Bus | None,
+        me: Callable[[], Node],
+        wall_ms: Callable[[], int],
+        beaten: Callable[[], None],
+    ) -> None:
+        self._wall_ms = wall_ms
         self._bus = bus
         self._me = me
+        self.beaten = beaten
         self._others: list[Node] = []
 
     @property
@@ -40,6 +51,7 @@ class Registry:
             with suppress(StoreUnavailable):
                 nodes = await self._bus.heartbeat(me, TTL_S)
                 self._others = [one for one in nodes if one.name != me.name]
+            self.beaten()
             await asyncio.sleep(BEAT_S)
 
     async def part(self) -> None:
@@ -48,7 +60,11 @@ class Registry:
 
     def page(self) -> str:
         """``GET /nodes``."""
-        nodes = [{"node": one.name, **msgspec.structs.asdict(one)} for one in self.nodes]
+        now_ms = self._wall_ms()
+        nodes = [
+            {"node": one.name, **msgspec.structs.asdict(one), "weight": round(weight(one, now_ms), 1)}
+            for one in self.nodes
+        ]
         for one in nodes:
             del one["name"]
         return msgspec.json.encode(nodes).decode() + "\n"

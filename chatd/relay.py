@@ -32,7 +32,9 @@ class Relay:
         spawn: starts a task that the server owns.
         tail_check_s: how often the tops of all channels are looked at.
         wall_ms: ms since 1970.
-        told: takes what nodes tell each other that is not kept.
+
+    ``told`` takes what nodes tell each other that is not kept; ``joined`` and ``left`` are told which
+    channels are heard from now on, or no more. Set them before the tasks begin.
     """
 
     def __init__(
@@ -44,7 +46,6 @@ class Relay:
         *,
         tail_check_s: float,
         wall_ms: Callable[[], int],
-        told: Callable[[Telling], None] | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._store = store
@@ -52,17 +53,29 @@ class Relay:
         self._hub = hub
         self._metrics = hub.metrics
         self._tail_check_s = tail_check_s
-        self._told = told
+        self.told: Callable[[Telling], None] = lambda telling: None
+        self.joined: Callable[[str], None] = lambda channel: None
+        self.left: Callable[[str], None] = lambda channel: None
         self._sleep = sleep
         self._wake = asyncio.Event()
         self._repairs = Repairs(hub, self._wake.set, wall_ms)
-        self._members = Membership(bus, lambda name: hub.channel(name) is not None, spawn)
+        self._members = Membership(
+            bus,
+            lambda name: hub.channel(name) is not None,
+            spawn,
+            joined=lambda name: self.joined(name),
+            left=lambda name: self.left(name),
+        )
         self._waiting: dict[Channel, list[asyncio.Future[None]]] = {}
 
     @property
     def hearing(self) -> bool:
         """False from a break of the bus to its mending."""
         return self._metrics.hearing
+
+    def hears(self, name: str) -> bool:
+        """Whether what is placed and told on a channel is heard."""
+        return name in self._members
 
     def paused(self) -> None:
         """The process did not run for a while: who knows what went unheard."""
@@ -78,8 +91,7 @@ class Relay:
                 case Placing():
                     self._repairs.hear(event)
                 case Telling():
-                    if self._told is not None:
-                        self._told(event)
+                    self.told(event)
                 case Down():
                     self._metrics.hearing = False
                     log("bus_down", level="error", why=event.why)

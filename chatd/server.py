@@ -32,12 +32,13 @@ from .metrics import Metrics
 from .mutants import parse
 from .mutants.parts import parts_of
 from .namespaces import Namespaces
+from .nodes import Nodes
 from .overload import SAMPLE_S, Ladder
 from .protocol.errors import ChatdError, CloseCode
 from .protocol.messages import Contract, HistoryRequest, Limits, Notice, PresenceRequest, Write, encode
-from .registry import Registry
 from .relay import Relay
 from .slow import SlowConsumers
+from .smaller import Smaller
 from .store.base import Append, Retention, StoreUnavailable, StoreUnusable
 from .store.bus import Node, NodeState
 from .transports import TRANSPORTS
@@ -77,6 +78,8 @@ class Server:
         retain, dedupe = parts.retain(self.namespaces), parts.dedupe(config.dedupe_s)
         self.store = parts.stores[config.store_kind](config.store_where, retain, dedupe)
         self.flusher = Flusher(self._schedule, self.clock, self._overflow, self.metrics)
+        if config.slowed_to_per_s:
+            self.flusher.flushed = Smaller(config.slowed_to_per_s, self.metrics, self.clock).stand_still
         self.hub = parts.hub(self.flusher)
         self.connections: dict[Outlet, Connection] = {}
         self.draining = False
@@ -98,7 +101,16 @@ class Server:
         self.slow = SlowConsumers(self.hub, config.slow_s)
         self._joins = parts.joins(self.store, self.hub, self._spawn, self.slow.caught_up)
         self.relay = self._joins.relay = self._relayed()
-        self.registry = Registry(self.store.bus, self._node)
+        self.nodes = Nodes(
+            self.store.bus,
+            self.relay,
+            self.ephemeral,
+            self._node,
+            clock=self.clock,
+            wall_ms=_wall_ms,
+            send_away=self._send_away,
+            rebalance=config.rebalance,
+        )
         self.ladder = Ladder(config.overload_lag_s)
         self._tasks: set[asyncio.Task[None]] = set()
         self._listening: dict[str, Listening] = {}
@@ -158,9 +170,8 @@ class Server:
         self._spawn(self._ingest.run())
         self._spawn(self._turn_wheel())
         self._spawn(self._keep_house())
-        self._spawn(self.registry.beat())
         if self.relay is not None:
-            for work in (self.relay.listen(), self.relay.mend(), self.relay.look()):
+            for work in (self.relay.listen(), self.relay.mend(), self.relay.look(), *self.nodes.tasks()):
                 self._spawn(work)
         if self.config.overload_lag_s or self.relay is not None:
             self._spawn(self._watch_lag())
@@ -181,6 +192,7 @@ class Server:
             self.clock,
             share_per_s=self.config.drain_per_s,
             drain_s=self.config.drain_s,
+            to=self.nodes.destinations,
         )
         if self.connections:
             with suppress(TimeoutError):
@@ -193,7 +205,7 @@ class Server:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self.registry.part()
+        await self.nodes.registry.part()
         await self.store.close()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -261,16 +273,17 @@ class Server:
             was, ladder = self.ladder.rung, self.ladder
             shed = ladder.observe(self.clock(), max(0.0, self._loop.time() - due), len(self.connections))
             if ladder.rung != was:
-                log(
-                    "overload",
-                    level="warning",
-                    rung=ladder.rung.name.lower(),
-                    lag_p99_s=f"{ladder.p99_s:.3f}",
-                )
+                rung, p99_s = ladder.rung.name.lower(), f"{ladder.p99_s:.3f}"
+                log("overload", level="warning", rung=rung, lag_p99_s=p99_s)
             self.metrics.overload = ladder.rung
             self.flusher.drop_ephemeral, self.flusher.cork_s = ladder.drop_ephemeral, ladder.cork_s
-            for connection in self._rng.sample(list(self.connections.values()), shed):
-                connection.send_away(CloseCode.SHED, "overload", spread_ms(len(self.connections)))
+            self._send_away(shed, "overload")
+
+    def _send_away(self, count: int, why: str = "balance") -> None:
+        """Send some connections to other nodes, or back later where there is none."""
+        for connection in self._rng.sample(list(self.connections.values()), count):
+            spread = spread_ms(len(self.connections))
+            connection.send_away(CloseCode.SHED, why, spread, self.nodes.destinations())
 
     # Gateway (chatd/transports/base.py) -------------------------------------------------------------
 
@@ -316,7 +329,7 @@ class Server:
         if not admin and not self.config.loopback:
             return None  # what follows is for operators only
         if path == "/nodes":
-            return Page(200, self.registry.page(), "application/json")
+            return Page(200, self.nodes.registry.page(), "application/json")
         if path == "/metrics":
             self.metrics.ready = self.ready
             self.metrics.queue_bytes = self.slow.waiting_bytes()

@@ -12,6 +12,7 @@ it is answered with an ``error``, or the connection is closed with a code
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 from typing import Final
 
 from .access import Access
@@ -463,12 +464,15 @@ class Session:
 
     # The end ----------------------------------------------------------------------------------------
 
-    def goodbye(self, code: int, why: str, after_ms: tuple[int, int]) -> Effects:
-        """The server is about to close; requests are refused from here on, answers still go out."""
+    def goodbye(self, code: int, why: str, after_ms: tuple[int, int], to: Sequence[str] = ()) -> Effects:
+        """The server is about to close; requests are refused from here on, answers still go out.
+
+        ``to``: where else to go, the best first.
+        """
         if self.phase is not Phase.OPEN:
             return []
         self.phase = Phase.DRAINING
-        return [Send(encode(Goodbye(code=code, why=why, after_ms=after_ms)))]
+        return [Send(encode(Goodbye(code=code, why=why, after_ms=after_ms, to=list(to))))]
 
     def close(self, code: int, reason: str) -> Effects:
         if self.phase is Phase.CLOSED:

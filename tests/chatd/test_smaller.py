@@ -1,4 +1,4 @@
-"""A node that is made smaller: what it owes for its deliveries, whatever the sleeps come to."""
+"""A node that is made smaller: what it pays for its deliveries, whatever the sleeps come to."""
 
 from __future__ import annotations
 
@@ -6,29 +6,46 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chatd.metrics import Metrics
 from chatd.smaller import NAP_S, Smaller
+
+
+class Bed:
+    """A clock that only sleeps move."""
+
+    def __init__(self, oversleeps_s: list[float]) -> None:
+        self.now = 0.0
+        self.naps: list[float] = []
+        self._oversleeps_s = oversleeps_s
+
+    def sleep(self, asked_s: float) -> None:
+        self.naps.append(asked_s)
+        self.now += asked_s + self._oversleeps_s[len(self.naps) % len(self._oversleeps_s)]
 
 
 @given(
     st.floats(100, 1e6),
-    st.lists(st.tuples(st.integers(0, 5000), st.floats(0.0, 0.004)), min_size=1, max_size=200),
+    st.lists(st.integers(0, 5000), min_size=1, max_size=200),
+    st.lists(st.floats(0.0, 0.004), min_size=1, max_size=9),
 )
 def test_in_the_long_run_each_delivery_costs_its_part_of_a_second(
-    rate: float, ticks: list[tuple[int, float]]
+    rate: float, ticks: list[int], oversleeps_s: list[float]
 ) -> None:
-    smaller, delivered, slept_s = Smaller(rate), 0, 0.0
-    for more, oversleep_s in ticks:
-        delivered += more
-        if (owed_s := smaller.owed_s(delivered)) > 0:
-            assert owed_s >= NAP_S
-            smaller.slept(owed_s + oversleep_s)
-            slept_s += owed_s + oversleep_s
-    longest_s = max(oversleep_s for _, oversleep_s in ticks)
-    assert slept_s <= delivered / rate + longest_s + 1e-6
-    assert slept_s >= delivered / rate - NAP_S - 1e-6
+    bed, metrics = Bed(oversleeps_s), Metrics()
+    smaller = Smaller(rate, metrics, lambda: bed.now, bed.sleep)
+    for more in ticks:
+        metrics.deliveries += more
+        smaller.stand_still()
+    assert all(nap >= NAP_S for nap in bed.naps)
+    assert bed.now <= sum(ticks) / rate + max(oversleeps_s) + 1e-6
+    assert bed.now >= sum(ticks) / rate - NAP_S - 1e-6
 
 
-def test_nothing_is_owed_for_nothing() -> None:
-    smaller = Smaller(10)
-    assert [smaller.owed_s(0), smaller.owed_s(0)] == [0, 0]
-    assert smaller.owed_s(3) == pytest.approx(0.3)
+def test_nothing_is_paid_for_nothing() -> None:
+    bed, metrics = Bed([0.0]), Metrics()
+    smaller = Smaller(10, metrics, lambda: bed.now, bed.sleep)
+    smaller.stand_still()
+    assert bed.naps == []
+    metrics.deliveries = 3
+    smaller.stand_still()
+    assert bed.naps == [pytest.approx(0.3)]
