@@ -234,7 +234,7 @@
       const most = () => (this.box.clientWidth < 480 ? 5 : 8);
       const whole = () => {
         const all = chart.x.ticks.map(([v, label]) => [warp(v, chart.x), label]);
-        const each = chart.x.kind === "linear" ? Math.ceil(all.length / (this.box.clientWidth < 480 ? 6 : 12)) : 1;
+        const each = chart.x.kind !== "quantile" ? Math.ceil(all.length / (this.box.clientWidth < 480 ? 6 : 12)) : 1;
         return all.filter((_, i) => i % each === 0);
       };
       const marks = () => (group.zoomed ? ticks(...group.shown, chart.x, most()) : whole());
@@ -337,6 +337,11 @@
     valueAt(series, at) {
       const x = unwarp(at, this.chart.x);
       if (series.widths) return this.barAt(series, x) < 0 ? null : series.y[this.barAt(series, x)];
+      const end = series.x.length - 1;
+      if (end < 0) return null;
+      const beside = end ? Math.max(series.x[1] - series.x[0], series.x[end] - series.x[end - 1]) : 1;
+      const over = series.kind === "step" || this.chart.x.kind === "quantile" ? 0 : beside;
+      if (x < series.x[0] - over || x > series.x[end] + over) return null; // nothing was measured there
       let after = series.x.findIndex((v) => v > x);
       if (after < 0) after = series.x.length;
       if (series.kind === "step" || after === series.x.length) return series.y[after - 1] ?? null;

@@ -119,6 +119,19 @@ def test_the_cursor_is_read_out_in_every_chart_of_time(show: Show) -> None:
     expect(page.locator("#chart-timeline .where")).to_be_empty()
 
 
+def test_beyond_the_end_of_a_curve_there_is_no_value(show: Show) -> None:
+    page = show("under faults")
+    plot = page.locator("#chart-latency-by-fault .u-over")
+    box = plot.bounding_box()
+    assert box
+    plot.hover(position={"x": box["width"] - 2, "y": 40})
+    values = page.locator("#chart-latency-by-fault .value")
+    expect(page.locator("#chart-latency-by-fault .where")).to_contain_text("p99")
+    assert "–" in values.all_text_contents()
+    plot.hover(position={"x": 60, "y": 40})
+    assert all("ms" in told for told in values.all_text_contents())
+
+
 def test_a_drag_zooms_all_charts_of_time_and_a_double_click_shows_everything(show: Show) -> None:
     page = show("under faults")
     plot = page.locator("#chart-timeline .u-over").first
