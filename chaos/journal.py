@@ -14,12 +14,17 @@ Lines of a process (``id`` is that of the fault behind it, or "")::
     {"id","kind":"start","phase":"engine_effect","t","process","role","pid"}
     {"id","kind":"exit","phase":"engine_effect","t","process","role","pid","code","signal","planned","error"}
 
+Lines of what a controller did (``id`` is that of the start or exit which follows)::
+
+    {"id":"autoscale","kind":"action","phase":"engine_effect","t","process","action","reason"}
+
 Each line is flushed to the kernel as it is written, so that it outlives the writer.
 """
 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -104,6 +109,11 @@ class Journal:
                 "error": exit_.error,
             }
         )
+
+    def acted(self, action: str, process: str, reason: str) -> None:
+        """The autoscaler did something, now."""
+        line = {"id": "autoscale", "kind": "action", "phase": "engine_effect", "t": time.monotonic_ns()}
+        self._write(line | {"process": process, "action": action, "reason": reason})
 
     def close(self) -> None:
         self._file.close()

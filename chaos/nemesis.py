@@ -34,6 +34,7 @@ from chaos.faults.base import (
     Hook,
     LimitFiles,
     OnProcess,
+    Promote,
     RemoveToxic,
     Script,
     SetEnabled,
@@ -71,6 +72,14 @@ class Processes(Protocol):
     def running(self, name: str) -> bool: ...
     def limit_files(self, name: str, most_bytes: int | None) -> int: ...
     def hook(self, name: str, hook: str, *, ms: int) -> int: ...
+
+
+class Brokers(Protocol):
+    """What it asks of those who know the run's brokers."""
+
+    def promote(self, process: str) -> Mapping[str, Any]:
+        """Make a replica the broker; what confirms it."""
+        ...
 
 
 class FaultJournal(Protocol):
@@ -124,6 +133,7 @@ class Nemesis:
     Args:
         t0_ns: start of the load, CLOCK_MONOTONIC; the plan's times count from it.
         engine: None when clients dial the server directly; the plan may then have process faults only.
+        brokers: None when the run has none of its own; the plan may then promote nobody.
         clock: stamps what is recorded; what is due depends on ``step``'s argument alone.
     Raises:
         ValueError: the plan needs an ability that the running engine lacks.
@@ -137,6 +147,7 @@ class Nemesis:
         engine: Wire | None,
         supervisor: Processes,
         journal: FaultJournal,
+        brokers: Brokers | None = None,
         clock: Callable[[], int] = time.monotonic_ns,
         table: Mapping[str, type[Fault]] = FAULTS,
     ) -> None:
@@ -150,7 +161,7 @@ class Nemesis:
         self._t0_ns = t0_ns
         self._engine = engine
         self._processes = supervisor
-        self._journal = journal
+        self._journal, self._brokers = journal, brokers
         self._clock = clock
         self._pending = [(fault, plan.script(fault, table=table)) for fault in plan.faults]
         self._live: list[_Live] = []  # in order of start
@@ -354,6 +365,10 @@ class Nemesis:
                     raise NotRunning(f"process {process!r} is paused by fault {self._paused[process]!r}")
                 pid = self._processes.hook(process, name, ms=ms)
                 return {"process": process, "pid": pid, "hook": name, "ms": ms}
+            case Promote(process):
+                if self._brokers is None:
+                    raise ValueError("this run has no brokers of its own")
+                return {"process": process, **self._brokers.promote(process)}
             case _:
                 assert_never(action)
 

@@ -24,7 +24,7 @@ from chaos.draws import draw, draw_ns
 from chaos.engines import AUTO, ENGINES
 from chaos.engines.base import Engine
 from chaos.faults import FAULTS
-from chaos.faults.base import Fault, Script, Shows, Where, WorkerFault
+from chaos.faults.base import REROUTED, Fault, Script, Shows, Where, WorkerFault
 from chaos.proxy.frame_view import FrameView
 from chaos.wires import dialling, is_link, meant, of_clients, targets
 from chaos.wires import proxies as proxies_of
@@ -297,7 +297,7 @@ def make_plan(
 ) -> Plan:
     """Fix every fault: whether it happens, times, and the clients that it can hit.
 
-    Links on which no fault acts are left out of the plan.
+    Links are left out of a plan in which no fault acts on one or leads it elsewhere.
 
     Args:
         clients: client ordinals are 1..clients.
@@ -312,7 +312,7 @@ def make_plan(
     drawn = [spec for spec in specs.faults if _happens(seed, spec.common)]
     planned = [_planned(spec, seed, clients, proxies, balanced) for spec in drawn]
     planned.sort(key=lambda fault: (fault.at_ns, fault.id))
-    if not any(is_link(spec.common.target) for spec in drawn):
+    if not any(is_link(spec.common.target) or REROUTED in spec.params.requires() for spec in drawn):
         proxies = of_clients(proxies)
     left_out = sorted(spec.common.id for spec in specs.faults if spec not in drawn)
     return Plan(

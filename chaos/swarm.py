@@ -118,6 +118,7 @@ LEFT_OUT: Final[Mapping[str, str]] = {
     **dict.fromkeys(("frame_rewrite", "frame_move", "frame_inject"), _TEST),
     **dict.fromkeys(("frame_oversize", "frame_bad_mask", "frame_bad_utf8"), _TEST),
     "frame_fragment": _TRACE,
+    "promote": "it needs a replica of the broker",
     "node_start": "it needs a node that is not there yet",
     **dict.fromkeys(("refuse_upgrade", "buffer_stream"), _FALLBACK),
 }

@@ -9,6 +9,7 @@ several nodes has its own two: ``a1`` and ``b1`` before the first, ``a2`` and ``
     a2         the half of them
     all        everybody
     link-2     the second node's way to the broker; link-* all of them
+    link-replica   the replica's way to the broker that it follows
 
 A client belongs to one half for good: the even ordinals to ``a``, the odd ones to ``b``. Its node is fixed
 too, client c being on proxy c mod (2 × nodes), unless the load is balanced over the nodes.
@@ -37,6 +38,9 @@ def proxies(nodes: int = 1) -> tuple[str, ...]:
 def links(nodes: int) -> tuple[str, ...]:
     """Wires between so many nodes and their broker."""
     return tuple(f"{_LINK}{node}" for node in range(1, nodes + 1))
+
+
+REPLICA: Final = f"{_LINK}replica"
 
 
 def is_link(name: str) -> bool:

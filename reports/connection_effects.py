@@ -198,6 +198,16 @@ def arrived(scene: Scene) -> Found:
     return figures, "" if started else "no process was started for it"
 
 
+def promoted(scene: Scene) -> Found:
+    """Streams that went on under another epoch after it, and whether the replica obeyed."""
+    own = [line for line in scene.history.faults if line.get("id") == scene.window.id]
+    links = [link for line in own for step in line.get("effect") or () for link in step.get("links") or ()]
+    forks = (pl.col("kind") == int(Kind.EPOCH)) & (pl.col("t") >= scene.begin_ns) & (pl.col("publisher") != 0)
+    found = scene.history.scan().filter(forks).select("channel").collect()["channel"].n_unique()
+    figures = {"links": len(links), "forks": found}
+    return figures, "" if links else "no node was led to another broker"
+
+
 def garbled(scene: Scene) -> Found:
     """Frames that could not be read, deliveries with a wrong digest, and ended connections, of its
     clients.
@@ -276,4 +286,5 @@ CONNECTION_EFFECTS: Final[Mapping[str, Callable[[Scene], Found]]] = {
     "stall": silenced,
     "corrupt": garbled,
     "node_start": arrived,
+    "promote": promoted,
 }

@@ -21,8 +21,11 @@ from reports.metrics import (
     COVERAGE_METRICS,
     LATENCY_METRICS,
     METRICS,
+    NODE_METRICS,
+    RECORD_METRICS,
     Unit,
 )
+from reports.node_figures import node_figures, record_count
 from reports.noticing import Noticings
 from reports.periods import NS, FaultWindow, fault_windows, phases, start_ns
 from reports.reconnecting import dials_per_client, refused_resumes
@@ -183,6 +186,12 @@ def _actual(gate: Gate, expr: Expr, measures: Measures) -> tuple[float, bool]:
         return _of_personas(name, gate, selection, measures), False
     if name in ("dials_per_client", "resumes.refused"):
         return _of_reconnecting(name, selection, measures), False
+    if name in NODE_METRICS:
+        rows = whole_seconds(node_figures(measures.history)[name], measures.history, gate.phase)
+        missing = "the run had one node, or nobody was connected"
+        return _of_values([float(ratio) for ratio in rows["ratio"]], expr, missing), False
+    if name in RECORD_METRICS:
+        return float(record_count(measures.history, name, selection)), False
     if name in ("memory", "memory.per_channel"):
         return _of_memory(name, measures), False
     if name in ("memory.creep", "delivery.creep"):

@@ -98,6 +98,14 @@ METRICS: Final[dict[str, Metric]] = {
     "resumes": Metric(unit=Unit.COUNT, stats="count", kinds="validity threshold", selects="phase fault"),
     # Share of the subscriptions asked from a position that did not go on from there.
     "resumes.refused": Metric(unit=Unit.RATIO, stats="mean", kinds="threshold", selects="phase persona"),
+    # Of several nodes, at the end of each second: connections of the fullest to the mean of those that run.
+    "nodes.spread": Metric(unit=Unit.RATIO, stats="p min max mean", kinds="threshold", selects="phase"),
+    # Time that nodes ran, of the time that all of them could have run.
+    "nodes.running": Metric(unit=Unit.RATIO, stats="mean", kinds="threshold", selects="phase"),
+    # Dials that were answered with an HTTP status other than 101, and publishes that were refused.
+    "refused_dials": Metric(unit=Unit.COUNT, stats="count", kinds="threshold validity", selects="phase"),
+    "nacks": Metric(unit=Unit.COUNT, stats="count", kinds="threshold validity", selects="phase"),
+    "forks": _EXERCISED,  # channels whose stream went on under another epoch
     "duplicate_acks": _EXERCISED,  # publishes sent again and known again
     "gaps": _EXERCISED,  # holes that the server declared
     "recovered": _EXERCISED,  # publishes never acked, yet observed
@@ -114,6 +122,8 @@ METRICS: Final[dict[str, Metric]] = {
     "ephemerals.heard": _EXERCISED,
     "ephemerals.refused": _EXERCISED,
 }
+NODE_METRICS: Final = ("nodes.spread", "nodes.running")
+RECORD_METRICS: Final = ("refused_dials", "nacks", "forks")
 CATCH_UP_METRICS: Final = tuple(name for name in METRICS if name.startswith("catch_up"))
 COVERAGE_METRICS: Final = ("duplicate_acks", "gaps", "recovered")
 LATENCY_METRICS: Final = ("delivery", "service", "replayed", "ack", "connect", "resume")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import polars as pl
 
 from reports.history import CONN_OK, Kind
-from reports.periods import NS, FaultWindow, fault_windows, start_ns
+from reports.periods import FaultWindow, fault_windows
 
 if TYPE_CHECKING:
     from reports.history import History
@@ -68,37 +68,6 @@ def on(served: pl.DataFrame, at_ns: int) -> dict[int, frozenset[int]]:
     return {int(node): frozenset(clients) for node, clients in there.iter_rows()}
 
 
-def counts(history: History, *, until_ns: int) -> pl.DataFrame:
-    """Connections of each node at the end of each second: second i64, node u32, connections i64.
-
-    Only nodes that ran at that moment, by faults.jsonl; of those also the ones with nobody on them.
-    """
-    zero, served, lives = start_ns(history.run), stints(history), lifetimes(history.faults)
-    rows: list[dict[str, int]] = []
-    for second in range(max(0, (until_ns - zero) // NS)):
-        at_ns = zero + (second + 1) * NS
-        there = on(served, at_ns)
-        for node, spans in lives.items():
-            if any(begin <= at_ns and (end is None or at_ns < end) for begin, end in spans):
-                rows.append({"second": second, "node": node, "connections": len(there.get(node, ()))})
-    return pl.DataFrame(rows, schema={"second": pl.Int64, "node": pl.UInt32, "connections": pl.Int64})
-
-
-def spread(counted: pl.DataFrame) -> pl.DataFrame:
-    """How uneven the nodes were: second i64, ratio f64, of the fullest node to the mean of all that ran.
-
-    Args:
-        counted: of ``counts``. Seconds in which nobody was connected are left out.
-    """
-    return (
-        counted.group_by("second")
-        .agg(most=pl.col("connections").max(), mean=pl.col("connections").mean())
-        .filter(pl.col("mean") > 0)
-        .select("second", ratio=pl.col("most") / pl.col("mean"))
-        .sort("second")
-    )
-
-
 def lifetimes(faults: Sequence[Mapping[str, Any]]) -> dict[int, list[tuple[int, int | None]]]:
     """When each node's process ran, by node: (start, exit) in ns; None: until the end of the run."""
     found: dict[int, list[tuple[int, int | None]]] = {}
@@ -112,13 +81,6 @@ def lifetimes(faults: Sequence[Mapping[str, Any]]) -> dict[int, list[tuple[int, 
         elif spans:
             spans[-1] = (spans[-1][0], int(line["t"]))
     return dict(sorted(found.items()))
-
-
-def running_s(faults: Sequence[Mapping[str, Any]], begin_ns: int, end_ns: int) -> float:
-    """How long nodes ran in a stretch of time, all added up, in seconds."""
-    spans = [span for own in lifetimes(faults).values() for span in own]
-    overlaps = [min(end_ns, end or end_ns) - max(begin_ns, begin) for begin, end in spans]
-    return sum(max(0, overlap) for overlap in overlaps) / NS
 
 
 def _narrowed(window: FaultWindow, served: pl.DataFrame) -> FaultWindow:

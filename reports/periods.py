@@ -13,9 +13,20 @@ from typing import Any, Final
 from reports.history import HistoryError
 
 NS: Final = 1_000_000_000
-PROCESS_LINES: Final = frozenset({"exit", "start"})  # kinds of faults.jsonl lines that tell of a process
+PROCESS_LINES: Final = frozenset({"exit", "start", "action"})  # kinds of lines that tell of a process
 PROCESS_KINDS: Final = frozenset(
-    {"kill", "restart", "pause", "term", "rolling", "node_start", "crash_loop", "loop_block", "disk_full"}
+    {
+        "kill",
+        "restart",
+        "pause",
+        "term",
+        "rolling",
+        "node_start",
+        "promote",
+        "crash_loop",
+        "loop_block",
+        "disk_full",
+    }
     | {"client_kill", "client_pause"}
 )
 

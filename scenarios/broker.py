@@ -9,13 +9,17 @@ from __future__ import annotations
 import importlib.resources
 import shutil
 import socket
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from chaos.process import ProcessSpec, Supervisor
+from chaos.process import ProcessError, ProcessSpec, Supervisor
+from chaos.wires import REPLICA
 
-from .ready import ASK_S, Address, StageFailed, await_ready, free_port
+from .layout import Layout
+from .ready import ASK_S, Address, StageFailed, await_ready, free_port, in_url
 from .rundir import RunDirectory
+from .wiring import Wiring
 
 HOST: Final = "127.0.0.1"
 SETTINGS: Final = (
@@ -66,6 +70,52 @@ def start_broker(
     wanted = b"master_link_status:up" if source else b"loading:0"
     await_ready(supervisor, process, lambda: wanted in command(HOST, port, "INFO"), what=f"the broker {name}")
     return HOST, port
+
+
+class Brokers:
+    """The brokers that a run has started, by process.
+
+    Args:
+        addresses: where each listens; the first is the one that nodes reach, the others follow it.
+    """
+
+    def __init__(self, addresses: Mapping[str, Address], wiring: Wiring) -> None:
+        self._addresses, self._wiring = dict(addresses), wiring
+
+    @property
+    def first(self) -> Address:
+        """Of the broker that nodes reach at the beginning."""
+        return next(iter(self._addresses.values()))
+
+    def promote(self, process: str) -> dict[str, Any]:
+        """Let a replica follow nobody, and every node reach it; what confirms it.
+
+        Raises:
+            ProcessError: it does not obey.
+            EngineError: a link does not.
+        """
+        address = self._addresses[process]
+        if not (answer := command(*address, "REPLICAOF NO ONE")).startswith(b"+OK"):
+            raise ProcessError(f"process {process!r} is not promoted: it answers {answer[:80]!r}")
+        return {"upstream": in_url(address), "links": self._wiring.reroute_links(in_url(address))}
+
+
+def start_brokers(
+    layout: Layout, wiring: Wiring, supervisor: Supervisor, rundir: RunDirectory
+) -> Brokers | None:
+    """Start all brokers of a layout; None where it has none.
+
+    Raises:
+        StageFailed: as ``start_broker``.
+    """
+    addresses: dict[str, Address] = {}
+    for name in layout.brokers:
+        source = None
+        if addresses:
+            host, _, port = wiring.wire(REPLICA, in_url(next(iter(addresses.values())))).rpartition(":")
+            source = host, int(port)
+        addresses[name] = start_broker(name, supervisor, rundir, source=source)
+    return Brokers(addresses, wiring) if addresses else None
 
 
 def program() -> Path:

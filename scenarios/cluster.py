@@ -16,7 +16,7 @@ from chaos.process import ProcessSpec, Supervisor
 from loadgen.trust import Tls
 from loadgen.workload import LoadNode
 
-from .broker import start_broker
+from .broker import Brokers, start_brokers
 from .layout import Layout, Node
 from .ready import Address, answers, await_ready, free_port, in_url
 from .rundir import RunDirectory
@@ -55,6 +55,7 @@ class Cluster:
     """All nodes, those that come later too."""
 
     members: tuple[Member, ...]
+    brokers: Brokers | None = None  # of the run's own
 
     @property
     def urls(self) -> tuple[str, ...]:
@@ -123,7 +124,10 @@ def start_cluster(
         dialled_http = _behind(wiring, node, http_url) if http_url else ()
         url = server.url
         return Cluster((Member(node, url, _behind(wiring, node, url), None, http_url, dialled_http),))
-    store = _broker(server, layout, supervisor, rundir)
+    brokers = start_brokers(layout, wiring, supervisor, rundir)
+    store = server.store.removeprefix(SCHEME) if server.shared else ""
+    if brokers is not None:
+        store = in_url(brokers.first) + "/0"
     members, started = [], []
     for node in layout.nodes:
         member, spec = _chatd(server, node, wiring, rundir, store=store, hooks=hooks)
@@ -136,7 +140,7 @@ def start_cluster(
         assert pages is not None
         what = "chatd" if len(members) == 1 else process.spec.name
         await_ready(supervisor, process, partial(answers, *pages, "/readyz"), what=what)
-    return Cluster(tuple(members))
+    return Cluster(tuple(members), brokers)
 
 
 def _behind(wiring: Wiring, node: Node, url: str) -> tuple[str, ...]:
@@ -147,20 +151,6 @@ def _behind(wiring: Wiring, node: Node, url: str) -> tuple[str, ...]:
         url if wire == address else f"{parts.scheme}://{wire}{parts.path}"
         for wire in wiring.before(node, address)
     )
-
-
-def _broker(server: Server, layout: Layout, supervisor: Supervisor, rundir: RunDirectory) -> str:
-    """HOST:PORT/DB of the broker that the nodes share; "" where they have none."""
-    if not server.shared:
-        return ""
-    if not server.own_broker:
-        parts = urlsplit(server.store)
-        return parts.netloc + parts.path + (f"?{parts.query}" if parts.query else "")
-    first, *replicas = layout.brokers
-    source = start_broker(first, supervisor, rundir)
-    for name in replicas:
-        start_broker(name, supervisor, rundir, source=source)
-    return in_url(source) + "/0"
 
 
 def _chatd(

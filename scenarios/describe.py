@@ -74,6 +74,7 @@ def resolved_toml(scenario: Scenario) -> str:
         "profile": scenario.profile,
         "server": _set_fields(scenario.server),
         "workload": _set_fields(scenario.workload),
+        "autoscale": _set_fields(scenario.autoscale) if scenario.autoscale else [],
         "expect": scenario.expect.model_dump(),
         "deadlines": scenario.deadlines.model_dump(),
         "faults": faults.section.model_dump(),

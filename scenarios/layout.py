@@ -52,7 +52,8 @@ class Layout:
     def proxies(self) -> tuple[str, ...]:
         """What faults on wires may be aimed at: those of clients, then links."""
         clients = wires.proxies(len(self.nodes))
-        return (*clients, *wires.links(len(self.nodes))) if self.linked else clients
+        links = wires.links(len(self.nodes)) if self.linked else ()
+        return (*clients, *links, *((wires.REPLICA,) if len(self.brokers) > 1 else ()))
 
 
 def layout(server: Server) -> Layout:

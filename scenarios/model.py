@@ -30,6 +30,7 @@ from loadgen.scale import scaled
 from loadgen.workload import Workload
 from reports.gates import Gate, GatesError, Regression, parse_gates, parse_regressions
 
+from .autoscale import Autoscale
 from .layout import Layout, layout
 from .server import Server, http_faults, target_faults, unread_faults
 
@@ -80,6 +81,7 @@ class Scenario(_Section):
     swarm: SwarmSection | None = None  # what ``faults`` were drawn by, if they were
     gates: tuple[Gate, ...] = ()
     regressions: tuple[Regression, ...] = ()  # gates of kind regression: judged by `chatproof ab` alone
+    autoscale: Autoscale | None = None
     expect: Expect = Expect()
     deadlines: Deadlines = Deadlines()
 
@@ -170,6 +172,7 @@ def parse(data: Mapping[str, Any], *, name: str, allow_targets: Sequence[str] = 
         lines += http_faults(server, workload)
     if server and server.url:
         lines += _shared_faults(workload, faults)
+    lines += _scaled_faults(tables.get("autoscale"), server, faults)
     reserved = [
         f"{key} is not a known key"
         for key in ("name", "gates", "regressions")
@@ -194,6 +197,24 @@ def _scaled(workload: Any, scale: Any, lines: list[str]) -> Any:
         lines.append(f"scale is {scale!r}: must be a number above 0, and 1,000,000 at most")
         return workload
     return scaled(workload, scale) if scale != 1 and isinstance(workload, Mapping) else workload
+
+
+def _scaled_faults(section: Any, server: Server | None, faults: FaultSpecs | None) -> list[str]:
+    """What does not go together with nodes that come and go by their load."""
+    if section is None or server is None:
+        return []
+    lines = []
+    least = section.get("min", 1) if isinstance(section, Mapping) else 1
+    if isinstance(least, int) and not least < server.nodes:
+        lines.append(
+            f"autoscale.min is {least}: must be less than server.nodes, {server.nodes}, or none can be added"
+        )
+    joining = [s.common.id for s in faults.faults if s.common.kind == "node_start"] if faults else []
+    if joining:
+        lines.append(
+            f"fault {joining[0]!r}: kind is 'node_start', and [autoscale] starts nodes: leave one out"
+        )
+    return lines
 
 
 def _shared_faults(workload: Workload | None, faults: FaultSpecs | None) -> list[str]:

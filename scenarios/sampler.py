@@ -16,6 +16,7 @@ import psutil
 from .ready import Address, ask, ask_json
 
 PERIOD_S = 1.0
+LATELY_NS = 3_000_000_000  # a node whose last sample is older says nothing of now
 ANSWER_S = 0.5  # for a page: a node that stands still must not hold up the samples of the others for long
 Row = dict[str, float | int | str]
 
@@ -33,6 +34,7 @@ class Sampler:
         self._stop = threading.Event()
         self._rows: dict[str, list[Row]] = {"chatd": [], "host": [], "nodes": [], "processes": []}
         self._known: dict[int, psutil.Process] = {}
+        self._newest: dict[str, tuple[Row, Row]] = {}  # of each node: the sample before, and the last one
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -45,6 +47,23 @@ class Sampler:
                 frame = pl.DataFrame(rows, infer_schema_length=None)
                 frame.write_parquet(folder / f"{name}.parquet", compression="zstd")
 
+    def gauge(self, name: str, now_ns: int) -> dict[str, float]:
+        """What each node that was sampled lately said last of itself."""
+        return {process: float(last.get(name, 0.0)) for process, (_, last) in self._lately(now_ns).items()}
+
+    def rate_per_s(self, name: str, now_ns: int) -> dict[str, float]:
+        """By how much a count of each such node rises per second; 0 after its first sample or a restart."""
+        found: dict[str, float] = {}
+        for process, (before, last) in self._lately(now_ns).items():
+            span_s = (float(last["t"]) - float(before["t"])) / 1e9
+            risen = float(last.get(name, 0.0)) - float(before.get(name, 0.0))
+            found[process] = max(0.0, risen) / span_s if span_s else 0.0
+        return found
+
+    def _lately(self, now_ns: int) -> dict[str, tuple[Row, Row]]:
+        newest = self._newest.copy()  # the thread goes on meanwhile
+        return {name: rows for name, rows in newest.items() if now_ns - int(rows[1]["t"]) < LATELY_NS}
+
     def _run(self) -> None:
         psutil.cpu_percent()
         over = False
@@ -55,8 +74,10 @@ class Sampler:
             self._rows["processes"] += self._processes(now_ns)
             for process in [name for name in self._pids() if name in self._pages]:
                 address = self._pages[process]
-                if row := scrape(*address):
-                    self._rows["chatd"].append({"t": now_ns, "process": process, **row})
+                if found := scrape(*address):
+                    row: Row = {"t": now_ns, "process": process, **found}
+                    self._rows["chatd"].append(row)
+                    self._newest[process] = self._newest.get(process, (row, row))[1], row
                 if len(self._pages) > 1:
                     self._rows["nodes"] += registered(now_ns, process, address)
 

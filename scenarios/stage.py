@@ -12,6 +12,7 @@ import shutil
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -26,6 +27,7 @@ from loadgen.topology import Topology
 from loadgen.workload import LoadSpec, channel_names
 from reports.history import Mark
 
+from .autoscale import Autoscaler, beginners
 from .cluster import Cluster, start_cluster, trusted
 from .control import Control, ControlFailed
 from .describe import described, write_inputs
@@ -74,6 +76,7 @@ class Stage:
         stack.callback(self._supervisor.end_all, grace_s=GRACE_S)
         self._phase, self._t0_ns = "set-up", 0
         self._nemesis: Nemesis | None = None
+        self._autoscaler: Autoscaler | None = None
         self._told = 0  # of its problems, how many are in the manifest
         self._load_ended = False
         rundir.update(nonce=self._nonce, phase_reached="set-up", **described(scenario))
@@ -105,9 +108,9 @@ class Stage:
             self._supervisor,
             self._rundir,
             hooks=self._plan.hooked(),
-            later=self._plan.starts(),
+            later=self._plan.starts() | beginners(self._scenario.autoscale, self._scenario.layout.processes),
         )
-        sampler = Sampler(self._supervisor.pids, self._cluster.pages)
+        sampler = self._sampler = Sampler(self._supervisor.pids, self._cluster.pages)
         self._stack.callback(sampler.stop, self._rundir.path / "metrics")
         welcome = self._ask_contract()
         self._steady = Steady(self._rundir.path / "probes.jsonl", self._probes(self._cluster))
@@ -190,10 +193,20 @@ class Stage:
                 engine=self._wiring.engine,
                 supervisor=self._supervisor,
                 journal=self._journal,
+                brokers=self._cluster.brokers,
             )
         except ValueError as lacking:
             raise StageFailed(str(lacking)) from None
         self._stack.callback(self._heal)
+        if (section := self._scenario.autoscale) is not None:
+            ask = self._sampler.gauge if section.connections is not None else self._sampler.rate_per_s
+            self._autoscaler = Autoscaler(
+                section,
+                [node.process for node in self._scenario.layout.nodes],
+                load=partial(ask, section.metric),
+                processes=self._supervisor,
+                record=self._journal.acted,
+            )
         if self._scenario.workload.topology != Topology():  # where some channels are quiet on purpose
             for channel in quiet_channels(self._scenario.workload, self._scenario.seed):
                 self._control.mark(Mark.SILENT, channel=channel)
@@ -311,6 +324,8 @@ class Stage:
                 self._nemesis.step(now_ns)
                 due_ns = min(due_ns, self._nemesis.next_due_ns or due_ns)
             wait_s = min(TICK_S, max(0.0, (due_ns - time.monotonic_ns()) / 1e9))
+            if self._autoscaler:
+                self._autoscaler.step(now_ns)
             for event in self._load.poll(wait_s):
                 if event["event"] in ("worker_lost", "closed"):
                     raise StageFailed(f"the load broke off: {event.get('why', 'its master ended')}")
@@ -337,6 +352,7 @@ class Stage:
         if nemesis is None:
             return
         nemesis.heal(time.monotonic_ns())
+        self._autoscaler = None  # what is judged now is the end of the run
         for failed in nemesis.problems[self._told :]:
             self._rundir.problem(f"a fault was not applied or not reverted: {failed}", void=True)
         self._told = len(nemesis.problems)

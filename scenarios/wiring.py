@@ -34,7 +34,19 @@ class Wiring:
 
     def link(self, node: Node, broker: str) -> str:
         """Where a node reaches the broker, HOST:PORT."""
-        return self._wire(node.link, broker) if node.link in self.made else broker
+        return self.wire(node.link, broker)
+
+    def wire(self, name: str, upstream: str) -> str:
+        """Where a wire is entered, HOST:PORT: its proxy if the plan needs one, or what it leads to."""
+        return self._wire(name, upstream) if name in self.made else upstream
+
+    def reroute_links(self, upstream: str) -> list[str]:
+        """Let every node's link lead elsewhere; which those are."""
+        links = [name for name in self.listening if wires.is_link(name) and name != wires.REPLICA]
+        for name in links if self.engine else ():
+            assert self.engine is not None
+            self.engine.reroute(name, upstream)
+        return links
 
     def _wire(self, name: str, upstream: str) -> str:
         if self.engine is None:

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-from chaos.faults.base import AIMED, ENABLED, SILENT, Toxic, toxic_ability
+from chaos.faults.base import AIMED, ENABLED, REROUTED, SILENT, Toxic, toxic_ability
 from chaos.process import Supervisor
 
 TOXIPROXY_TOXICS = ("latency", "bandwidth", "slow_close", "timeout", "reset_peer", "slicer", "limit_data")
@@ -25,7 +25,7 @@ EMBEDDED_TOXICS = (  # of the embedded proxy alone
     "frame", "cut", "half_open", "half_close", "blackhole", "door", "full_queue", "flap", "loss",
     "delay", "stall", "corrupt", "buffer",
 )  # fmt: skip
-TOXIPROXY_ABILITIES = frozenset({ENABLED, *map(toxic_ability, TOXIPROXY_TOXICS)})
+TOXIPROXY_ABILITIES = frozenset({ENABLED, REROUTED, *map(toxic_ability, TOXIPROXY_TOXICS)})
 EMBEDDED_ABILITIES = TOXIPROXY_ABILITIES | {AIMED, SILENT, *map(toxic_ability, EMBEDDED_TOXICS)}
 
 
@@ -136,6 +136,10 @@ class Engine(Protocol):
         ...
 
     def set_enabled(self, proxy: str, enabled: bool) -> None: ...
+
+    def reroute(self, proxy: str, upstream: str) -> None:
+        """Let a proxy lead to another "host:port"; its connections end."""
+        ...
 
     def toxics(self, proxy: str) -> list[Toxic]:
         """What is on the proxy now."""

@@ -88,6 +88,9 @@ class Client:
     def set_enabled(self, name: str, enabled: bool) -> ProxyState:
         return _proxy_state(self._call("post", f"/proxies/{quote(name)}", json={"enabled": enabled}))
 
+    def set_upstream(self, name: str, upstream: str) -> ProxyState:
+        return _proxy_state(self._call("post", f"/proxies/{quote(name)}", json={"upstream": upstream}))
+
     def toxics(self, proxy: str) -> list[Toxic]:
         return [_toxic(toxic) for toxic in self._call("get", f"/proxies/{quote(proxy)}/toxics")]
 
@@ -263,6 +266,11 @@ class ApiEngine(ABC):
                 raise EngineError(
                     f"proxy {proxy!r} has enabled = {state.enabled} after being set to {enabled}"
                 )
+
+    def reroute(self, proxy: str, upstream: str) -> None:
+        state = self.client.set_upstream(self._name(proxy), upstream)
+        if state.upstream != upstream:
+            raise EngineError(f"proxy {proxy!r} leads to {state.upstream} after being led to {upstream}")
 
     def toxics(self, proxy: str) -> list[Toxic]:
         """Of its first proxy; the others have the same."""

@@ -46,6 +46,7 @@ from chaos.faults.loss import Loss
 from chaos.faults.node_start import NodeStart
 from chaos.faults.partition import Partition
 from chaos.faults.pause import Pause
+from chaos.faults.promote import PromoteReplica
 from chaos.faults.refuse import Refuse
 from chaos.faults.refuse_upgrade import RefuseUpgrade
 from chaos.faults.reset_peer import ResetPeer
@@ -72,6 +73,7 @@ FAULTS: Final[dict[str, type[Fault]]] = {
     "pause": Pause,
     "term": Term,
     "node_start": NodeStart,
+    "promote": PromoteReplica,
     "rolling": Rolling,
     "crash_loop": CrashLoop,
     "loop_block": LoopBlock,

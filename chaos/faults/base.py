@@ -28,6 +28,7 @@ from chaos.proxy.frame_view import FrameView
 ENABLED = "enabled"  # ability of an engine: switch a proxy off and on
 
 AIMED = "ordinals"  # ability: aim toxics at clients by their ordinals, and at open connections only
+REROUTED = "rerouted"  # ability: let a proxy lead elsewhere than before
 SILENT = "silent"  # ability: end a connection with neither FIN nor RST
 
 Milliseconds = Annotated[int, Field(ge=0, le=86_400_000)]  # at most a day: Toxiproxy counts in int64 ns
@@ -104,7 +105,14 @@ class Hook:
     ms: int
 
 
-OnProcess = Signal | Start | LimitFiles | Hook
+@dataclass(frozen=True, slots=True)
+class Promote:
+    """Make the replica in this process the broker that all nodes reach."""
+
+    process: str
+
+
+OnProcess = Signal | Start | LimitFiles | Hook | Promote
 Action = AddToxic | RemoveToxic | SetEnabled | OnProcess
 
 
@@ -160,6 +168,7 @@ class Shows(StrEnum):
     FREEZE = "the process answers nothing, then goes on"
     RESTART = "the process ends by itself, then is back as another"
     LEAVE = "the process ends by itself, stays away, then is back as another"
+    PROMOTION = "the process is asked, which was not asked before"
     ARRIVAL = "the process is there, which it was not before"
     CRASHES = "the process is gone and back as another, again and again"
     BLOCK = "the process answers nothing for moments"

@@ -95,6 +95,7 @@ class Bench:
 
     def __init__(self, engine: Engine, supervisor: Supervisor, journal: Journal, directory: Path) -> None:
         self.engine, self.supervisor, self.journal = engine, supervisor, journal
+        self.promoted: list[str] = []
         self.port, hooks = free_port(), free_port()
         supervisor.start(
             ProcessSpec(
@@ -118,6 +119,11 @@ class Bench:
         self.ports = {name: int(listen.rpartition(":")[2]) for name, listen in listens.items()}
         self.ports["direct"] = self.port
         self.await_answer("direct")
+
+    def promote(self, process: str) -> dict[str, str]:
+        """As those do who know the brokers of a run."""
+        self.promoted.append(process)
+        return {"upstream": process}
 
     def dial(self, through: str) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self.ports[through]), timeout=WAIT_S)
@@ -331,6 +337,13 @@ def arrival(bench: Bench) -> Iterator[None]:
 
 
 @contextmanager
+def promotion(bench: Bench) -> Iterator[None]:
+    assert bench.promoted == ["chatd-1"]
+    yield
+    assert bench.promoted == ["chatd-1"]
+
+
+@contextmanager
 def crashes(bench: Bench) -> Iterator[None]:
     def ends() -> list[str | None]:
         lines = [json.loads(line) for line in bench.journal.path.read_text().splitlines()]
@@ -401,6 +414,7 @@ PROBES: dict[Shows, Callable[[Bench], AbstractContextManager[None]]] = {
     Shows.RESTART: restart,
     Shows.LEAVE: leave,
     Shows.ARRIVAL: arrival,
+    Shows.PROMOTION: promotion,
     Shows.CRASHES: crashes,
     Shows.BLOCK: block,
     Shows.NO_WRITES: no_writes,
@@ -430,6 +444,7 @@ def check_fault(kind: str, bench: Bench, *, table: Mapping[str, type[Fault]] = F
         engine=bench.engine,
         supervisor=bench.supervisor,
         journal=bench.journal,
+        brokers=bench,
         table=table,
     )
     try:

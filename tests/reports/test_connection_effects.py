@@ -46,6 +46,7 @@ def test_every_kind_on_clients_has_a_measure() -> None:
         *SLOW,
         "connect_delay",
         "node_start",
+        "promote",
     }
     assert set(CONNECTION_EFFECTS) <= set(EFFECTS)
     assert {kind for kind in CONNECTION_EFFECTS if kind in SLOWING} == {
