@@ -51,7 +51,7 @@ class Destinations:
             if target_fault(url, self._allowed) is None and _scheme(url) == _scheme(usual)
         ]
         if fitting:
-            return self._own_half(ordinal, self._rng.choice(fitting))
+            return self._own_half(ordinal, fitting[0])  # the server tells the best first
         node = self._balancer.choose(ordinal, now_s, self._rng)
         return self._at(ordinal, node)
 

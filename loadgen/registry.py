@@ -1,7 +1,7 @@
 """Asks the nodes who is there: GET /nodes, once a second, of one node after the other.
 
 Any node knows all of them; one that does not answer, or says what cannot be read, is passed over. The answer
-is a JSON array of objects that hold at least ``node``, ``state`` and ``connections``.
+is a JSON array of objects that hold at least ``name``, ``state`` and ``connections``.
 """
 
 from __future__ import annotations
@@ -64,6 +64,6 @@ def read(answer: bytes) -> News:
         return {}
     try:
         nodes: Any = json.loads(body)
-        return {str(node["node"]): (str(node["state"]), max(0, int(node["connections"]))) for node in nodes}
+        return {str(node["name"]): (str(node["state"]), max(0, int(node["connections"]))) for node in nodes}
     except (ValueError, TypeError, KeyError):
         return {}

@@ -188,7 +188,8 @@ def _slow_close(scene: Scene) -> Measured:
 
 
 def _timeout(scene: Scene) -> Measured:
-    """Drops data, then closes: either is its trace."""
+    """Drops data, then closes: either is its trace. So it is of one node of several that stands still: its
+    clients give it up and go on elsewhere."""
     closes, stall = _closes_in(scene), _stall(scene)
     figures = closes | stall.figures
     if closes["closes"] or not stall.why_not:
@@ -482,7 +483,7 @@ EFFECTS: Final[dict[str, Callable[[Scene], Measured]]] = {
     "slicer": _slicer,
     "kill": lambda scene: _process(scene, killed=True),
     "restart": lambda scene: _process(scene, killed=False),
-    "pause": _stall,
+    "pause": lambda scene: _stall(scene) if scene.window.ordinals is None else _timeout(scene),
     "term": _left,
     "rolling": _rolled,
     "crash_loop": _crashes,

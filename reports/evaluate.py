@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
@@ -29,7 +30,7 @@ from reports.node_figures import node_figures, record_count
 from reports.noticing import Noticings
 from reports.periods import NS, FaultWindow, fault_windows, phases, start_ns
 from reports.reconnecting import dials_per_client, refused_resumes
-from reports.recovery import Recovery, recoveries_among
+from reports.recovery import Recovery, aways_ms, recoveries_among
 from reports.usage import Usage, target_cpu_us_per_delivery, target_rss_bytes, target_rss_growth_bytes
 
 if TYPE_CHECKING:
@@ -211,6 +212,11 @@ def _actual(gate: Gate, expr: Expr, measures: Measures) -> tuple[float, bool]:
         if gate.where.persona is not None:
             found = recoveries_among(measures.history, clients_of(measures.history.names, gate.where.persona))
         return _of_values(_all_back_ms(found), expr, "no fault cut anybody off"), False
+    if name == "recovery.away":
+        values = aways_ms(measures.history, gate.where.fault)
+        if lost := sum(map(math.isinf, values)):
+            raise _Failed(f"subscriptions that never came back: {lost}")
+        return _of_values(values, expr, "no fault cut anybody off"), False
     if name == "cpu_per_delivery":
         if (spent_us := target_cpu_us_per_delivery(measures.usage)) is None:
             raise _Missing("the processes under test were not sampled, or nothing was delivered")

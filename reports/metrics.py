@@ -80,6 +80,8 @@ METRICS: Final[dict[str, Metric]] = {
     "recovery.all_back": Metric(
         unit=Unit.TIME, stats="p min max mean count", kinds="threshold", selects="persona"
     ),
+    # From the end of a subscription that a fault cut to the moment in which it was live again.
+    "recovery.away": Metric(unit=Unit.TIME, stats="p min max mean count", kinds="threshold", selects="fault"),
     # Dials begun in the busiest second, successful or not, for each client that may dial.
     "dials_per_client": Metric(unit=Unit.RATIO, stats="max", kinds="threshold", selects="phase persona"),
     # Of clients that were offline on purpose, each time that one comes back: how soon it has all, how fast.

@@ -7,6 +7,7 @@ A client is back when each subscription that ended then is live again.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -48,7 +49,7 @@ def recoveries(history: History, closed: pl.DataFrame, stayed: pl.DataFrame) -> 
         stayed: of ``sessions.stays``.
     """
     windows = windows_of(history)
-    last = history.scan().select(pl.col("t").max()).collect().item() or 0
+    last = _last_ns(history)
     return [
         _recovery(history, window, [w for w in windows if w is not window], closed, stayed, last)
         for window in windows
@@ -62,6 +63,29 @@ def recoveries_among(history: History, clients: Sequence[int]) -> list[Recovery]
     return recoveries(history, closes(history).filter(theirs), stays(history).filter(theirs))
 
 
+def aways_ms(history: History, fault: str | None = None) -> list[float]:
+    """From the end of each subscription that a fault cut to the next moment in which it was live, ms.
+
+    Args:
+        fault: id of one; None: of all faults.
+    Returns:
+        inf for a subscription that never came back.
+    """
+    windows, closed, stayed = windows_of(history), closes(history), stays(history)
+    found: list[float] = []
+    for window in windows:
+        if window.applied_ns is not None and fault in (None, window.id):
+            others = [w for w in windows if w is not window]
+            cut = _cut_off(window, others, closed, _last_ns(history))
+            ended, back = _ended_and_back(cut, stayed)
+            took = back.join(ended, on=["client", "channel"]).select(
+                (pl.col("back_ns") - pl.col("ended_ns")) / 1e6
+            )
+            found += took.to_series().to_list()
+            found += [math.inf] * (ended.height - back.height)
+    return found
+
+
 def _recovery(
     history: History,
     window: FaultWindow,
@@ -71,28 +95,8 @@ def _recovery(
     last_ns: int,
 ) -> Recovery:
     begin, end = window.applied_ns or 0, window.until(last_ns)
-    last = grace_end(end, others)
-    span = pl.col("t").is_between(begin, last)
-    theirs = [
-        affected(other) & pl.col("t").is_between(other.applied_ns, other.until(last_ns))
-        for other in others
-        if other.kind not in SLOWING and other.applied_ns is not None and begin < other.applied_ns <= last
-    ]
-    mine = closed.filter(
-        affected(window) & ~pl.col("on_purpose") & span & ~pl.any_horizontal(pl.lit(False), *theirs)
-    )
-    cut = mine.select("client", end_ns="t").unique()
-    ended = (
-        stayed.join(cut, on=["client", "end_ns"], how="semi")
-        .group_by("client", "channel")
-        .agg(ended_ns=pl.col("end_ns").max())
-    )
-    back = (
-        ended.join(stayed, on=["client", "channel"])
-        .filter(pl.col("live_ns") > pl.col("ended_ns"))
-        .group_by("client", "channel")
-        .agg(back_ns=pl.col("live_ns").min())
-    )
+    cut = _cut_off(window, others, closed, last_ns)
+    ended, back = _ended_and_back(cut, stayed)
     never = ended.height - back.height
     latest: Any = back["back_ns"].max()
     whole = ended.height > 0 and never == 0
@@ -105,6 +109,45 @@ def _recovery(
         all_back_s=round(max(0, latest - end) / NS, 6) if whole else None,
         replayed=_replayed(history, begin, until) if cut.height else 0,
     )
+
+
+def _cut_off(
+    window: FaultWindow, others: list[FaultWindow], closed: pl.DataFrame, last_ns: int
+) -> pl.DataFrame:
+    """Connections that a fault ended: client, end_ns."""
+    begin = window.applied_ns or 0
+    last = grace_end(window.until(last_ns), others)
+    span = pl.col("t").is_between(begin, last)
+    theirs = [
+        affected(other) & pl.col("t").is_between(other.applied_ns, other.until(last_ns))
+        for other in others
+        if other.kind not in SLOWING and other.applied_ns is not None and begin < other.applied_ns <= last
+    ]
+    mine = closed.filter(
+        affected(window) & ~pl.col("on_purpose") & span & ~pl.any_horizontal(pl.lit(False), *theirs)
+    )
+    return mine.select("client", end_ns="t").unique()
+
+
+def _ended_and_back(cut: pl.DataFrame, stayed: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The subscriptions that ended with these connections: client, channel, ended_ns; and of those that came
+    back: client, channel, back_ns."""
+    ended = (
+        stayed.join(cut, on=["client", "end_ns"], how="semi")
+        .group_by("client", "channel")
+        .agg(ended_ns=pl.col("end_ns").max())
+    )
+    back = (
+        ended.join(stayed, on=["client", "channel"])
+        .filter(pl.col("live_ns") > pl.col("ended_ns"))
+        .group_by("client", "channel")
+        .agg(back_ns=pl.col("live_ns").min())
+    )
+    return ended, back
+
+
+def _last_ns(history: History) -> int:
+    return int(history.scan().select(pl.col("t").max()).collect().item() or 0)
 
 
 def _replayed(history: History, begin_ns: int, end_ns: int) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from chaos.process import ProcessSpec, Supervisor
+from loadgen.drivers import DRIVERS
 from loadgen.trust import Tls
 from loadgen.workload import LoadNode
 
@@ -173,6 +174,8 @@ def _chatd(
     }
     if http_port:
         config |= {"http_port": http_port}
+    if server.nodes > 1:
+        config |= {"advertise": dialled[0] + urlsplit(DRIVERS["chatd"].path(0)).path}
     if server.mutant_node and server.mutant_node != node.process:
         config |= {"mutant": ""}
     if store:

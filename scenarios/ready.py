@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
+import random
 import socket
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 
 from chaos.process import Process, Supervisor, log_tail
@@ -14,6 +17,10 @@ from chaos.process import Process, Supervisor, log_tail
 START_S: Final = 15.0  # for a process to be ready
 ASK_S: Final = 1.0  # for one answer
 ASK_AGAIN_S: Final = 0.02
+FIRST_PORT: Final = 12_000
+PORTS_TRIED: Final = 100
+EPHEMERAL: Final = "/proc/sys/net/ipv4/ip_local_port_range"
+IANA_EPHEMERAL: Final = 49_152  # RFC 6335 § 6
 Address = tuple[str, int]  # host and port
 
 
@@ -37,11 +44,25 @@ def await_ready(supervisor: Supervisor, process: Process, is_ready: Callable[[],
 
 
 def free_port(host: str) -> int:
-    """A port that is free now; a process keeps it across restarts, so it cannot be left to port 0."""
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that is free now; a process keeps it across restarts, so it cannot be left to port 0.
+
+    It lies below the range from which the kernel takes ports for whoever asks for none: the proxies of the
+    same run do, and every connection, in the time until the process listens.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    for port in random.SystemRandom().sample(range(FIRST_PORT, _first_ephemeral()), PORTS_TRIED):
+        with socket.socket(family) as probe, contextlib.suppress(OSError):
+            probe.bind((host, port))
+            return port
+    raise StageFailed(f"no port is free on {host}: {PORTS_TRIED} were tried")
+
+
+def _first_ephemeral() -> int:
+    """First port of that range; Linux says it, elsewhere the one that IANA recommends is assumed."""
+    try:
+        return max(FIRST_PORT + PORTS_TRIED, int(Path(EPHEMERAL).read_text().split()[0]))
+    except (OSError, ValueError, IndexError):
+        return IANA_EPHEMERAL
 
 
 def in_url(address: Address) -> str:

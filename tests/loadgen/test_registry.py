@@ -9,7 +9,7 @@ import pytest
 
 from loadgen.registry import ask, follow, read
 
-NODE = {"node": "n1", "url": "ws://h", "state": "up", "connections": 7, "room": 90}
+NODE = {"name": "n1", "url": "ws://h", "state": "up", "connections": 7, "room": 90}
 
 
 def page(body: object, *, status: str = "200 OK") -> bytes:
@@ -21,13 +21,13 @@ def page(body: object, *, status: str = "200 OK") -> bytes:
     [
         pytest.param(page([NODE]), {"n1": ("up", 7)}, id="one"),
         pytest.param(
-            page([NODE, NODE | {"node": "n2", "state": "draining", "connections": 0}]),
+            page([NODE, NODE | {"name": "n2", "state": "draining", "connections": 0}]),
             {"n1": ("up", 7), "n2": ("draining", 0)},
             id="two",
         ),
         pytest.param(page([]), {}, id="nobody"),
         pytest.param(page([NODE], status="503 Service Unavailable"), {}, id="not well"),
-        pytest.param(page([{"node": "n1"}]), {}, id="a key is missing"),
+        pytest.param(page([{"name": "n1"}]), {}, id="a key is missing"),
         pytest.param(page([NODE | {"connections": "many"}]), {}, id="no number"),
         pytest.param(page([NODE | {"connections": -3}]), {"n1": ("up", 0)}, id="below nought"),
         pytest.param(page({"node": 1}), {}, id="no list"),
