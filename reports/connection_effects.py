@@ -14,6 +14,7 @@ import polars as pl
 from reports.history import CONN_OK, Flag, Kind, Transport
 from reports.latency import samples
 from reports.message_effects import Found, counted
+from reports.node_figures import forked_away
 from reports.nodes import node_of
 from reports.periods import NS
 
@@ -206,6 +207,12 @@ def promoted(scene: Scene) -> Found:
     found = scene.history.scan().filter(forks).select("channel").collect()["channel"].n_unique()
     figures = {"links": len(links), "forks": found}
     return figures, "" if links else "no node was led to another broker"
+
+
+def behind(scene: Scene) -> Found:
+    """Acked messages that the replica had not got."""
+    gone = forked_away(scene.history)
+    return {"acked_and_gone": gone}, "" if gone else "the replica lacked nothing when it was promoted"
 
 
 def garbled(scene: Scene) -> Found:

@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 
-from reports.connection_effects import CONNECTION_EFFECTS, PATIENT
+from reports.connection_effects import CONNECTION_EFFECTS, PATIENT, behind
 from reports.history import Flag, Kind
 from reports.latency import samples
 from reports.loop_lag import SAMPLED_NS, lag_rise_s
 from reports.message_effects import LASTING, MESSAGE_EFFECTS, touched
+from reports.nodes import REPLICA_LINK
 from reports.nodes import windows as windows_of
 from reports.periods import NS, FaultWindow, seconds, start_ns
 
@@ -148,7 +149,7 @@ def _effect(
             others=others,
             daemon=daemon,
         )
-        found = EFFECTS.get(window.kind, _any_trace)(scene)
+        found = (_BEHIND if window.target == REPLICA_LINK else EFFECTS.get(window.kind, _any_trace))(scene)
     return FaultEffect(
         id=window.id,
         kind=window.kind,
@@ -472,6 +473,7 @@ def _any_trace(scene: Scene) -> Measured:
     return Measured(figures, "no connection of its clients ended and " + shift.why_not)
 
 
+_BEHIND: Final = _by(behind)  # whatever holds the replica up
 EFFECTS: Final[dict[str, Callable[[Scene], Measured]]] = {
     "down": _cut,
     "reset_peer": _cut,

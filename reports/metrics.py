@@ -108,6 +108,7 @@ METRICS: Final[dict[str, Metric]] = {
     "refused_dials": Metric(unit=Unit.COUNT, stats="count", kinds="threshold validity", selects="phase"),
     "nacks": Metric(unit=Unit.COUNT, stats="count", kinds="threshold validity", selects="phase"),
     "forks": _EXERCISED,  # channels whose stream went on under another epoch
+    "forked_away": Metric(unit=Unit.COUNT, stats="count", kinds="threshold"),  # acks beyond such a fork
     "duplicate_acks": _EXERCISED,  # publishes sent again and known again
     "gaps": _EXERCISED,  # holes that the server declared
     "recovered": _EXERCISED,  # publishes never acked, yet observed
@@ -125,7 +126,7 @@ METRICS: Final[dict[str, Metric]] = {
     "ephemerals.refused": _EXERCISED,
 }
 NODE_METRICS: Final = ("nodes.spread", "nodes.running")
-RECORD_METRICS: Final = ("refused_dials", "nacks", "forks")
+RECORD_METRICS: Final = ("refused_dials", "nacks", "forks", "forked_away")
 CATCH_UP_METRICS: Final = tuple(name for name in METRICS if name.startswith("catch_up"))
 COVERAGE_METRICS: Final = ("duplicate_acks", "gaps", "recovered")
 LATENCY_METRICS: Final = ("delivery", "service", "replayed", "ack", "connect", "resume")

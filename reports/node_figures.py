@@ -61,12 +61,28 @@ def running(counted: pl.DataFrame, nodes: int) -> pl.DataFrame:
     return ran.sort("second")
 
 
+def forked_away(history: History) -> int:
+    """Messages that were acked at a place beyond the fork at which their channel went on under another epoch:
+    the log holds them no more, and the fork says so. Of several answers about one fork the lowest counts."""
+    rows = history.scan().filter(pl.col("client") != 0)
+    forks = (
+        rows.filter((pl.col("kind") == int(Kind.EPOCH)) & (pl.col("publisher") != 0))
+        .group_by("channel", epoch="publisher")
+        .agg(fork=pl.col("serial").min())
+    )
+    acks = rows.filter(pl.col("kind") == int(Kind.ACK)).select("channel", "epoch", "serial").unique()
+    beyond = acks.join(forks, on=["channel", "epoch"]).filter(pl.col("serial") > pl.col("fork"))
+    return int(beyond.select(pl.len()).collect().item())
+
+
 def record_count(history: History, name: str, selection: Selection = EVERYTHING) -> int:
     """How often something of ``reports.metrics.RECORD_METRICS`` came about. Only ``phase`` is heeded.
 
     Raises:
         SelectionError: the run has no such phase.
     """
+    if name == "forked_away":
+        return forked_away(history)
     rows = history.scan().filter(pl.col("client") != 0)
     if name == "forks":
         went_on = (pl.col("kind") == int(Kind.EPOCH)) & (pl.col("publisher") != 0)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from reports.history import History
 
 _OF_ONE: Final = re.compile(r"(?:chatd-|node-|link-|[ab])(\d+)")  # targets that are one node's (chaos.wires)
+REPLICA_LINK: Final = "link-replica"  # the target whose clients are none
 _PROCESS: Final = re.compile(r"chatd-(\d+)")
 
 

@@ -31,6 +31,7 @@ from reports.histogram import Histogram
 from reports.history import History, HistoryError, open_history
 from reports.latency import CLASSES, EVERYTHING, by_channel, by_second, histograms_by_second
 from reports.metrics import COMBINED
+from reports.node_figures import forked_away
 from reports.noticing import noticings
 from reports.periods import NS, fault_windows, phases, start_ns
 from reports.prediction import Held, Offered, held
@@ -235,6 +236,7 @@ def _judgement(
         deliveries=covered.delivered,
         acked=covered.acked,
         unjudged=[name for name in COMBINED if not promised(integrity, name)],
+        forked_away=forked_away(history),
     )
 
 

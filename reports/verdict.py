@@ -162,6 +162,7 @@ def judge(
     deliveries: int,
     acked: int,
     unjudged: Sequence[str] = (),
+    forked_away: int = 0,
 ) -> Judgement:
     """Weigh everything.
 
@@ -172,6 +173,7 @@ def judge(
         void: of ``void_reasons``; failed validity gates are added here.
         deliveries, acked: how much the verdict stands on.
         unjudged: of "lost", "duplicated", "reordered" what the server does not wholly promise to prevent.
+        forked_away: acked messages that went with a fork which was declared.
     """
     failed = [r for r in results if r.verdict is GateVerdict.FAIL]
     undecided = [r for r in results if r.verdict is GateVerdict.UNKNOWN]
@@ -199,7 +201,7 @@ def judge(
         Exit.VOID: lambda: _first_of(void),
         Exit.GATE: lambda: _gates_failed(threshold, len(results)),
         Exit.UNKNOWN: lambda: _first_of(reasons or [f"gate {r.id}: {r.why}" for r in undecided]),
-        Exit.PASS: lambda: _passed(results, deliveries, acked, unjudged),
+        Exit.PASS: lambda: _passed(results, deliveries, acked, unjudged, forked_away),
     }[exit_]()
     return Judgement(verdict=verdict, void=tuple(void), reasons=tuple(reasons), exit=exit_, sentence=sentence)
 
@@ -243,13 +245,20 @@ def _headline(n: int, what: str) -> str:
     return f"{wording.plural(n, what)} failed"
 
 
-def _passed(results: Sequence[GateResult], deliveries: int, acked: int, unjudged: Sequence[str]) -> str:
+def _passed(
+    results: Sequence[GateResult], deliveries: int, acked: int, unjudged: Sequence[str], forked_away: int
+) -> str:
     held = "its one gate holds" if len(results) == 1 else f"all {len(results)} gates hold"
     gates = f"; {held}" if results else "; no gate was set"
     judged = [name for name in ("lost", "duplicated", "reordered") if name not in unjudged]
     found = f"none {wording.either(judged)}" if judged else "nothing that was promised is missing"
     less = f"; this server does not promise that none is {wording.either(unjudged)}" if unjudged else ""
+    gone = (
+        f"; {wording.plural(forked_away, 'acknowledged message')} went with a fork that the server declared"
+        if forked_away
+        else ""
+    )
     return (
         f"All {wording.plural(acked, 'acknowledged message')} and {wording.count(deliveries)} deliveries are "
-        f"accounted for: {found}{less}{gates}."
+        f"accounted for: {found}{gone}{less}{gates}."
     )

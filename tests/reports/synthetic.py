@@ -89,6 +89,7 @@ class Synthetic:
     personas: dict[str, Sequence[int]] = field(default_factory=dict)  # clients by persona
     keeps: int | None = None  # newest messages of a channel that are retained; None: all
     late: dict[tuple[int, int], float] = field(default_factory=dict)  # (client, cut) -> seconds after its end
+    nodes: int = 1  # a client's is (client // 2) mod nodes + 1, as load without balancing has it
 
     def __post_init__(self) -> None:
         self._rng = np.random.default_rng(self.seed)
@@ -144,8 +145,12 @@ class Synthetic:
             self.add(Kind.CLOSE, self.end_s + 4, client=client, serial=1000, flags=Flag.ON_PURPOSE)
         self._finish(heads, placed)
 
+    def _node(self, client: int) -> int:
+        return client // 2 % self.nodes + 1
+
     def _connect(self, client: int, at: float) -> None:
-        self.add(Kind.CONN, at, client=client, serial=101, publisher=1, t2=T0 + round((at - 0.004) * S))
+        node, dialled = self._node(client), T0 + round((at - 0.004) * S)
+        self.add(Kind.CONN, at, client=client, serial=101, publisher=node, t2=dialled)
         for channel in self.subscriptions(client):
             asked = T0 + round((at + 0.001) * S)
             where = {"client": client, "channel": channel, "epoch": EPOCH}
@@ -210,7 +215,8 @@ class Synthetic:
         cut, back = self.cuts[number], self._return(client, number)
         end = {"serial": 1000, "flags": int(Flag.ON_PURPOSE)} if cut.on_purpose else {"serial": 1006}
         self.add(Kind.CLOSE, cut.begin + 0.002, client=client, **end)
-        self.add(Kind.CONN, back, client=client, serial=101, publisher=1, t2=T0 + round((back - 0.005) * S))
+        node, dialled = self._node(client), T0 + round((back - 0.005) * S)
+        self.add(Kind.CONN, back, client=client, serial=101, publisher=node, t2=dialled)
         for channel in self.subscriptions(client):
             asked = T0 + round((back + 0.001) * S)
             missed = [
@@ -326,7 +332,7 @@ class Synthetic:
         return {
             "channels": [None, *rooms],
             "clients": [f"c{i}" for i in range(self.clients + 1)],
-            "nodes": [None, "n1"],
+            "nodes": [None, *(f"n{node}" for node in range(1, self.nodes + 1))],
             "epochs": [None],
             "personas": {name: list(clients) for name, clients in self.personas.items()},
             "subscriptions": {str(c): self.subscriptions(c) for c in range(1, self.clients + 1)},

@@ -10,7 +10,7 @@ import pytest
 from reports.connection_effects import arrived
 from reports.effects import Scene, effects
 from reports.history import History, Kind
-from reports.nodes import counts, lifetimes, node_of, on, running_s, spread, stints, windows
+from reports.nodes import lifetimes, node_of, on, stints, windows
 from reports.sessions import closes
 from tests.reports.synthetic import MS, T0, S, Synthetic, fault_lines, in_memory
 
@@ -62,24 +62,9 @@ def test_a_stint_lasts_from_the_answer_of_a_node_to_the_next_end():
     assert on(stints(made), T0 + 5 * S) == {2: {1}}
 
 
-def test_nodes_are_counted_while_they_run_also_those_that_nobody_is_on():
-    made = history(
-        (0.5, 1, 1, 1.5), (0.5, 2, 1, None), (1.6, 1, 2, None),
-        faults=[STARTS[0], process_line("start", 1.0, "chatd-2"), process_line("exit", 3.5, "chatd-1")],
-    )  # fmt: skip
-    counted = counts(made, until_ns=T0 + 4 * S)
-    assert counted.rows() == [(0, 1, 2), (0, 2, 0), (1, 1, 1), (1, 2, 1), (2, 1, 1), (2, 2, 1), (3, 2, 1)]
-    assert spread(counted).rows() == [(0, 2.0), (1, 1.0), (2, 1.0), (3, 1.0)]
-    assert spread(counts(history(faults=STARTS), until_ns=T0 + 2 * S)).rows() == []
-
-
 def test_a_process_lives_from_each_start_to_the_exit_after_it():
     lines = [*STARTS, process_line("exit", 2, "chatd-2"), process_line("start", 3, "chatd-2"), {"id": "f"}]
     assert lifetimes(lines) == {1: [(T0, None)], 2: [(T0, T0 + 2 * S), (T0 + 3 * S, None)]}
-    assert running_s(lines, T0 + 1 * S, T0 + 5 * S) == 4 + 1 + 2
-    assert (
-        running_s([process_line("exit", 2, "chatd-1"), process_line("start", 0, "broker-1")], T0, T0 + S) == 0
-    )
 
 
 def test_a_fault_on_one_node_reaches_who_was_on_it_when_it_began():

@@ -139,14 +139,18 @@ def post_twice(rows: Records) -> Records:
     return changed[~(sent & (rows["pub_seq"] == gone))]
 
 
-def write_to_the_dead(rows: Records) -> Records:
+def written_to_the_dead(client: int) -> Spoil:
     """One client writes what nothing answers, on a connection that it keeps for too long."""
-    closes = np.flatnonzero((rows["kind"] == Kind.CLOSE) & (rows["client"] == 1))
-    changed = rows.copy()
-    changed["t"][closes[0]] += round(4.5 * S)
-    extra = rows[np.flatnonzero((rows["kind"] == Kind.SEND) & (rows["client"] == 1))[:1]].copy()
-    extra["t"], extra["flags"] = T0 + round(3.2 * S), Flag.RETRY
-    return in_order(np.concatenate([changed, extra]))
+
+    def spoil(rows: Records) -> Records:
+        closes = np.flatnonzero((rows["kind"] == Kind.CLOSE) & (rows["client"] == client))
+        changed = rows.copy()
+        changed["t"][closes[0]] += round(4.5 * S)
+        extra = rows[np.flatnonzero((rows["kind"] == Kind.SEND) & (rows["client"] == client))[:1]].copy()
+        extra["t"], extra["flags"] = T0 + round(3.2 * S), Flag.RETRY
+        return in_order(np.concatenate([changed, extra]))
+
+    return spoil
 
 
 def in_order(rows: Records) -> Records:
@@ -433,7 +437,7 @@ SPOILED: Final[dict[tuple[str, str], Callable[[], Run]]] = {
     ("node_pause", "nothing-lost"): _spoiled(standstill, 1, leave_out),
     ("node_pause", "nothing-twice"): _spoiled(standstill, 1, repeat),
     ("node_pause", "nothing-out-of-order"): _spoiled(standstill, 1, swap),
-    ("node_pause", "nobody-talks-to-the-dead"): _spoiled(standstill, 1, write_to_the_dead),
+    ("node_pause", "nobody-talks-to-the-dead"): _spoiled(standstill, 1, written_to_the_dead(1)),
     ("node_pause", "all-back"): lambda: Run(standstill(late={(2, 0): 6.5})),
     ("node_pause", "resumes-happened"): lambda: Run(standstill(clients=49)),
     ("node_pause", "soon-while-quiet"): lambda: Run(standstill(slows=[Slow(1, 3, 900)])),
