@@ -268,9 +268,10 @@ class ApiEngine(ABC):
                 )
 
     def reroute(self, proxy: str, upstream: str) -> None:
-        state = self.client.set_upstream(self._name(proxy), upstream)
-        if state.upstream != upstream:
-            raise EngineError(f"proxy {proxy!r} leads to {state.upstream} after being led to {upstream}")
+        for each in self._names(proxy):
+            state = self.client.set_upstream(each, upstream)
+            if state.upstream != upstream:
+                raise EngineError(f"proxy {proxy!r} leads to {state.upstream} after being led to {upstream}")
 
     def toxics(self, proxy: str) -> list[Toxic]:
         """Of its first proxy; the others have the same."""

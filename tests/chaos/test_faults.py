@@ -221,5 +221,5 @@ def test_a_script_undoes_each_of_its_actions_on_every_target(kind):
     targets = ("a", "b") if model.where is Where.PROXY else ("chatd-1",)
     script = model.model_validate(model.example()).script("x", targets)
     assert script.apply
-    assert script.revert or kind in ("client_kill", "node_start")  # neither is undone
+    assert script.revert or kind in ("client_kill", "node_start", "promote")  # what they do stays
     assert model.needs() <= EmbeddedEngine.claims
