@@ -1,9 +1,15 @@
-"""Text for people: what a workload amounts to, before anything is sent."""
+"""Text for people, what a workload amounts to before anything is sent; and `chatproof load --worker`."""
 
 from __future__ import annotations
 
+import logging
+import resource
+import sys
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
+
+import click
 
 from .personas import members
 from .prediction import SERVER_BYTES, WORKER_BYTES, Prediction
@@ -99,3 +105,52 @@ def _size(count: int) -> str:
             break
         size /= 1024
     return f"{size:,.0f} {unit}" if unit == "bytes" else f"{size:,.1f} {unit}"
+
+
+@click.command(
+    epilog="""\b
+Exit status: 0 the master has all records; 2 it does not answer, has another version, or its plan is not
+allowed here; 5 the records stayed here; 70 internal error."""
+)
+@click.option("--worker", is_flag=True, help="Say it: the load itself is started by `chatproof run`.")
+@click.option("--master-host", required=True, help="Address that the run listens on: its --bind-host.")
+@click.option(
+    "--master-port", type=click.IntRange(1, 65535), default=5557, show_default=True, help="Its --bind-port."
+)
+@click.option(
+    "--allow-target", "allow_targets", multiple=True, metavar="HOST",
+    help="A host besides loopback that may be loaded from here. Repeatable.",
+)  # fmt: skip
+@click.option(
+    "--allow-command", "allow_commands", multiple=True, metavar="PROGRAM",
+    help="A program that the scenario may run here for tokens. Repeatable.",
+)  # fmt: skip
+@click.option(
+    "--records", type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Where they are kept until the master has fetched them; the system's directory for temporary files.",
+)  # fmt: skip
+@click.option(
+    "--wait-s", type=click.FloatRange(min=1), default=300.0, show_default=True,
+    help="How long the master is waited for, seconds.",
+)  # fmt: skip
+def load(
+    worker: bool, master_host: str, master_port: int, allow_targets: tuple[str, ...],
+    allow_commands: tuple[str, ...], records: Path | None, wait_s: float,
+) -> None:  # fmt: skip
+    """Send load from this host, as one worker of a `chatproof run --expect-workers N` on another.
+
+    Start one for each core. The plan comes from there, and the records go back there at the end. Secrets
+    are read on this host, by the scenario's names: workload.auth.secret_file or secret_env.
+    """
+    from .home import Home
+    from .worker import work_for
+
+    if not worker:
+        raise click.UsageError(
+            "say --worker; the load itself is started by `chatproof run SCENARIO --expect-workers N`"
+        )
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    home = Home(allow_targets=allow_targets, allow_commands=allow_commands, scratch=records, wait_s=wait_s)
+    sys.exit(work_for(master_host, master_port, home))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any, Final, TypedDict
 
 import numpy as np
@@ -36,6 +37,7 @@ class Figures:
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
+        self._ahead_ns = np.zeros(1, np.int64)
         self.totals = Totals(sent=0, retries=0, acked=0, received=0, connects=0)
         self.lag = Histogram()
         self.hiccup = Histogram()
@@ -64,6 +66,17 @@ class Figures:
         self.totals["sent"] += len(sends) - retries
         self.totals["retries"] += retries
         self._fold_errors(records[kind == Kind.CONN], records[kind == Kind.NACK])
+
+    def clocks_apart(self, index: int, ahead_ns: Sequence[int]) -> None:
+        """Deliveries are from now on timed across hosts.
+
+        Args:
+            index: of the worker whose log this is.
+            ahead_ns: by how much the master's clock is ahead of that of worker 1, 2, …; all of them.
+        """
+        # publisher % workers -> what its times lack beside ours
+        apart = np.array([ahead_ns[-1], *ahead_ns[:-1]], np.int64)
+        self._ahead_ns = apart - ahead_ns[index - 1]
 
     def take_recent(self) -> tuple[Sparse, Sparse]:
         """Delivery latency and lag since the last call."""
@@ -101,7 +114,7 @@ class Figures:
         # The scheduled time of a foreign or damaged body says nothing.
         odd = Flag.FOREIGN | Flag.BAD_DIGEST
         clean = received[(received["flags"] & odd) == 0]
-        took_ns = clean["t"] - clean["t2"]
+        took_ns = clean["t"] - clean["t2"] - self._ahead_ns[clean["publisher"] % len(self._ahead_ns)]
         self._recent_delivery.add(took_ns)
         self._entries["delivery"].add(took_ns)
 

@@ -9,6 +9,13 @@ Commands come on standard input, events go to standard output, one JSON object a
     {"cmd":"stop"}, or end of file       {"event":"worker_lost","index":K,"why":…}
                                          {"event":"stopped","workers":[counters,…]}
 
+With ``--away`` the workers come from other hosts: each is given a number when it registers, its clock is
+compared with this one's for as long as it is there, and its records are fetched at the end (``collect``)::
+
+    {"event":"arrived","index":K,"host":…}          {"event":"turned_away","host":…,"why":…}
+    {"event":"clock","index":K,"host":…,"boot_id":…,"reading":[worker_ns,offset_ns,bound_ns]}
+    {"event":"collecting","got_bytes":N,"of_bytes":N}     while they come
+
 Without ``--ui`` the schedule owns the sessions and Locust's spawn only opens the gate. With it all
 sessions are opened at the start, and from then on the user count of the page says how many of the
 ordered sessions are open. Users are never
@@ -26,7 +33,6 @@ import signal
 import stat
 import sys
 import time
-from collections import deque
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -38,23 +44,22 @@ import gevent.event
 import gevent.socket
 from locust import User, task
 from locust.env import Environment
+from locust.exception import RPCError
 from locust.runners import STATE_MISSING
 from locust.stats import stats_history
+from zmq.error import ZMQError
 
-from .meters import Histogram
+from .clock import BURST, BURST_S, PROBE_S, Reading
+from .collect import NotCollected
+from .guests import Guests
 from .page import Guard, LoginError, Tables, add_tabs, read_login
-from .schedule import owned
+from .roster import Roster
 from .workload import LoadSpec, SpecError, read_spec
 
 log = logging.getLogger("loadgen.master")
 
 STATS_S: Final = 0.5
-RECENT_S: Final = 1.0  # what the quantiles of a stats event are taken over
-FINISH_S: Final = 10.0  # for the workers to close their files
-_SUMMED: Final = (
-    "clients", "connected", "live", "scheduled", "scheduled_left", "sent", "acked", "received", "unacked",
-    "behind",
-)  # fmt: skip
+FINISH_S: Final = 10.0  # for the workers to close their files; and for each piece of one that is fetched
 
 
 class ChatClient(User):  # type: ignore[misc]  # locust is not followed by mypy
@@ -108,60 +113,6 @@ class StripedDispatcher:
         self.dispatch_in_progress = False
 
 
-class Roster:
-    """Who the workers are, and what each said last."""
-
-    def __init__(self, spec: LoadSpec, workers: int) -> None:
-        self.spec, self.workers = spec, workers
-        self.nodes: dict[int, str] = {}  # index -> Locust's node id
-        self.prepared: set[int] = set()
-        self.lost: set[int] = set()
-        self.counters: dict[int, dict[str, Any]] = {}
-        self.reports: dict[int, dict[str, Any]] = {}
-        self.cpu: dict[int, float] = {}  # share of one core, since the last report
-        self._arrived: dict[int, float] = {}
-        self._recent: deque[tuple[float, dict[str, Any]]] = deque()
-
-    def shares(self, count: int) -> dict[str, dict[str, int]]:
-        """Of the first ``count`` sessions, how many each worker owns, by node id."""
-        return {
-            node: {ChatClient.__name__: sum(c <= count for c in self._owned(index))}
-            for index, node in sorted(self.nodes.items())
-        }
-
-    def _owned(self, index: int) -> range:
-        return owned(self.spec.workload, index, self.workers)
-
-    def report(self, data: dict[str, Any], now_s: float) -> None:
-        index = data["index"]
-        before = self.reports.get(index)
-        if before is not None and now_s > self._arrived[index]:
-            self.cpu[index] = (data["cpu_s"] - before["cpu_s"]) / (now_s - self._arrived[index])
-        self.reports[index], self._arrived[index] = data, now_s
-        self._recent.append((now_s, data))
-
-    def stats(self, now_s: float) -> dict[str, Any]:
-        """The fields of a stats event: sums over the workers, and quantiles of the last second."""
-        while self._recent and self._recent[0][0] < now_s - RECENT_S:
-            self._recent.popleft()
-        delivery, lag = Histogram(), Histogram()
-        for _, data in self._recent:
-            delivery.merge(data["delivery"])
-            lag.merge(data["lag"])
-        there = [report for index, report in self.reports.items() if index not in self.lost]
-        sums = {field: sum(report[field] for report in there) for field in _SUMMED}
-        return {
-            **sums,
-            "p50_ms": delivery.quantile_ms(0.5),
-            "p99_ms": delivery.quantile_ms(0.99),
-            "lag_p99_ms": lag.quantile_ms(0.99),
-            "workers": [
-                {"index": index, "cpu": self.cpu.get(index, 0.0), "rss_bytes": report["rss_bytes"]}
-                for index, report in sorted(self.reports.items())
-            ],
-        }
-
-
 class Page(NamedTuple):
     """Where the web UI is, and who may use it; None: everybody on this machine."""
 
@@ -171,26 +122,43 @@ class Page(NamedTuple):
 
 
 class Master:
-    """Locust's master and what goes between it and the JSON lines."""
+    """Locust's master and what goes between it and the JSON lines.
 
-    def __init__(self, spec: LoadSpec, spec_text: str, workers: int, out: IO[str]) -> None:
+    Args:
+        guests: who comes from other hosts, when all workers do; None: they are children of the run.
+        listen: host and port that workers dial; port 0: any free one.
+    """
+
+    def __init__(
+        self,
+        spec: LoadSpec,
+        spec_text: str,
+        workers: int,
+        out: IO[str],
+        *,
+        guests: Guests | None = None,
+        listen: tuple[str, int] = ("127.0.0.1", 0),
+    ) -> None:
         self._spec, self._spec_text, self._out = spec, spec_text, out
         self._roster = Roster(spec, workers)
+        self._guests = guests
         self._stop = gevent.event.Event()
         self._tables: Tables | None = None  # of the page
         self._interactive = False
-        self._started = False
+        self._ready = self._started = False
         self._env = Environment(
             user_classes=[ChatClient],
             host=spec.targets[0],
             dispatcher_class=partial(StripedDispatcher, roster=self._roster),
         )
-        self._runner = self._env.create_master_runner("127.0.0.1", 0)
+        self._runner = self._env.create_master_runner(*listen)
         for kind, hear in (
             ("register", self._register),
             ("prepared", self._prepared),
             ("refused", self._refused),
             ("finished", self._finished),
+            ("clock", self._compared),
+            ("piece", self._fetched),
         ):
             self._runner.register_message(kind, hear)
         self._env.events.worker_report.add_listener(self._reported)
@@ -203,6 +171,7 @@ class Master:
         url = self._serve(page) if page is not None else None
         self._say("listening", port=self._runner.server.port, ui=url)
         background = [gevent.spawn(self._read_commands), gevent.spawn(self._tell_stats)]
+        background += [gevent.spawn(self._compare_clocks)] if self._guests is not None else []
         self._stop.wait()
         gevent.killall(background)
         self._finish()
@@ -214,27 +183,87 @@ class Master:
 
     def _register(self, environment: Environment, msg: Any) -> None:
         index, roster = msg.data["index"], self._roster
-        if not 1 <= index <= roster.workers or index in roster.nodes:
+        if self._guests is not None:
+            index = self._guests.number(msg.data, taken=roster.nodes.keys())
+            if why := self._guests.why_not(msg.data, index):
+                self._say("turned_away", host=self._guests.host_in(msg.data), why=why)
+                self._runner.send_message("turned_away", {"why": why}, client_id=msg.node_id)
+                return
+            self._guests.welcome(index, msg.data)
+            self._say("arrived", index=index, host=self._guests.hosts[index].name)
+        elif not 1 <= index <= roster.workers or index in roster.nodes:
             log.error("a worker came as number %s: that is taken, or not one of 1..%d", index, roster.workers)
             self._runner.send_message("quit", client_id=msg.node_id)
             return
         roster.nodes[index] = msg.node_id
-        plan = {"spec": self._spec_text, "workers": roster.workers}
+        plan = {"spec": self._spec_text, "workers": roster.workers, "index": index}
         self._runner.send_message("plan", plan, client_id=msg.node_id)
 
     def _prepared(self, environment: Environment, msg: Any) -> None:
-        roster = self._roster
-        roster.prepared.add(msg.data["index"])
-        if len(roster.prepared) == roster.workers:
-            self._say("ready", workers=roster.workers)
+        self._roster.prepared.add(msg.data["index"])
+        if self._guests is not None:
+            self._guests.hosts[msg.data["index"]].records = str(msg.data["records"])
+        self._tell_ready()
+
+    def _tell_ready(self) -> None:
+        """Once all workers hold the plan, and the clocks of those on other hosts are known."""
+        clocks_known = self._guests is None or self._guests.compared
+        if len(self._roster.prepared) == self._roster.workers and clocks_known and not self._ready:
+            self._ready = True
+            self._say("ready", workers=self._roster.workers)
 
     def _refused(self, environment: Environment, msg: Any) -> None:
         self._lose(msg.data["index"], msg.data["why"])
 
     def _finished(self, environment: Environment, msg: Any) -> None:
-        self._roster.counters[msg.data["index"]] = msg.data["counters"]
+        index = msg.data["index"]
+        self._roster.counters[index] = msg.data["counters"]
         if not self._stop.is_set():
-            self._lose(msg.data["index"], "it ended before it was told to; see its log")
+            self._lose(index, "it ended before it was told to; see its log")
+        if self._guests is not None:
+            try:
+                self._guests.announce(index, msg.data["files"], time.monotonic())
+            except NotCollected as failed:
+                self._lose(index, str(failed))
+            self._fetch(index)
+
+    def _compared(self, environment: Environment, msg: Any) -> None:
+        """A worker on another host has said what its clock shows."""
+        assert self._guests is not None
+        index = msg.data["index"]
+        if (kept := self._guests.heard(msg.data, time.monotonic_ns())) is not None:
+            self._tell_clock(index, kept)
+            self._tell_ready()
+
+    def _tell_clock(self, index: int, kept: Reading) -> None:
+        assert self._guests is not None
+        host = self._guests.hosts[index]
+        reading = [kept.worker_ns, kept.offset_ns, kept.bound_ns]
+        self._say("clock", index=index, host=host.name, boot_id=host.boot_id, reading=reading)
+
+    def _fetched(self, environment: Environment, msg: Any) -> None:
+        """A piece of a file, as it was asked for."""
+        assert self._guests is not None
+        index, data = msg.data["index"], msg.data
+        try:
+            self._guests.take(index, data["name"], data["offset"], data["data"], time.monotonic())
+        except NotCollected as failed:
+            self._lose(index, str(failed))
+        self._fetch(index)
+
+    def _fetch(self, index: int) -> None:
+        """Ask for the next piece, or tell the worker that everything is here."""
+        assert self._guests is not None
+        node = self._roster.nodes[index]
+        try:
+            wanted = self._guests.wanted(index)
+        except NotCollected as failed:
+            self._lose(index, str(failed))
+            return
+        if wanted is not None:
+            self._runner.send_message("fetch", wanted._asdict(), client_id=node)
+        elif self._guests.is_complete(index):
+            self._runner.send_message("collected", client_id=node)
 
     def _reported(self, client_id: str, data: dict[str, Any]) -> None:
         if "chatproof" in data:
@@ -244,6 +273,8 @@ class Master:
                 self._tables.add(report, now_s, self._roster.cpu.get(report["index"], 0.0))
 
     def _lose(self, index: int, why: str) -> None:
+        if self._guests is not None:
+            why = f"{why}{self._guests.whereabouts(index)}"
         if index not in self._roster.lost:
             self._roster.lost.add(index)
             self._say("worker_lost", index=index, why=why)
@@ -277,7 +308,9 @@ class Master:
             log.error("command 'start' came twice: the schedule is running already")
             return
         self._started = True
-        self._runner.send_message("phase", {"t0_ns": t0_ns, "interactive": self._interactive})
+        ahead_ns = self._guests.ahead_ns() if self._guests is not None else []
+        phase = {"t0_ns": t0_ns, "interactive": self._interactive, "ahead_ns": ahead_ns}
+        self._runner.send_message("phase", phase)
         workload = self._spec.workload
         # Headless, this opens the gate and the schedule opens the sessions; else it opens them, as fast
         # as the schedule would, and the page may then ask for more or fewer.
@@ -298,6 +331,19 @@ class Master:
             if self._started and len(roster.reports.keys() | roster.lost) == roster.workers:
                 self._say("stats", t_ns=time.monotonic_ns(), **roster.stats(time.monotonic()))
 
+    def _compare_clocks(self) -> None:
+        assert self._guests is not None
+        while True:
+            self._ask_clocks(1)
+            gevent.sleep(PROBE_S if self._guests.compared else BURST_S)
+
+    def _ask_clocks(self, times: int) -> None:
+        for _ in range(times):
+            for node in self._roster.nodes.values():
+                asked = {"asked_ns": time.monotonic_ns()}
+                self._runner.send_message("clock", asked, client_id=node)
+            gevent.sleep(BURST_S if times > 1 else 0)
+
     def _say(self, event: str, **fields: Any) -> None:
         try:
             self._out.write(json.dumps({"event": event, **fields}) + "\n")
@@ -307,13 +353,24 @@ class Master:
 
     def _finish(self) -> None:
         """Tell the workers to end, and wait for their counters."""
-        roster = self._roster
+        roster, guests = self._roster, self._guests
+        if guests is not None:
+            self._ask_clocks(BURST)
+            gevent.sleep(2 * PROBE_S)  # for the answers
+            for index, kept in guests.close():
+                self._tell_clock(index, kept)
         self._runner.send_message("quit")
         with gevent.Timeout(FINISH_S, False):
             while set(roster.nodes) - roster.lost - set(roster.counters):
                 gevent.sleep(0.02)
         for index in sorted(set(roster.nodes) - set(roster.counters)):
             self._lose(index, f"it did not close its log within {FINISH_S:g} s")
+        while guests is not None and (coming := guests.under_way()):
+            gevent.sleep(STATS_S / 2)
+            self._say("collecting", got_bytes=guests.got_bytes, of_bytes=guests.of_bytes)
+            for index in coming:
+                if guests.give_up(index, time.monotonic() - FINISH_S):
+                    self._lose(index, f"its records stopped coming for {FINISH_S:g} s")
         self._say("stopped", workers=[counters for _, counters in sorted(roster.counters.items())])
 
     # The page -----------------------------------------------------------------------------------------
@@ -359,6 +416,9 @@ def _own_stdout() -> IO[str]:
 @click.command()
 @click.option("--spec", "spec_file", type=click.Path(path_type=Path), required=True, help="config/load.json")
 @click.option("--workers", type=click.IntRange(1, 1024), required=True, help="How many workers will come.")
+@click.option("--away", is_flag=True, help="They come from other hosts, by themselves.")
+@click.option("--bind-host", default="127.0.0.1", show_default=True, help="What workers dial.")
+@click.option("--bind-port", type=click.IntRange(0, 65535), default=0, help="Its port; 0: any free one.")
 @click.option("--ui/--no-ui", default=False, help="Serve Locust's web UI.")
 @click.option("--ui-host", default="127.0.0.1", show_default=True, help="What it listens on.")
 @click.option("--ui-login-file", type=click.Path(path_type=Path), help="One line, user:password.")
@@ -366,8 +426,9 @@ def _own_stdout() -> IO[str]:
     "--ui-port", type=click.IntRange(0, 65535), default=0, help="Port of the web UI; 0: any free one."
 )
 def main(
-    spec_file: Path, workers: int, ui: bool, ui_host: str, ui_login_file: Path | None, ui_port: int
-) -> None:
+    spec_file: Path, workers: int, away: bool, bind_host: str, bind_port: int,
+    ui: bool, ui_host: str, ui_login_file: Path | None, ui_port: int,
+) -> None:  # fmt: skip
     """Run the Locust master of a load. Commands on standard input, events on standard output."""
     logging.basicConfig(
         stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
@@ -380,7 +441,16 @@ def main(
         sys.exit(2)
     sys.argv = sys.argv[:1]  # Locust's page reads the command line as if it were its own
     out = _own_stdout()
-    Master(spec, spec_file.read_text(), workers, out).run(page)
+    guests = Guests(spec.run_dir / "events", workers) if away else None
+    listen = (f"[{bind_host}]" if ":" in bind_host else bind_host, bind_port)
+    try:
+        master = Master(spec, spec_file.read_text(), workers, out, guests=guests, listen=listen)
+    except (RPCError, SystemExit, ZMQError) as error:  # Locust ends the process where a port is taken
+        why = f"workers cannot be listened for on {bind_host} port {bind_port}: {error}"
+        out.write(json.dumps({"event": "failed", "why": why}) + "\n")
+        out.flush()
+        sys.exit(2)
+    master.run(page)
 
 
 if __name__ == "__main__":

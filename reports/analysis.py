@@ -23,7 +23,7 @@ from reports.recovery import Recovery
 from reports.steady import Probes, counted
 from reports.stories import Story
 from reports.usage import Usage
-from reports.verdict import Judgement, lag_limit_ms
+from reports.verdict import Judgement, clock_uncertainty_ms, lag_limit_ms
 
 SUMMARY_VERSION: Final = 1
 
@@ -155,6 +155,7 @@ def summary(analysis: Analysis) -> dict[str, Any]:
             "deliveries_per_s": analysis.deliveries_per_s(),
             "lag_p99_ms": analysis.worst("lag_p99_ms"),
             "lag_limit_ms": lag_limit_ms(analysis.gates),
+            "clock_uncertainty_ms": clock_uncertainty_ms(run),
         },
         "processes": [asdict(used) for used in analysis.usage],
         "faults": [_fault(analysis, effect) for effect in analysis.effects],

@@ -112,6 +112,7 @@ def _figures(found: Mapping[str, Any]) -> list[tuple[str, str]]:
         ),
         ("lost, duplicated, reordered", ", ".join(_count(n) for n in anomalies.values())),
         ("delivery latency", points if delivery["count"] else "none: nothing was delivered live"),
+        *_clock_line(load.get("clock_uncertainty_ms")),
         ("delivery rate", wording.figure(load["deliveries_per_s"], "/s")),
         (
             "lag of the load, p99",
@@ -121,6 +122,12 @@ def _figures(found: Mapping[str, Any]) -> list[tuple[str, str]]:
         *_gate_line(found["gates"]),
     ]
     return [(name, _plain(value)) for name, value in rows]
+
+
+def _clock_line(apart_ms: float | None) -> list[tuple[str, str]]:
+    if apart_ms is None:
+        return []
+    return [("clocks of the load's hosts", f"± {wording.ms(apart_ms)}, in every delivery between them")]
 
 
 def _fault_line(faults: list[dict[str, Any]]) -> list[tuple[str, str]]:

@@ -7,7 +7,8 @@ In: ``events/w<K>-<n>.rec``, ``w<K>.names.jsonl``, ``w<K>.counters.json``. Out:
 Sealing may be repeated and may be interrupted: each file is replaced in one step, global
 epoch ids only ever grow, and segments are removed only when the sealed rows are as many as
 the worker itself counted. What a killed worker left is salvaged up to its last whole
-record; the log is then *torn*, which is a fact, not an error.
+record; the log is then *torn*, which is a fact, not an error. Sealed times are all of the
+run's own clock, also those that were recorded on another host (``clock``).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from .clock import HostClock, host_clocks, in_run_time
 from .history import (
     HEADER_BYTES,
     RECORD,
@@ -81,7 +83,8 @@ def seal(run_dir: Path) -> Ingest:
         ]
     live = {worker: read_live(log, run) for worker, log in files.items() if log.segments}
     tables, live = _global_epochs(run_dir, live)
-    logs = {worker: _seal_log(log, tables[worker], run["nonce"]) for worker, log in live.items()}
+    clocks = host_clocks(run)
+    logs = {worker: _seal_log(log, tables[worker], run, clocks) for worker, log in live.items()}
     for worker, log in files.items():
         if log.parquet is not None and worker not in live:
             logs[worker] = _sealed_log(log, log.parquet, run["nonce"])
@@ -133,7 +136,11 @@ def read_live(files: LogFiles, run: Mapping[str, Any]) -> LiveLog:
         HistoryError: not a record file, of another schema version, or of another run.
     """
     segments: list[Records] = []
+    clock = host_clocks(run).get(files.worker)
     facts: list[str] = []
+    if clock is not None and not len(clock):
+        facts.append(f"the clock of worker {files.worker} was never compared: its times mean nothing here")
+    boot = _boot_id(run, clock)
     for path in files.segments:
         with path.open("rb") as file:
             raw = file.read(HEADER_BYTES)
@@ -149,7 +156,7 @@ def read_live(files: LogFiles, run: Mapping[str, Any]) -> LiveLog:
                 f"{path}: holds records of another run (nonce {header.nonce}; run.json has {run['nonce']}): "
                 "move it back to the run that it belongs to"
             )
-        if (boot := _boot_id(run)) is not None and boot != header.boot_id:
+        if boot is not None and boot != header.boot_id:
             facts.append(f"{path.name} was written under another boot: its times do not compare")
         records = _mapped(path)
         used = _used(records)
@@ -172,9 +179,9 @@ def _used(records: Records) -> int:
     return int(unused[0]) if unused.size else len(records)
 
 
-def _boot_id(run: Mapping[str, Any]) -> bytes | None:
+def _boot_id(run: Mapping[str, Any], clock: HostClock | None) -> bytes | None:
     try:
-        return uuid.UUID(run["clock"]["boot_id"]).bytes
+        return uuid.UUID(run["clock"]["boot_id"] if clock is None else clock.boot_id).bytes
     except (KeyError, TypeError, ValueError, AttributeError):
         return None
 
@@ -227,7 +234,9 @@ def _epochs_used(segments: Iterable[Records]) -> list[int]:
     return [int(ident) for ident in np.flatnonzero(used) if ident]
 
 
-def _seal_log(log: LiveLog, epochs: EpochTable, nonce: int) -> WorkerLog:
+def _seal_log(
+    log: LiveLog, epochs: EpochTable, run: Mapping[str, Any], clocks: Mapping[int, HostClock]
+) -> WorkerLog:
     """Write one worker's Parquet file, unless it is already there and says the same; then tidy up."""
     worker = log.files.worker
     if log.records > MAX_ROWS:
@@ -243,7 +252,9 @@ def _seal_log(log: LiveLog, epochs: EpochTable, nonce: int) -> WorkerLog:
         facts.append(f"worker {worker} could not write {lost} records")
     sealed = WorkerLog(worker=worker, records=log.records, counted=counted, lost=lost, facts=tuple(facts))
     if log.files.parquet is None or _meta(log.files.parquet).get("sealed") != _summary(sealed):
-        _write(target, log.segments, epochs, {"nonce": nonce, "sealed": _summary(sealed)})
+        workers = max(1, len(run.get("workers") or []))
+        segments = (in_run_time(segment, worker, clocks, workers) for segment in log.segments)
+        _write(target, segments, epochs, {"nonce": run["nonce"], "sealed": _summary(sealed)})
     if counted == log.records:
         for path in log.files.segments:
             path.unlink()

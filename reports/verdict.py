@@ -15,6 +15,7 @@ from enum import IntEnum
 from typing import Any, Final
 
 from reports import wording
+from reports.clock import host_clocks, uncertainty_ns
 from reports.effects import FaultEffect
 from reports.evaluate import GateResult, GateVerdict
 from reports.gates import Gate, tightest_ms
@@ -122,6 +123,12 @@ def void_reasons(
                 f"worker {worker.get('worker')} ran late: p99 of its lag is {wording.ms(lag)}, "
                 f"more than {wording.ms(limit)}; the load was not what the scenario says"
             )
+    clock_ms, limit = clock_uncertainty_ms(run), lag_limit_ms(gates)
+    if clock_ms is not None and clock_ms > limit:
+        reasons.append(
+            f"the clocks of the load's hosts are known to ± {wording.ms(clock_ms)} only, of "
+            f"{wording.ms(limit)} that are allowed: latency from one host to another cannot be told"
+        )
     for line in faults:
         if line.get("kind") == "exit" and line.get("role") == "harness" and not line.get("planned"):
             how = line.get("signal") or f"code {line.get('code')}"
@@ -137,8 +144,17 @@ def _told_by_the_run(run: Mapping[str, Any]) -> list[str]:
     return [str(reason) for reason in told]
 
 
+def clock_uncertainty_ms(run: Mapping[str, Any]) -> float | None:
+    """How far the times of two load workers may be apart; None: all of them are on this host."""
+    clocks = host_clocks(run)
+    return uncertainty_ns(clocks) / 1e6 if clocks else None
+
+
 def lag_limit_ms(gates: Iterable[Gate]) -> float:
-    """p99 of the load's lateness above which a run is void: max(5 ms, 10 % of the tightest latency gate)."""
+    """p99 of the load's lateness above which a run is void: max(5 ms, 10 % of the tightest latency gate).
+
+    The uncertainty of clocks may be as large.
+    """
     return max(LAG_LIMIT_MS, LAG_SHARE * (tightest_ms(gates) or 0.0))
 
 

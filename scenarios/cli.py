@@ -13,11 +13,13 @@ import click
 from rich.console import Console
 
 from chaos.proxy.cli import proxy
+from loadgen.cli import load as load_command
 from loadgen.cli import prediction_text
 from reports.cli import compare, gate, replay, report
 from reports.gates import GatesError
 from reports.verdict import Exit
 
+from . import away
 from . import doctor as doctor_checks
 from .load import Page
 from .model import Scenario, ScenarioError, bundled_files, find, load
@@ -107,6 +109,22 @@ swarm_option = click.option(
 )  # fmt: skip
 
 
+def away_options(command: click.decorators.FC) -> click.decorators.FC:
+    """Options of a run whose load comes from other hosts."""
+    for option in (
+        click.option("--expect-workers", type=click.IntRange(1, 1024), metavar="N",
+                     help="Load from other hosts: wait for N workers, started by `chatproof load --worker`."),
+        click.option("--bind-host", default="127.0.0.1", show_default=True,
+                     help="Address that they dial. Nobody logs in there: a private network or a tunnel."),
+        click.option("--bind-port", type=click.IntRange(0, 65535), default=away.PORT, show_default=True,
+                     help="Its port; 0: any free one."),
+        click.option("--wait-s", type=click.FloatRange(min=1), default=300.0, show_default=True,
+                     help="How long they are waited for, seconds."),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
 def read_scenario(
     name: str,
     overrides: tuple[str, ...],
@@ -148,6 +166,7 @@ def with_options(overrides: tuple[str, ...], seed: int | None, scale: float | No
 @swarm_option
 @out_option
 @workers_option
+@away_options
 @gates_option
 @click.option("--ui", is_flag=True, help="Serve Locust's web page; the run is then not gated.")
 @click.option("--ui-host", default="127.0.0.1", show_default=True, help="What the page listens on.")
@@ -170,6 +189,10 @@ def run(
     swarm_seed: int | None,
     out: Path,
     workers: int,
+    expect_workers: int | None,
+    bind_host: str,
+    bind_port: int,
+    wait_s: float,
     gates_file: Path | None,
     ui: bool,
     ui_host: str,
@@ -187,8 +210,9 @@ def run(
 
     chosen = read_scenario(scenario, overrides, seed, scale, allow_targets, swarm_seed)
     page = read_page(ui_host, ui_port, ui_login_file) if ui else None
+    elsewhere = away.Away(expect_workers, bind_host, bind_port, wait_s) if expect_workers else None
     options = Options(
-        out=out, workers=workers, gates_file=gates_file, page=page, as_json=as_json,
+        out=out, workers=workers, away=elsewhere, gates_file=gates_file, page=page, as_json=as_json,
         quiet=quiet or as_json, allow_targets=allow_targets,
     )  # fmt: skip
     sys.exit(run_scenario(chosen, options, Console(stderr=as_json, highlight=False)))
@@ -420,6 +444,7 @@ def doctor() -> None:
     sys.exit(Exit.PASS if all(result.ok or result.optional for result in results) else Exit.USAGE)
 
 
+main.add_command(load_command)
 main.add_command(proxy)
 main.add_command(report)
 main.add_command(gate)

@@ -12,12 +12,17 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from chaos.process import ProcessSpec, Supervisor
+from reports.clock import host_clocks, uncertainty_ns
+
+from .away import Away
+
+START_S = 30.0  # for the master to listen
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +44,23 @@ class LoadFailed(Exception):
 
 
 class Load:
-    """One master and ``workers`` workers, each a process of the supervisor."""
+    """One master and ``workers`` workers, each a process of the supervisor.
 
-    def __init__(self, supervisor: Supervisor, run_path: Path, *, workers: int, page: Page | None) -> None:
+    Args:
+        away: the workers are not ours to start: they come from other hosts.
+    """
+
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        run_path: Path,
+        *,
+        workers: int,
+        page: Page | None,
+        away: Away | None = None,
+    ) -> None:
         self._supervisor, self._path, self._workers = supervisor, run_path, workers
+        self._clocks: dict[str, dict[str, Any]] = {}  # of workers on other hosts, as run.json has them
         self._events: queue.Queue[dict[str, Any]] = queue.Queue()
         self.stats: dict[str, Any] = {}
         self.ui_url: str | None = None
@@ -50,6 +68,7 @@ class Load:
         self.gone: set[int] = set()  # those of them that are gone
         argv = [sys.executable, "-m", "loadgen.master", "--spec", str(run_path / "config/load.json")]
         argv += ["--workers", str(workers), *(page.options() if page else [])]
+        argv += away.options() if away else []
         master = supervisor.start(
             ProcessSpec(
                 name="master", argv=tuple(argv), log=run_path / "logs/master.log", role="harness",
@@ -70,7 +89,49 @@ class Load:
             self._events.put(event if isinstance(event, dict) else {"event": "noise", "text": str(event)})
         self._events.put({"event": "closed"})
 
-    def connect_workers(self, timeout_s: float = 30.0) -> None:
+    def await_workers(self, away: Away, told: Callable[[str], None], targets: Sequence[str]) -> None:
+        """Wait until as many workers have come from other hosts as are expected, and hold the plan.
+
+        Args:
+            told: is given a line whenever something happens that a person waits for.
+            targets: what the load dials, for the command that starts a worker.
+        Raises:
+            LoadFailed: they did not come in time.
+        """
+        listening = self.expect("listening", START_S)
+        self.ui_url = listening.get("ui")
+        command = away.command(listening["port"], targets)
+        told(
+            f"load      waiting for {self._workers} workers; start each on its host with\n          {command}"
+        )
+        deadline = time.monotonic() + away.wait_s
+        arrived, why = 0, "none was turned away"
+        while (left_s := deadline - time.monotonic()) > 0:
+            for event in self.poll(left_s):
+                match event["event"]:
+                    case "ready":
+                        return
+                    case "arrived":
+                        arrived += 1
+                        told(f"          worker {event['index']} of {self._workers} is on {event['host']}")
+                    case "turned_away":
+                        why = f"one on {event['host']} was turned away: {event['why']}"
+                        told(f"          {why}")
+                    case "closed" | "worker_lost":
+                        raise LoadFailed(f"workers were waited for: {event.get('why', 'the master ended')}")
+        raise LoadFailed(
+            f"{arrived} of {self._workers} workers came within {away.wait_s:g} s, and {why}; "
+            f"start each on its host with: {command}"
+        )
+
+    def clock(self) -> dict[str, Any]:
+        """What run.json says of the clocks of other hosts; {}: there are none."""
+        if not self._clocks:
+            return {}
+        found = {"workers": self._clocks}
+        return {**found, "uncertainty_ns": uncertainty_ns(host_clocks({"clock": found}))}
+
+    def connect_workers(self, timeout_s: float = START_S) -> None:
         """Start the workers and wait until all of them hold the plan.
 
         Raises:
@@ -108,6 +169,10 @@ class Load:
             elif event["event"] == "worker_lost" and event["index"] in self.hit:
                 self.gone.add(event["index"])
                 continue
+            elif event["event"] == "clock":
+                clock = {"host": event["host"], "boot_id": event["boot_id"], "readings": []}
+                self._clocks.setdefault(str(event["index"]), clock)["readings"].append(event["reading"])
+                continue
             yield event
 
     def expect(self, name: str, timeout_s: float) -> Mapping[str, Any]:
@@ -121,9 +186,35 @@ class Load:
             for event in self.poll(left_s):
                 if event["event"] == name:
                     return event
-                if event["event"] in ("closed", "worker_lost"):
+                if event["event"] in ("closed", "worker_lost", "failed"):
                     why = event.get("why", "it ended")
                     raise LoadFailed(
                         f"the load did not get to {name!r}: {why}; see logs/ in the run directory"
                     )
         raise LoadFailed(f"the load did not get to {name!r} within {timeout_s:g} s; see logs/master.log")
+
+    def end(self, timeout_s: float) -> list[str]:
+        """End the load so that its records are closed, and those of other hosts here.
+
+        Args:
+            timeout_s: for the master to say something; records that are still coming count.
+        Returns:
+            What went wrong, a sentence each; records may be missing then.
+        """
+        self.send("stop")
+        wrong: list[str] = []
+        deadline = time.monotonic() + timeout_s
+        while (left_s := deadline - time.monotonic()) > 0:
+            for event in self.poll(left_s):
+                match event["event"]:
+                    case "stopped":
+                        return wrong
+                    case "collecting":
+                        deadline = time.monotonic() + timeout_s
+                    case "worker_lost":
+                        wrong.append(
+                            f"worker {event['index']}: {event['why']}; see logs/ in the run directory"
+                        )
+                    case "closed":
+                        return [*wrong, "the load's master has ended; see logs/master.log"]
+        return [*wrong, f"the load has not ended within {timeout_s:g} s; see logs/master.log"]

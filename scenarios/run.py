@@ -31,6 +31,7 @@ from reports.progress import Reporter
 from reports.render import text as summary_text
 from reports.verdict import Exit
 
+from .away import Away
 from .live import Progress
 from .load import Page
 from .model import Scenario, ScenarioError, gate_misfits
@@ -49,6 +50,8 @@ class Options:
 
     out: Path = Path("runs")
     workers: int = 2
+    away: Away | None = None
+    """Workers that come from other hosts, in the place of ``workers`` of our own."""
     gates_file: Path | None = None
     page: Page | None = None
     """Locust's web page, if it is served."""
@@ -95,7 +98,11 @@ def run_once(scenario: Scenario, options: Options, console: Console, *, probes: 
         if lines := gate_misfits(gates, scenario.workload, scenario.faults):
             raise ScenarioError([f"{options.gates_file}: {line}" for line in lines])
     plan = make_fault_plan(scenario)
-    if lines := worker_misfits(plan, options.workers):
+    if options.away is None:
+        lines = worker_misfits(plan, options.workers)
+    else:
+        lines = options.away.misfits(scenario.server, scenario.workload, plan, options.allow_targets)
+    if lines:
         raise ScenarioError(lines)
     allow_many_sockets()
     say: Callable[[str], None] = (lambda _: None) if options.quiet else partial(console.print, soft_wrap=True)
@@ -130,9 +137,12 @@ def perform(scenario: Scenario, plan: Plan, options: Options, rundir: RunDirecto
     """Everything of a run that has processes in it; returns when all of them have ended."""
     with ExitStack() as stack:
         progress = stack.enter_context(Progress(console, total_s=scenario.duration_s, quiet=options.quiet))
-        stage = Stage(scenario, plan, rundir, progress, stack, allow_targets=options.allow_targets)
+        stage = Stage(
+            scenario, plan, rundir, progress, stack, allow_targets=options.allow_targets, away=options.away
+        )
         stage.start_target()
-        stage.start_load(workers=options.workers, page=options.page)
+        workers = options.away.workers if options.away else options.workers
+        stage.start_load(workers=workers, page=options.page)
         stage.walk_plan()
         stage.heal_and_settle()
         stage.drain()

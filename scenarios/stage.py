@@ -28,6 +28,7 @@ from loadgen.workload import LoadSpec, channel_names
 from reports.history import Mark
 
 from .autoscale import Autoscaler, beginners
+from .away import Away
 from .cluster import Cluster, start_cluster, trusted
 from .control import Control, ControlFailed
 from .describe import described, write_inputs
@@ -62,7 +63,9 @@ class Stage:
         stack: ExitStack,
         *,
         allow_targets: tuple[str, ...] = (),
+        away: Away | None = None,
     ) -> None:
+        self._away = away
         self._scenario, self._plan, self._rundir = scenario, plan, rundir
         self._allow_targets = allow_targets
         self._progress, self._stack = progress, stack
@@ -100,6 +103,7 @@ class Stage:
             self._rundir,
             self._stack,
             allow_targets=self._allow_targets,
+            listen_host=self._away.host if self._away else "127.0.0.1",
         )
         self._cluster = start_cluster(
             server,
@@ -147,7 +151,7 @@ class Stage:
         self._progress.step(f"wire      {wiring.describe()}")
 
     def start_load(self, *, workers: int, page: Page | None = None) -> None:
-        """Start the Locust master and the workers; nothing is sent yet."""
+        """Start the Locust master and the workers, or wait for those of other hosts; nothing is sent yet."""
         spec = LoadSpec(
             run_dir=self._rundir.path,
             nonce=self._nonce,
@@ -165,11 +169,16 @@ class Stage:
         self._rundir.write_json("config/load.json", spec.model_dump(mode="json"))
         self._rundir.update(workers=list(range(1, workers + 1)), interactive=page is not None)
         self._rundir.manifest["load"]["workers"] = workers
-        self._load = Load(self._supervisor, self._rundir.path, workers=workers, page=page)
+        away = self._away
+        self._load = Load(self._supervisor, self._rundir.path, workers=workers, page=page, away=away)
         self._load.hit = frozenset(int(name.removeprefix("worker-")) for name in self._plan.workers())
         self._stack.callback(self._stop_load)
         try:
-            self._load.connect_workers(START_S * 2)
+            if away is not None:
+                self._load.await_workers(away, self._progress.step, self._cluster.targets)
+                self._note_clocks()
+            else:
+                self._load.connect_workers(START_S * 2)
         except LoadFailed as failed:
             raise StageFailed(str(failed)) from None
         if unwell := self._steady.ask_until_well("before", time.monotonic() + WELL_S):
@@ -365,11 +374,14 @@ class Stage:
         for name in self._supervisor.pids():
             if name == "master" or name.startswith("worker-"):
                 self._supervisor.expect_exit(name)
-        self._load.send("stop")
-        try:
-            self._load.expect("stopped", STOP_S)
-        except LoadFailed as failed:
+        for failed in self._load.end(STOP_S):
             self._rundir.problem(f"records may be missing: {failed}", void=True)
+        self._note_clocks()
+
+    def _note_clocks(self) -> None:
+        """Keep what is known by now of the clocks of other hosts."""
+        self._rundir.manifest["clock"] |= self._load.clock()
+        self._rundir.update()
 
     def _phases(self) -> list[dict[str, Any]]:
         rows, start_ns = [], self._t0_ns

@@ -70,10 +70,12 @@ def start_wiring(
     stack: ExitStack,
     *,
     allow_targets: tuple[str, ...] = (),
+    listen_host: str = "127.0.0.1",
 ) -> Wiring:
     """Start the fault engine when the plan touches the wire.
 
     Args:
+        listen_host: address of this machine on which the proxies listen.
         stack: what undoes it, is pushed there.
     Raises:
         StageFailed: it cannot be started.
@@ -91,6 +93,7 @@ def start_wiring(
             seed=scenario.seed,
             frame_view=DRIVERS[scenario.workload.driver].frame_view,
             allow_targets=allow_targets,
+            listen_host=listen_host,
         )
     except EngineError as failed:
         raise StageFailed(f"the fault engine: {failed}") from None

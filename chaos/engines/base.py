@@ -103,6 +103,7 @@ class Engine(Protocol):
         seed: int = 0,
         frame_view: str = "",
         allow_targets: tuple[str, ...] = (),
+        listen_host: str = "127.0.0.1",
     ) -> None:
         """Start the engine, or find the one that runs already.
 
@@ -110,6 +111,7 @@ class Engine(Protocol):
             run_id: makes the names of this run's proxies unique.
             seed: of random draws while the run lasts; a real Toxiproxy cannot take one.
             allow_targets: hosts besides loopback that its proxies may dial.
+            listen_host: address of this machine on which they listen.
             frame_view: "module:attribute" of what reads the server's messages, for faults on them.
         Raises:
             EngineError: it cannot be started or found, or does not answer.

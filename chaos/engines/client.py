@@ -191,6 +191,7 @@ class ApiEngine(ABC):
         self.abilities = self.claims
         self.frame_view = ""
         self.allow_targets: tuple[str, ...] = ()
+        self.listen_host = "127.0.0.1"
 
     def start(
         self,
@@ -201,8 +202,9 @@ class ApiEngine(ABC):
         seed: int = 0,
         frame_view: str = "",
         allow_targets: tuple[str, ...] = (),
+        listen_host: str = "127.0.0.1",
     ) -> None:
-        self.frame_view, self.allow_targets = frame_view, allow_targets
+        self.frame_view, self.allow_targets, self.listen_host = frame_view, allow_targets, listen_host
         try:
             self._client = self._reach(supervisor, log_dir, seed)
         except ProcessError as error:
@@ -233,10 +235,11 @@ class ApiEngine(ABC):
 
     def create(self, names: tuple[str, ...], *, upstream: str) -> dict[str, str]:
         listens = {}
+        where = f"[{self.listen_host}]:0" if ":" in self.listen_host else f"{self.listen_host}:0"
         for name in names:
             before = self._mine.get(name, ())
             theirs = self._prefix + name + (f"-{len(before) + 1}" if before else "")
-            listens[name] = self.client.create_proxy(theirs, upstream=upstream).listen
+            listens[name] = self.client.create_proxy(theirs, upstream=upstream, listen=where).listen
             self._mine[name] = (*before, theirs)
         return listens
 

@@ -10,6 +10,7 @@ from chaos.engines.base import EMBEDDED_ABILITIES, EngineUnavailable
 from chaos.engines.client import ApiEngine, Client
 from chaos.faults.base import SILENT
 from chaos.process import ProcessSpec, Supervisor, read_line
+from chaos.proxy.address import is_loopback
 from chaos.proxy.silence import RULE, can_be_silent
 
 START_S = 15.0  # a cold interpreter on a loaded machine
@@ -36,6 +37,8 @@ class EmbeddedEngine(ApiEngine):
             argv += ["--frame-view", self.frame_view]
         for host in self.allow_targets:
             argv += ["--allow-target", host]
+        if not is_loopback(self.listen_host):
+            argv += ["--allow-listen", self.listen_host]
         spec = ProcessSpec(
             name="proxy",
             argv=tuple(argv),

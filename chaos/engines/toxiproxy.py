@@ -73,8 +73,9 @@ class ToxiproxyEngine(ApiEngine):
         seed: int = 0,
         frame_view: str = "",
         allow_targets: tuple[str, ...] = (),
+        listen_host: str = "127.0.0.1",
     ) -> None:
-        super().start(supervisor, log_dir=log_dir, run_id=run_id, seed=seed)
+        super().start(supervisor, log_dir=log_dir, run_id=run_id, seed=seed, listen_host=listen_host)
         self.abilities = _abilities(self.client, self._prefix + "trial")
 
 

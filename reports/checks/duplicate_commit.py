@@ -65,7 +65,7 @@ def _judge(part: Part, earlier: list[int], again: int) -> _Again:
 def in_time(part: Part, message: int, seen_t: int) -> bool:
     """Whether every attempt that can have caused what was seen was sent within dedupe_s of the first."""
     sent = part.messages.sent(part.messages.find(message))
-    causes = sent[sent <= seen_t]
+    causes = sent[sent <= seen_t + part.facts.contract.clock_ns]
     return not len(causes) or bool(causes[-1] - sent[0] <= part.facts.contract.dedupe_ns)
 
 

@@ -42,6 +42,7 @@ def fate(
     reads: FinalReads,
     lineage: Lineage,
     trusted: Bool,
+    clock_ns: int,
 ) -> Fate:
     """Judge the first ack of every message (a later one that disagrees is L9's).
 
@@ -54,11 +55,12 @@ def fate(
         owed: sorted places that some subscriber was owed and never got.
         one_life: sorted channels that had one epoch only.
         trusted: per ack, whether its publisher's log is whole.
+        clock_ns: what the clocks of reader and publisher may be apart.
     """
     _, first = np.unique(acks.message, return_index=True)
     first = np.sort(first[member(acks.message[first], sent)])
     mine, places = acks.where(first), place[first]
-    state, by = _read_state(mine, places < 0, reads, lineage, hidden[first], one_life)
+    state, by = _read_state(mine, places < 0, reads, lineage, hidden[first], one_life, clock_ns)
     silent = (state == _UNCOVERED) & ~member(places, seen) & ~member(mine.message, observed)
     was_owed = member(places, owed)
     lost = np.flatnonzero(((state == _LACKING) | (silent & was_owed)) & trusted[first])
@@ -70,7 +72,13 @@ def fate(
 
 
 def _read_state(
-    acks: Rows, bare: Bool, reads: FinalReads, lineage: Lineage, hidden: Bool, one_life: Int
+    acks: Rows,
+    bare: Bool,
+    reads: FinalReads,
+    lineage: Lineage,
+    hidden: Bool,
+    one_life: Int,
+    clock_ns: int,
 ) -> tuple[Int, dict[int, Read]]:
     """What the last complete read that covers each acked place says of its message."""
     state = np.full(len(acks), _UNCOVERED, np.int64)
@@ -84,7 +92,7 @@ def _read_state(
         for read in several:
             whole = read.floor <= 1 and bool(member(np.array([channel]), one_life)[0])
             covered = read.covers(lineage, epoch, mine.serial.astype(np.int64))
-            covered = np.where(bare[at], whole, covered) & (mine.t < read.asked_t)
+            covered = np.where(bare[at], whole, covered) & (mine.t < read.asked_t - clock_ns)
             covered &= ~hidden[at]
             found = member(mine.message, distinct(read.intact().message))
             unreadable = member(mine.serial, read.strange_serials())

@@ -332,6 +332,7 @@ class Part:
             reads=self.final_reads,
             lineage=self.facts.lineage,
             trusted=~owners.broken(acks.publisher) & (not owners.control_broken),
+            clock_ns=self.facts.contract.clock_ns,
         )
 
     def send_of(self, message: int) -> Reference:

@@ -113,7 +113,8 @@ def _retained(part: Part, channel: int, newest: Int, t: Int, kept: Retention) ->
     mine = np.flatnonzero(sends.channel == channel)
     mine = mine[np.argsort(sends.t[mine], kind="stable")]
     sizes = np.concatenate([[0], np.cumsum(sends.serial[mine].astype(np.int64) + OVERHEAD_BYTES)])
-    written = np.searchsorted(sends.t[mine], t, side="right")
+    apart = part.facts.contract.clock_ns  # what may have come before is counted as if it had
+    written = np.searchsorted(sends.t[mine], t + apart, side="right")
     older, older_bytes, above = (np.zeros(len(newest), np.int64) for _ in range(3))
     size = messages.sent_bytes + OVERHEAD_BYTES * messages.attempts
     stream = placed.place[newest] >> 32
@@ -122,16 +123,16 @@ def _retained(part: Part, channel: int, newest: Int, t: Int, kept: Retention) ->
         begin, end = np.searchsorted(placed.place, [own << 32, (own + 1) << 32]).tolist()
         at = placed.at[begin:end]
         done = np.maximum.accumulate(messages.sent_t[messages.begin[at] + messages.attempts[at] - 1])
-        counted = np.minimum(newest[here] - begin + 1, np.searchsorted(done, t[here], side="right"))
+        counted = np.minimum(newest[here] - begin + 1, np.searchsorted(done, t[here] - apart, side="right"))
         older[here] = np.concatenate([[0], np.cumsum(messages.attempts[at])])[counted]
         older_bytes[here] = np.concatenate([[0], np.cumsum(size[at])])[counted]
         begun = messages.sent_t[messages.begin[at]]
         by_time = np.argsort(begun, kind="stable")
         highest = np.maximum.accumulate(placed.place[begin:end][by_time])
-        known = np.searchsorted(begun[by_time], t[here], side="right") - 1
+        known = np.searchsorted(begun[by_time], t[here] + apart, side="right") - 1
         above[here] = highest[np.maximum(known, 0)] - placed.place[newest[here]]
     first_sent = messages.sent_t[messages.begin[placed.at[newest]]]
-    age = (t - first_sent) * (1 + CLOCK_SHARE) + CLOCK_SLACK_NS
+    age = (t - first_sent + apart) * (1 + CLOCK_SHARE) + CLOCK_SLACK_NS
     room = sizes[written] - older_bytes + size[placed.at[newest]]
     newer = np.maximum(written - older, above)
     return np.asarray((newer < kept.n) & (age < kept.ns) & (room <= kept.bytes))

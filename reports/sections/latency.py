@@ -7,6 +7,8 @@ from typing import Final
 from reports import figures, wording
 from reports.analysis import Analysis
 from reports.blocks import Block, Column, Pair, Para, Picture, Table, Text
+from reports.clock import ACROSS, host_clocks
+from reports.verdict import clock_uncertainty_ms
 
 TOLD: Final = {
     "delivery": "due → received, live",
@@ -44,16 +46,31 @@ def _classes(analysis: Analysis) -> Table:
         *(Column(head, "ms", "right") for head in ("p50", "p90", "p99", "p99.9", "Max")),
         Column("Never arrived", align="right"),
     )
+    apart_ms = clock_uncertainty_ms(analysis.run)
+    told = {
+        name: f"{words} ± {wording.ms(apart_ms)}" if apart_ms is not None and name in ACROSS else words
+        for name, words in TOLD.items()
+    }
     rows = tuple(
-        (name, TOLD[name], wording.count(h.count), *_points(h.summary()), _never(analysis, name))
+        (name, told[name], wording.count(h.count), *_points(h.summary()), _never(analysis, name))
         for name, h in analysis.latency.items()
     )
-    note = (
+    note = _across(analysis) + (
         "Buckets are at most 0.1 % wide; a percentile is the value at rank ⌈q·n⌉, never interpolated. "
         "Warm-up is left out of all classes but connect and resume. "
         "What never arrived has no latency and is counted in the last column."
     )
     return Table(columns, rows, note=note)
+
+
+def _across(analysis: Analysis) -> str:
+    """What the clocks of several hosts do to these figures; empty where there is one host."""
+    apart_ms = clock_uncertainty_ms(analysis.run)
+    if apart_ms is None:
+        return ""
+    hosts = sorted({clock.host for clock in host_clocks(analysis.run).values()})
+    of = f"The load came from {wording.plural(len(hosts), 'other host')} ({', '.join(hosts)}). "
+    return f"{of}± {wording.ms(apart_ms)}: what their clocks may be apart. "
 
 
 def _points(summary: dict[str, float | None]) -> tuple[Text, ...]:

@@ -8,7 +8,7 @@ from typing import Any, Final
 from reports import wording
 from reports.analysis import Analysis
 from reports.blocks import Badge, Block, Column, Para, Table, Text, Tone, bullets
-from reports.verdict import lag_limit_ms
+from reports.verdict import clock_uncertainty_ms, lag_limit_ms
 
 
 def build(analysis: Analysis) -> tuple[Block, ...]:
@@ -50,6 +50,7 @@ def _criteria(analysis: Analysis) -> Table:
             wording.ms(lag),
             None if lag is None else lag <= limit,
         ),
+        *_clocks(analysis, limit),
         _row("Harness processes that ended by themselves", "0", wording.count(died), not died),
         *_promised(analysis),
     )
@@ -60,6 +61,14 @@ def _criteria(analysis: Analysis) -> Table:
         Column("Actual", align="right"),
     )
     return Table(columns, rows)
+
+
+def _clocks(analysis: Analysis, limit_ms: float) -> tuple[tuple[Text, ...], ...]:
+    apart_ms = clock_uncertainty_ms(analysis.run)
+    if apart_ms is None:
+        return ()
+    required, actual = f"≤ {wording.ms(limit_ms)}", f"± {wording.ms(apart_ms)}"
+    return (_row("Clocks of the load's hosts", required, actual, apart_ms <= limit_ms),)
 
 
 def _promised(analysis: Analysis) -> tuple[tuple[Text, ...], ...]:
