@@ -143,12 +143,14 @@ class Collection:
         return self._file
 
     def _keep(self, parcel: Parcel) -> None:
-        if self._digest.hexdigest() != parcel.sha256:
-            raise NotCollected(f"{parcel.name}: what came has not the SHA-256 that was announced")
+        partial = self._events / f"{parcel.name}.partial"
         try:
             with self._open(parcel):
                 self._file = None
-            (self._events / f"{parcel.name}.partial").replace(self._events / parcel.name)
+            if self._digest.hexdigest() != parcel.sha256:
+                partial.unlink()
+                raise NotCollected(f"{parcel.name}: what came has not the SHA-256 that was announced")
+            partial.replace(self._events / parcel.name)
         except OSError as error:
             raise NotCollected(f"{parcel.name}: cannot be written: {error.strerror}") from None
         del self._waiting[0]

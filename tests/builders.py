@@ -306,6 +306,7 @@ def write_segments(
     *,
     segment_records: int = 1000,
     nonce: int = NONCE,
+    boot_id: str = BOOT_ID,
 ) -> list[Path]:
     """Live files of one worker, the last with an unused tail."""
     paths = []
@@ -314,7 +315,7 @@ def write_segments(
         chunk = records[start : start + segment_records]
         body[: len(chunk)] = chunk
         header = Header(
-            worker=worker, segment=number, boot_id=bytes.fromhex(BOOT_ID.replace("-", "")), nonce=nonce
+            worker=worker, segment=number, boot_id=bytes.fromhex(boot_id.replace("-", "")), nonce=nonce
         )
         path = events / f"w{worker}-{number}.rec"
         path.write_bytes(header.pack() + body.tobytes())

@@ -83,18 +83,27 @@ expr = "p(99) < 10s"
 """
 
 
-def chatproof(*arguments: str, cwd: Path, path: str = str(ROOT)) -> subprocess.Popen[str]:
-    """Start the command in a directory of its own; its runs go to ``cwd/runs``. ``path``: PYTHONPATH."""
+def chatproof(
+    *arguments: str, cwd: Path, path: str = str(ROOT), prefix: tuple[str, ...] = ()
+) -> subprocess.Popen[str]:
+    """Start the command in a directory of its own; its runs go to ``cwd/runs``.
+
+    Args:
+        path: PYTHONPATH.
+        prefix: a command that runs it, as in another namespace.
+    """
     env = {**os.environ, "PYTHONPATH": path, "COLUMNS": "160"}
-    command = [sys.executable, "-m", "scenarios", *arguments]
+    command = [*prefix, sys.executable, "-m", "scenarios", *arguments]
     return subprocess.Popen(
         command, cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
 
 
-def run(*arguments: str, cwd: Path, path: str = str(ROOT)) -> tuple[int, str, dict[str, Any]]:
+def run(
+    *arguments: str, cwd: Path, path: str = str(ROOT), prefix: tuple[str, ...] = ()
+) -> tuple[int, str, dict[str, Any]]:
     """Exit status, output and summary of a whole run."""
-    process = chatproof("run", *arguments, cwd=cwd, path=path)
+    process = chatproof("run", *arguments, cwd=cwd, path=path, prefix=prefix)
     output, _ = process.communicate(timeout=150)
     summary_path = cwd / "runs/latest/analysis/summary.json"
     return process.returncode, output, json.loads(summary_path.read_text()) if summary_path.exists() else {}

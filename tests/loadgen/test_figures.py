@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from loadgen.figures import Figures
+from loadgen.meters import Histogram
 from loadgen.recorder import Recorder
 from reports.history import CONN_ERRNO, Flag, Kind
 
@@ -67,3 +68,17 @@ def test_locust_gets_one_row_for_an_interval_and_errors_by_kind(recorder: Record
     empty = figures.take_locust()
     assert (empty["stats"], empty["errors"], empty["stats_total"]["num_requests"]) == ([], {}, 0)
     recorder.close()
+
+
+def test_deliveries_across_hosts_are_timed_by_both_clocks(recorder: Recorder) -> None:
+    figures = Figures(recorder)
+    figures.clocks_apart(1, [10_000 * MS, 4_000 * MS, 0])  # the master's clock is so much ahead
+    recorder.write(Kind.RECV, t=9 * MS, t2=8 * MS, publisher=1)  # of worker 1 itself: 1 ms
+    recorder.write(Kind.RECV, t=9 * MS, t2=6_007 * MS, publisher=2)  # 10,009 - 10,007
+    recorder.write(Kind.RECV, t=9 * MS, t2=10_006 * MS, publisher=3)  # 10,009 - 10,006
+    figures.fold([])
+    delivery, _ = figures.take_recent()
+    recorder.close()
+    told = Histogram()
+    told.merge(delivery)
+    assert [told.quantile_ms(q) for q in (0.3, 0.6, 0.9)] == pytest.approx([1, 2, 3], rel=0.002)

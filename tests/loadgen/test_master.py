@@ -13,10 +13,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import msgpack
 import numpy as np
 import pytest
+import zmq
 
 from chatd.protocol import messages as wire
+from loadgen.guests import introduction
 from loadgen.workload import parse_spec, predict
 from reports.history import HEADER_BYTES, RECORD, Kind
 from tests.loadgen.tiny_server import ServerThread, TinyServer
@@ -28,7 +31,15 @@ CLIENTS = 6
 class Load:
     """Master and workers as processes."""
 
-    def __init__(self, path: Path, url: str, *options: str, workers: int = 2) -> None:
+    def __init__(
+        self,
+        path: Path,
+        url: str,
+        *options: str,
+        workers: int = 2,
+        children: int | None = None,
+        first: str = "listening",
+    ) -> None:
         self.spec = {
             "run_dir": str(path), "nonce": 5, "seed": 3, "targets": [url],
             "workload": {
@@ -49,8 +60,9 @@ class Load:
             self.master = subprocess.Popen(
                 [*argv, *options], cwd=ROOT, text=True, stdin=pipe, stdout=pipe, stderr=log
             )
-        self.listening = self.expect("listening")
-        self.workers = [self.worker(index) for index in range(1, workers + 1)]
+        self.listening = self.expect(first)
+        ours = workers if children is None else children
+        self.workers = [self.worker(index) for index in range(1, ours + 1)]
 
     def worker(self, index: int) -> subprocess.Popen[bytes]:
         argv = [sys.executable, "-m", "loadgen.worker", "--master-port", str(self.listening["port"])]
@@ -280,3 +292,59 @@ def test_a_bad_specification_is_told_on_standard_error_and_exits_2(tmp_path: Pat
     assert (done.returncode, done.stdout) == (2, "")
     assert "nonce is -1" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+class Visitor:
+    """Something that comes from another host, spoken by hand."""
+
+    def __init__(self, port: int) -> None:
+        self.context = zmq.Context()
+        self.socket = self.context.socket(zmq.DEALER)
+        self.socket.setsockopt(zmq.ROUTING_ID, b"visitor")
+        self.socket.connect(f"tcp://127.0.0.1:{port}")
+
+    def say(self, kind: str, data: object) -> None:
+        self.socket.send(msgpack.packb((kind, data, "visitor")))
+
+    def expect(self, kind: str) -> Any:
+        while True:
+            assert self.socket.poll(10_000), f"no {kind!r} came"
+            got, data, _ = msgpack.unpackb(self.socket.recv(), strict_map_key=False)
+            if got == kind:
+                return data
+
+    def close(self) -> None:
+        self.socket.close(0)
+        self.context.term()
+
+
+def test_a_visitor_of_another_version_is_turned_away_and_one_of_ours_is_still_waited_for(
+    tmp_path: Path, server: TinyServer
+) -> None:
+    load = Load(tmp_path, server.url, "--away", workers=1, children=0)
+    visitor = Visitor(load.listening["port"])
+    try:
+        ours = introduction()
+        theirs = ours["versions"] | {"chatproof": "0.0.7"}
+        visitor.say("register", ours | {"host": "mars", "versions": theirs})
+        why = visitor.expect("turned_away")["why"]
+        assert "the worker has chatproof 0.0.7" in why
+        assert f"the master has chatproof {ours['versions']['chatproof']}" in why
+        assert load.expect("turned_away") == {"event": "turned_away", "host": "mars", "why": why}
+        visitor.say("register", ours | {"host": "mars"})
+        assert load.expect("arrived") == {"event": "arrived", "index": 1, "host": "mars"}
+        assert visitor.expect("plan")["index"] == 1
+    finally:
+        visitor.close()
+        load.close()
+
+
+def test_a_port_that_is_taken_is_said_and_no_traceback(tmp_path: Path, server: TinyServer) -> None:
+    taken = urlsplit(server.url).port
+    load = Load(tmp_path, server.url, "--bind-port", str(taken), workers=1, children=0, first="failed")
+    try:
+        why = load.listening["why"]
+        assert f"workers cannot be listened for on 127.0.0.1 port {taken}" in why
+        assert load.master.wait(10) == 2
+    finally:
+        load.close()

@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,14 +29,14 @@ def test_a_worker_has_no_gevent_in_it() -> None:
 class Locust:
     """The master's side of Locust's protocol, spoken by hand to one worker process."""
 
-    def __init__(self) -> None:
+    def __init__(self, *command: str) -> None:
         self.context = zmq.Context()
         self.socket = self.context.socket(zmq.ROUTER)
         self.port = self.socket.bind_to_random_port("tcp://127.0.0.1")
+        argv = [sys.executable, "-m", *(command or ("loadgen.worker", "--index", "1"))]
         self.worker = subprocess.Popen(
-            [sys.executable, "-m", "loadgen.worker", "--master-port", str(self.port), "--index", "1"],
-            cwd=ROOT, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
+            [*argv, "--master-port", str(self.port)], cwd=ROOT, stderr=subprocess.PIPE, text=True
+        )
         self.identity = b""
 
     def expect(self, kind: str) -> Any:
@@ -134,3 +135,75 @@ def test_a_worker_whose_master_is_gone_closes_its_files_and_ends(locust: Locust,
     assert (tmp_path / "events/w1.counters.json").exists()
     assert locust.worker.stderr is not None
     assert "silent for 5 s" in locust.worker.stderr.read()
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Iterator[Locust]:
+    """A worker whose master is on another host, as far as it knows."""
+    records = ("--records", str(tmp_path))
+    locust = Locust("scenarios", "load", "--worker", "--master-host", "127.0.0.1", *records)
+    yield locust
+    locust.close()
+
+
+def said(locust: Locust) -> str:
+    assert locust.worker.stderr is not None
+    return locust.worker.stderr.read()
+
+
+def test_a_worker_of_another_host_introduces_itself_and_says_what_its_clock_shows(
+    elsewhere: Locust, tmp_path: Path
+) -> None:
+    introduced = elsewhere.expect("register")
+    assert introduced["index"] == 0
+    assert set(introduced["versions"]) == {"chatproof", "numpy"}
+    elsewhere.send("plan", {**elsewhere.plan(tmp_path / "not-here"), "index": 7, "workers": 9})
+    records = Path(elsewhere.expect("prepared")["records"])
+    assert records.parent.parent == tmp_path
+    before_ns = time.monotonic_ns()
+    elsewhere.send("clock", {"asked_ns": 5})
+    shown = elsewhere.expect("clock")
+    assert (shown["index"], shown["asked_ns"]) == (7, 5)
+    assert before_ns <= shown["worker_ns"] <= time.monotonic_ns()
+
+
+def test_its_records_are_handed_over_and_then_go(elsewhere: Locust, tmp_path: Path) -> None:
+    elsewhere.expect("register")
+    elsewhere.send("plan", {**elsewhere.plan(tmp_path / "not-here"), "index": 1})
+    records = Path(elsewhere.expect("prepared")["records"])
+    elsewhere.send("quit")
+    files = elsewhere.expect("finished")["files"]
+    assert [name for name, _, _ in files] == ["w1-1.rec", "w1.counters.json", "w1.names.jsonl"]
+    elsewhere.send("fetch", {"name": "w1-1.rec", "offset": 0})
+    piece = elsewhere.expect("piece")
+    assert (piece["name"], len(piece["data"])) == ("w1-1.rec", 64)
+    assert records.exists()
+    elsewhere.send("collected")
+    assert elsewhere.worker.wait(10) == 0
+    assert not records.exists()
+
+
+def test_records_that_nobody_fetches_stay_and_it_says_where(elsewhere: Locust, tmp_path: Path) -> None:
+    elsewhere.expect("register")
+    elsewhere.send("plan", {**elsewhere.plan(tmp_path / "not-here"), "index": 1})
+    records = Path(elsewhere.expect("prepared")["records"])
+    elsewhere.send("quit")
+    elsewhere.expect("finished")
+    assert elsewhere.worker.wait(12) == 5  # nothing is said to it from here on
+    assert (records / "w1.counters.json").exists()
+    assert f"were not fetched and stay in {records}" in said(elsewhere)
+
+
+def test_a_worker_that_is_turned_away_says_why_and_ends_with_2(elsewhere: Locust) -> None:
+    elsewhere.expect("register")
+    elsewhere.send("turned_away", {"why": "the worker has chatproof 1, and the master has chatproof 2"})
+    assert elsewhere.worker.wait(10) == 2
+    assert "the worker has chatproof 1, and the master has chatproof 2" in said(elsewhere)
+
+
+def test_a_worker_to_whom_nobody_answers_ends_with_2() -> None:
+    argv = [sys.executable, "-m", "scenarios", "load", "--worker", "--master-host", "127.0.0.1"]
+    argv += ["--master-port", "9", "--wait-s", "1"]
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=15, check=False)
+    assert done.returncode == 2
+    assert "127.0.0.1:9 has been silent for 1 s" in done.stderr

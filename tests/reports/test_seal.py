@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from loadgen.recorder import Recorder
+from reports.clock import host_clocks, in_run_time
 from reports.history import RECORD, Header, HistoryError, Kind, open_history
 from reports.seal import seal
 from tests.builders import BOOT_ID, NONCE, Story, write_segments
@@ -217,6 +218,49 @@ def test_records_of_another_boot_are_a_fact(tmp_path: Path) -> None:
     clock = {"boot_id": "f" * 8 + BOOT_ID[8:]}
     edit_json(run_dir / "run.json", clock=clock)
     assert "another boot" in open_history(run_dir).ingest.reasons()[0]
+
+
+def on_two_hosts(tmp_path: Path, *readings: list[tuple[int, int, int]]) -> tuple[Path, Scene]:
+    """A run whose workers recorded on hosts of their own, with their readings in run.json; and its scene."""
+    scene = a_scene(workers=2)
+    run_dir = scene.write(tmp_path / "run")
+    boots = [BOOT_ID[:-1] + digit for digit in "12"]
+    told = {
+        str(worker): {"host": f"h{worker}", "boot_id": boots[worker - 1], "readings": of_worker}
+        for worker, of_worker in enumerate(readings, start=1)
+    }
+    edit_json(run_dir / "run.json", workers=[1, 2], clock={"boot_id": BOOT_ID, "workers": told})
+    back = {k: [(0, -rows[0][1], 0)] for k, rows in enumerate(readings, start=1) if rows}
+    behind = host_clocks({"clock": {"workers": {k: {"readings": rows} for k, rows in back.items()}}})
+    for worker in scene.logs:
+        for path in (run_dir / "events").glob(f"w{worker}-*.rec"):
+            path.unlink()
+        theirs = in_run_time(scene.records(worker), worker, behind, 2)
+        boot = boots[worker - 1] if worker else BOOT_ID
+        write_segments(run_dir / "events", worker, theirs, boot_id=boot)
+    return run_dir, scene
+
+
+def test_what_hosts_recorded_by_their_own_clocks_is_sealed_in_the_time_of_the_run(tmp_path: Path) -> None:
+    run_dir, scene = on_two_hosts(tmp_path, [(0, 3_600 * 10**9, 50)], [(0, -(2**60) - 1, 70)])
+    history = open_history(run_dir)
+    assert history.scan().collect().equals(scene.history().scan().collect())
+    assert history.ingest.reasons() == []
+
+
+def test_a_clock_that_was_never_compared_is_a_fact(tmp_path: Path) -> None:
+    run_dir, _ = on_two_hosts(tmp_path, [(0, 10**9, 50)], [])
+    (reason,) = open_history(run_dir).ingest.reasons()
+    assert reason == "the clock of worker 2 was never compared: its times mean nothing here"
+
+
+def test_a_worker_that_is_on_another_host_than_run_json_says_is_a_fact(tmp_path: Path) -> None:
+    run_dir, _ = on_two_hosts(tmp_path, [(0, 10**9, 50)], [(0, 10**9, 50)])
+    run = json.loads((run_dir / "run.json").read_text())
+    run["clock"]["workers"]["2"]["boot_id"] = BOOT_ID
+    edit_json(run_dir / "run.json", **run)
+    (reason,) = open_history(run_dir).ingest.reasons()
+    assert reason == "w2-1.rec was written under another boot: its times do not compare"
 
 
 def test_an_interrupted_sealing_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

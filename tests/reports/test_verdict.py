@@ -202,6 +202,11 @@ def test_a_run_with_a_harness_as_it_should_be_is_not_void() -> None:
         pytest.param({"lost_records": 7}, "7 records could not be written", id="LOST_LOG"),
         pytest.param({"workers": [{"worker": 3, "lag_p99_ms": 5.1}]}, "worker 3 ran late", id="lag"),
         pytest.param(
+            {"run": {"clock": {"workers": {"1": {"readings": [[0, 7, 5_100_000]]}}}}},
+            "the clocks of the load's hosts are known to ± 5.10 ms only, of 5.00 ms that are allowed",
+            id="clocks",
+        ),
+        pytest.param(
             {"faults": [exit_line("", 4, process="proxy", role="harness", planned=False)]},
             "proxy, a process of the harness, ended by itself (SIGKILL)",
             id="a harness process died",
@@ -211,6 +216,10 @@ def test_a_run_with_a_harness_as_it_should_be_is_not_void() -> None:
 def test_a_run_is_void_when(given: dict[str, Any], told: str) -> None:
     (reason,) = voided(**given)
     assert told in reason
+
+
+def test_clocks_that_are_known_well_enough_void_nothing() -> None:
+    assert voided(run={"clock": {"workers": {"1": {"readings": [[0, 7, 4_900_000]]}}}}) == []
 
 
 def test_problems_alone_do_not_make_a_run_void() -> None:

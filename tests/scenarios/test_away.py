@@ -1,0 +1,68 @@
+"""Load from other hosts: what is told before anything starts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from chaos.plan import Plan
+from scenarios.away import Away
+from scenarios.model import Server, parse
+from scenarios.run import make_fault_plan
+
+WIRE = {"id": "cut", "kind": "down", "target": "a", "at_s": 1.0, "duration_s": 0.5}
+PAUSE = {"id": "stop", "kind": "client_pause", "target": "worker-1", "at_s": 1.0, "duration_s": 0.5}
+
+
+def planned(*faults: dict[str, Any]) -> Plan:
+    workload = {"clients": 4, "channels": 2, "phase": [{"name": "a", "duration_s": 5.0}]}
+    document = {"version": 1, "why": "Is it told in time?", "workload": workload, "fault": list(faults)}
+    return make_fault_plan(parse(document, name="x"))
+
+
+def misfits(away: Away, *faults: dict[str, Any], allow: tuple[str, ...] = (), **server: Any) -> list[str]:
+    return away.misfits(Server(**server), planned(*faults), allow)
+
+
+TEN = Away(2, "10.0.0.1")
+ALL = Away(2, "0.0.0.0")
+
+
+@pytest.mark.parametrize(
+    ("away", "faults", "more"),
+    [
+        pytest.param(Away(2), [], {}, id="all on this machine"),
+        pytest.param(Away(2), [WIRE], {}, id="all on this machine, with a proxy"),
+        pytest.param(TEN, [], {"url": "wss://chat.example"}, id="a server of its own"),
+        pytest.param(TEN, [WIRE], {"allow": ("10.0.0.1",)}, id="through the proxy"),
+    ],
+)
+def test_what_workers_can_reach_is_no_misfit(away: Away, faults: list[Any], more: dict[str, Any]) -> None:
+    assert misfits(away, *faults, **more) == []
+
+
+@pytest.mark.parametrize(
+    ("away", "faults", "more", "words"),
+    [
+        pytest.param(TEN, [], {}, "server.host is '127.0.0.1'", id="a chatd on loopback"),
+        pytest.param(ALL, [], {"url": "ws://localhost:9"}, "server.url is 'ws://localhost:9'", id="a url"),
+        pytest.param(TEN, [WIRE], {}, "--allow-target 10.0.0.1", id="a proxy not allowed"),
+        pytest.param(ALL, [WIRE], {}, "name the address", id="a proxy everywhere"),
+        pytest.param(Away(2), [PAUSE], {}, "'worker-1': with --expect-workers", id="a fault on a worker"),
+    ],
+)
+def test_what_workers_cannot_reach_is_told(
+    away: Away, faults: list[Any], more: dict[str, Any], words: str
+) -> None:
+    (line,) = misfits(away, *faults, **more)
+    assert words in line
+
+
+def test_the_command_for_a_worker_allows_what_it_must() -> None:
+    command = Away(2, "10.0.0.1").command(5557, ["ws://10.0.0.1:8000", "ws://10.0.0.1:8001"])
+    assert command == (
+        "chatproof load --worker --master-host 10.0.0.1 --master-port 5557 --allow-target 10.0.0.1"
+    )
+    assert "--allow-target" not in Away(2).command(7, ["ws://127.0.0.1:8000"])
+    assert "0.0.0.0" not in Away(2, "0.0.0.0").command(7, ["ws://127.0.0.1:8000"])
