@@ -59,7 +59,9 @@ class Home:
             self._directory = Path(tempfile.mkdtemp(prefix="chatproof-", dir=self._scratch))
         except OSError as error:
             raise SpecError("plan", [f"--records is {str(self._scratch)!r}: {error.strerror}"]) from None
-        nodes = [{**node, "pages": ""} for node in told.get("nodes") or []]  # they are on the master's loopback
+        nodes = [
+            {**node, "pages": ""} for node in told.get("nodes") or []
+        ]  # they are on the master's loopback
         told |= {"nodes": nodes, "run_dir": str(self._directory), "allow_targets": list(self._allow_targets)}
         return json.dumps(told)
 

@@ -50,8 +50,8 @@ class Away:
         ]
         if server.nodes > 1 and workload.balance in COUNTING:
             lines.append(
-                f"workload.balance is {workload.balance!r}: it asks the nodes on their loopback, which workers "
-                "on other hosts cannot; take fixed, round_robin or hash"
+                f"workload.balance is {workload.balance!r}: it asks the nodes on their loopback, and "
+                "workers on other hosts cannot; take fixed, round_robin or hash"
             )
         if is_loopback(self.host):
             return lines

@@ -6,23 +6,23 @@ from typing import Any
 
 import pytest
 
-from chaos.plan import Plan
 from scenarios.away import Away
-from scenarios.model import Server, parse
+from scenarios.model import parse
 from scenarios.run import make_fault_plan
 
 WIRE = {"id": "cut", "kind": "down", "target": "a", "at_s": 1.0, "duration_s": 0.5}
 PAUSE = {"id": "stop", "kind": "client_pause", "target": "worker-1", "at_s": 1.0, "duration_s": 0.5}
 
 
-def planned(*faults: dict[str, Any]) -> Plan:
-    workload = {"clients": 4, "channels": 2, "phase": [{"name": "a", "duration_s": 5.0}]}
+def misfits(
+    away: Away, *faults: dict[str, Any], allow: tuple[str, ...] = (), balance: str = "fixed", **server: Any
+) -> list[str]:
+    workload = {"clients": 4, "channels": 2, "phase": [{"name": "a", "duration_s": 5.0}], "balance": balance}
     document = {"version": 1, "why": "Is it told in time?", "workload": workload, "fault": list(faults)}
-    return make_fault_plan(parse(document, name="x"))
-
-
-def misfits(away: Away, *faults: dict[str, Any], allow: tuple[str, ...] = (), **server: Any) -> list[str]:
-    return away.misfits(Server(**server), planned(*faults), allow)
+    scenario = parse(
+        document | ({"server": server} if server else {}), name="x", allow_targets=["chat.example"]
+    )
+    return away.misfits(scenario.server, scenario.workload, make_fault_plan(scenario), allow)
 
 
 TEN = Away(2, "10.0.0.1")
@@ -50,6 +50,9 @@ def test_what_workers_can_reach_is_no_misfit(away: Away, faults: list[Any], more
         pytest.param(TEN, [WIRE], {}, "--allow-target 10.0.0.1", id="a proxy not allowed"),
         pytest.param(ALL, [WIRE], {}, "name the address", id="a proxy everywhere"),
         pytest.param(Away(2), [PAUSE], {}, "'worker-1': with --expect-workers", id="a fault on a worker"),
+        pytest.param(
+            Away(2), [], {"balance": "least", "nodes": 3, "store": "valkey"}, "it asks the nodes", id="least"
+        ),
     ],
 )
 def test_what_workers_cannot_reach_is_told(
