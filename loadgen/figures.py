@@ -37,7 +37,7 @@ class Figures:
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
-        self._ahead_ns = np.zeros(1, np.int64)
+        self._ahead_ns = np.zeros(2, np.int64)  # by publisher % workers, then of the run itself
         self.totals = Totals(sent=0, retries=0, acked=0, received=0, connects=0)
         self.lag = Histogram()
         self.hiccup = Histogram()
@@ -74,9 +74,8 @@ class Figures:
             index: of the worker whose log this is.
             ahead_ns: by how much the master's clock is ahead of that of worker 1, 2, …; all of them.
         """
-        # publisher % workers -> what its times lack beside ours
-        apart = np.array([ahead_ns[-1], *ahead_ns[:-1]], np.int64)
-        self._ahead_ns = apart - ahead_ns[index - 1]
+        by_stripe = [ahead_ns[-1], *ahead_ns[:-1]]  # worker W has the publishers ≡ 0
+        self._ahead_ns = np.array([*by_stripe, 0], np.int64) - ahead_ns[index - 1]
 
     def take_recent(self) -> tuple[Sparse, Sparse]:
         """Delivery latency and lag since the last call."""
@@ -114,7 +113,9 @@ class Figures:
         # The scheduled time of a foreign or damaged body says nothing.
         odd = Flag.FOREIGN | Flag.BAD_DIGEST
         clean = received[(received["flags"] & odd) == 0]
-        took_ns = clean["t"] - clean["t2"] - self._ahead_ns[clean["publisher"] % len(self._ahead_ns)]
+        stripe, itself = clean["publisher"] % (len(self._ahead_ns) - 1), len(self._ahead_ns) - 1
+        apart_ns = self._ahead_ns[np.where(clean["publisher"] == 0, itself, stripe)]
+        took_ns = clean["t"] - clean["t2"] - apart_ns
         self._recent_delivery.add(took_ns)
         self._entries["delivery"].add(took_ns)
 

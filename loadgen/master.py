@@ -339,7 +339,9 @@ class Master:
 
     def _ask_clocks(self, times: int) -> None:
         for _ in range(times):
-            for node in self._roster.nodes.values():
+            # One that still draws its schedule would answer late, and its first reading be a bad one.
+            for index in sorted(self._roster.prepared - self._roster.lost):
+                node = self._roster.nodes[index]
                 asked = {"asked_ns": time.monotonic_ns()}
                 self._runner.send_message("clock", asked, client_id=node)
             gevent.sleep(BURST_S if times > 1 else 0)

@@ -4,6 +4,8 @@ Records hold CLOCK_MONOTONIC of the host that they were made on. run.json keeps,
 another host, readings of (its clock, how far the run's was ahead, ± bound). Between two readings the
 offset is taken on the straight line, before the first and after the last as it was there.
 
+A reading of a busy moment, when an answer took long, is left out where there are others around it.
+
 How wrong can that be? At each reading the true offset is within its bound. As long as between two
 readings it does not leave the values that it has at their ends, it is off the line by at most the larger
 bound and the distance of the two offsets; that is the uncertainty of a worker. Times of two workers are
@@ -35,6 +37,9 @@ ACROSS: Final = frozenset({"delivery", "replayed", "service"})  # latencies from
 
 Times = npt.NDArray[np.int64]
 Records = npt.NDArray[np.void]
+
+
+BUSY: Final = 2  # times the median: a larger bound tells of a busy moment and not of the clock
 
 
 @dataclass(frozen=True)
@@ -82,7 +87,7 @@ def host_clocks(run: Mapping[str, Any]) -> dict[int, HostClock]:
             readings = np.array(one["readings"], np.int64).reshape(-1, 3)
             if (np.diff(readings[:, 0]) <= 0).any() or (readings[:, 2] < 0).any():
                 raise ValueError("they must be in the order of time, with no bound below 0")
-            worker_ns, offset_ns, bound_ns = readings.T.copy()
+            worker_ns, offset_ns, bound_ns = _of_quiet_moments(readings).T.copy()
             found[int(worker)] = HostClock(
                 worker_ns, offset_ns, bound_ns, str(one.get("host", "")), str(one.get("boot_id", ""))
             )
@@ -91,6 +96,15 @@ def host_clocks(run: Mapping[str, Any]) -> dict[int, HostClock]:
             f"run.json: clock.workers must map workers to readings [worker_ns, offset_ns, bound_ns]: {error}"
         ) from None
     return found
+
+
+def _of_quiet_moments(readings: Times) -> Times:
+    """The readings without those of busy moments, but for the first and the last."""
+    if len(readings) < 3:
+        return readings
+    kept = readings[:, 2] <= BUSY * np.median(readings[:, 2])
+    kept[[0, -1]] = True
+    return readings[kept]
 
 
 def uncertainty_ns(clocks: Mapping[int, HostClock]) -> int:

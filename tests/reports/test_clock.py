@@ -33,7 +33,8 @@ def drifting(draw: st.DrawFn) -> tuple[HostClock, list[tuple[int, int]]]:
     times = np.cumsum([draw(st.integers(0, 10**15)), *gaps[1:]]).tolist()
     base = draw(st.integers(-MONTHS, MONTHS))
     true = [base + draw(st.integers(-(10**7), 10**7)) for _ in times]
-    bounds = [draw(st.integers(0, 10**6)) for _ in times]
+    least = draw(st.integers(0, 10**6))
+    bounds = [draw(st.integers(least, 2 * least)) for _ in times]  # of no busy moment
     told = [at + draw(st.integers(-bound, bound)) for at, bound in zip(true, bounds, strict=True)]
     facts = list(zip(times, true, strict=True))
     for (one, here), (other, there) in itertools.pairwise(tuple(facts)):
@@ -61,6 +62,14 @@ def test_what_two_workers_may_be_apart_is_the_sum_of_the_two_worst() -> None:
     assert [each.uncertainty_ns for each in (one, two, three)] == [10, 50, 20]
     assert uncertainty_ns({1: one, 2: two, 3: three}) == 70
     assert uncertainty_ns({}) == 0
+
+
+def test_a_reading_of_a_busy_moment_is_left_out_between_others() -> None:
+    busy = clock((0, 5, 10), (9, 90, 100), (18, 7, 12), (27, 9, 11))
+    assert busy.worker_ns.tolist() == [0, 18, 27]
+    assert busy.uncertainty_ns == 14
+    at_the_end = clock((0, 5, 10), (9, 7, 12), (18, 90, 100))
+    assert at_the_end.uncertainty_ns == 183  # it is all that is known of then
 
 
 def record(kind: Kind, t: int, t2: int, publisher: int = 0, flags: int = 0) -> Any:
