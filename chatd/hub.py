@@ -23,7 +23,7 @@ from .flush import PIECE_BYTES, Audience, Flusher, Outlet, Place
 from .framing import text_frame
 from .protocol.messages import Gap, GapWhy, Live, Message, Reset, encode
 from .store.base import Entry, Head, Lineage, Page, Retention
-from .stream import Stream, forked
+from .stream import Stream, shared
 
 # The tail serves resumes after a short cut without a read.
 TAIL: Final = Retention(n=64, s=math.inf, bytes=64 * 1024)
@@ -303,7 +303,7 @@ class Hub:
         what came after the fork is forgotten. PROTOCOL.md § Resume."""
         assert channel.tail is not None
         self._settle(channel)
-        fork = forked(channel.epoch, head.lineage) or 0
+        fork = shared(tuple(channel.head.epochs), tuple(head.epochs))
         reset = Reset(
             channel=channel.name,
             position=(head.epoch, head.top),

@@ -75,6 +75,21 @@ def forked(epoch: str, lineage: Lineage) -> int | None:
     return min(later) - 1 if later else None
 
 
+def shared(old: Lineage, new: Lineage) -> int:
+    """The last serial that two lineages of a channel have in common; 0: none.
+
+    The newest epoch may be unknown to the other: a replica that lagged has never heard of it.
+
+    >>> shared((("E1", 1), ("E2", 101)), (("E1", 1), ("E3", 91))), shared((("E1", 1),), (("E2", 1),))
+    (90, 0)
+    """
+    for epoch, first in reversed(old):
+        if (epoch, first) in new:
+            ends = [end for end in (forked(epoch, old), forked(epoch, new)) if end is not None]
+            return min(ends, default=0)
+    return 0
+
+
 def _broken(why: str, asked: Position, to: Position) -> Start:
     return Start(to[1], False, msgspec.convert({"why": why, "from": asked, "to": to}, GapInfo))
 

@@ -34,6 +34,7 @@ class Log:
     def __init__(self) -> None:
         self.entries: list[Entry] = []
         self.floor = 1
+        self.floors = {1}  # that it ever had
         self.chain: list[tuple[str, int]] = []  # the epochs in which it was touched
 
     def touch(self, epoch: str) -> None:
@@ -44,10 +45,14 @@ class Log:
     def head(self) -> Head:
         return Head(self.chain[-1][0], len(self.entries), self.floor, tuple(self.chain[-KEPT_EPOCHS:]))
 
+    def move_floor(self, floor: int) -> None:
+        self.floor = floor
+        self.floors.add(floor)
+
     def cut(self, top: int) -> None:
         """As it was when it had ``top`` entries."""
         del self.entries[top:]
-        self.floor = min(self.floor, top + 1)
+        self.move_floor(min(self.floor, top + 1))
         self.chain = [(epoch, first) for epoch, first in self.chain if first <= top + 1]
 
 
@@ -102,7 +107,7 @@ class Broker:
 
     def trim(self, channel: str, floor: int) -> None:
         log = self.log(channel)
-        log.floor = max(log.floor, min(floor, len(log.entries) + 1))
+        log.move_floor(max(log.floor, min(floor, len(log.entries) + 1)))
 
     # What goes wrong --------------------------------------------------------------------------------
 
@@ -116,7 +121,9 @@ class Broker:
             store.bus.break_off("failover")
 
     def lose_everything(self) -> None:
-        self.logs.clear()
+        for log in self.logs.values():
+            log.cut(0)
+            log.chain.clear()
         self.fail_over()
 
 
@@ -190,6 +197,9 @@ class SharedStore:
         return {}
 
     async def close(self) -> None:
+        self.close_now()
+
+    def close_now(self) -> None:
         self.bus.close()
 
 

@@ -69,6 +69,8 @@ class Wire(asyncio.Protocol):
             NotSent: nothing was sent.
             NoReply: everything was sent, or some of it. The connection is closed then.
         """
+        if not commands:
+            return []  # no reply would ever end the waiting
         future: asyncio.Future[list[Reply]] = asyncio.get_running_loop().create_future()
         self.send(commands)
         self._waiting.append((len(commands), future))
