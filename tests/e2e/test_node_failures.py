@@ -126,6 +126,15 @@ class Nodes:
         await guest.until("live")
         return guest
 
+    async def until_known(self, count: int) -> None:
+        """Until the first node knows of so many."""
+        async with asyncio.timeout(15):
+            while True:
+                nodes = json.loads((await self.daemons[0].page("/nodes"))[1])
+                if len(nodes) == count:
+                    return
+                await asyncio.sleep(0.1)
+
     async def figure(self, n: int, name: str) -> int:
         text = (await self.daemons[n].page("/metrics"))[1]
         return next(int(line.split()[1]) for line in text.splitlines() if line.startswith(name + " "))
@@ -210,11 +219,10 @@ def test_a_node_that_stood_still_longer_than_its_place_in_the_registry_delivers_
     async def scenario(town: Nodes) -> None:
         guest, writer = await town.listener(1), await town.guest(0, "ann")
         await writer.publish("0")
+        await town.until_known(2)
         town.daemons[1].signal(signal.SIGSTOP)
-        async with asyncio.timeout(15):
-            while len(json.loads((await town.daemons[0].page("/nodes"))[1])) > 1:
-                await writer.publish(str(asyncio.get_running_loop().time()))
-                await asyncio.sleep(0.2)
+        await writer.publish("1")
+        await town.until_known(1)
         last = (await writer.publish("last"))["position"][1]
         town.daemons[1].signal(signal.SIGCONT)
         assert await messages(guest, last) == list(range(1, last + 1))
