@@ -150,8 +150,10 @@ class SharedStore:
         if not (self.reachable and self.broker.up):
             raise StoreUnavailable("no answer")
 
-    def let_go(self) -> None:
-        held, self._held = self._held, []
+    def let_go(self, *, newest: bool = False) -> None:
+        """Answer all reads that wait, or the newest of them alone."""
+        held = self._held[-1:] if newest else [*self._held]
+        del self._held[len(self._held) - len(held) :]
         for future in held:
             if not future.done():
                 future.set_result(None)

@@ -112,11 +112,11 @@ class Nodes(RuleBasedStateMachine):
     def reads_take_long(self, n: int) -> None:
         self.nodes[n].store.holding = True
 
-    @rule(n=node_numbers, still=st.booleans())
-    def reads_come_back(self, n: int, still: bool) -> None:
+    @rule(n=node_numbers, still=st.booleans(), newest=st.booleans())
+    def reads_come_back(self, n: int, still: bool, newest: bool) -> None:
         store = self.nodes[n].store
         store.holding = still
-        self._do(store.let_go)
+        self._do(lambda: store.let_go(newest=newest))
 
     @rule(n=node_numbers)
     def time_passes(self, n: int) -> None:
