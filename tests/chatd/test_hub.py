@@ -15,7 +15,7 @@ from chatd.hub import Hub, message_payload
 from chatd.metrics import Metrics
 from chatd.mutants import parse
 from chatd.mutants.parts import parts_of
-from chatd.store.base import Entry, Page
+from chatd.store.base import Entry, Head, Page
 
 
 def split(data: bytes) -> list[dict[str, object]]:
@@ -138,6 +138,17 @@ def test_a_replay_comes_first_then_live_then_what_is_new() -> None:
     assert client.serials == [2, 3, 4]
     (live,) = [frame for frame in client.frames if frame["type"] == "live"]
     assert live["position"] == ["E1", 3]
+
+
+def test_a_reset_comes_behind_what_was_delivered_and_before_what_follows() -> None:
+    bench = Bench()
+    client = Client(bench).join()
+    bench.publish(3)
+    bench.hub.reset(client.channel, Head("E2", 1, 1, (("E1", 1), ("E2", 2))))
+    del bench.log[1:]
+    bench.publish()
+    assert client.types == ["live", "message", "message", "message", "reset", "message"]
+    assert client.serials == [1, 2, 3, 2]
 
 
 def test_what_is_committed_while_a_channel_opens_is_delivered_once() -> None:

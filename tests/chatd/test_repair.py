@@ -147,6 +147,25 @@ def test_a_page_of_an_epoch_that_the_node_has_not_heard_of_waits_for_the_reset()
     play(scenario)
 
 
+def test_what_is_placed_while_a_channel_opens_comes_without_another_read() -> None:
+    async def scenario(scene: Scene) -> None:
+        late = Client(Truth(scene.broker), "other")
+        scene.store.holding = True
+        late.come(scene.node, random.Random(0))
+        await scene.moves()
+        scene.store.let_go()  # the top; the page is read next
+        await scene.moves()
+        scene.broker.place(Append("other", "ann", "m", b"1"))
+        await scene.moves()
+        scene.store.holding = False
+        scene.store.let_go()
+        await scene.moves()
+        late.read()
+        assert late.position == ("E1", 1)
+
+    play(scenario)
+
+
 def test_many_channels_after_a_break_are_asked_for_in_one_round_trip() -> None:
     async def scenario(scene: Scene) -> None:
         others = [Client(Truth(scene.broker), f"room:{n}") for n in range(300)]
