@@ -95,7 +95,7 @@ class Server:
             config.connections, max(1, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - SPARE_FILES)
         )
         self._throttle = Throttle()
-        self._terms: Terms
+        self._terms = _terms(config, self.store.durability, self.namespaces)  # once more when it is open
         self._ingest = parts.ingest(self.store, self.hub, self.clock, _wall_ms, self.metrics)
         self.ephemeral = Ephemeral(self.hub, self._schedule, self.clock)
         self.slow = SlowConsumers(self.hub, config.slow_s)
