@@ -1,7 +1,7 @@
 """Every gate of every bundled scenario is seen to fail, alone, and to hold.
 
 A gate that never failed proves nothing. To add a gate to a bundled scenario, add its run to
-``SPOILED`` of ``tests.scenarios.gate_runs`` or ``load_runs``.
+``SPOILED`` of ``tests.scenarios.gate_runs`` or of one of those beside it.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from reports.checks import run_checks
 from reports.evaluate import GateVerdict
 from reports.pipeline import analyse
 from scenarios.model import bundled_files, find, load
-from tests.scenarios import gate_runs, load_runs, node_runs
+from tests.scenarios import gate_runs, load_runs, node_runs, standby_runs
 from tests.scenarios.gate_runs import Run
 
 WORKER = {"worker": 1, "lag_p99_ms": 1.0, "lag_p50_ms": 0.2, "hiccup_p99_ms": 1.0, "hiccup_max_ms": 2.0}
-BASES = {**gate_runs.BASES, **load_runs.BASES, **node_runs.BASES}
-SPOILED = {**gate_runs.SPOILED, **load_runs.SPOILED, **node_runs.SPOILED}
+BASES = {**gate_runs.BASES, **load_runs.BASES, **node_runs.BASES, **standby_runs.BASES}
+SPOILED = {**gate_runs.SPOILED, **load_runs.SPOILED, **node_runs.SPOILED, **standby_runs.SPOILED}
 GATES = [(path.stem, gate.id) for path in bundled_files() for gate in load(path).gates]
 
 
