@@ -166,18 +166,18 @@ def replaced(**more: Any) -> Synthetic:
     return three([("warm-up", 1), ("baseline", 2.9), ("chaos", 6), ("recovery", 3)], faults=faults, **fields)
 
 
-def deployed(*, clients: int = 120, **more: Any) -> Synthetic:
+def deployed(*, turns: str = "deploy", clients: int = 120, **more: Any) -> Synthetic:
     """Each node in turn is told to go; its clients are away for a moment."""
     cuts = [Cut(at, at + 0.1, clients=of_node(node, clients)) for node, at in ((1, 4.1), (2, 7.1), (3, 10.1))]
-    faults = fault_lines("deploy", "rolling", 4, 13, target="chatd-*")
+    faults = fault_lines(turns, "rolling", 4, 13, target="chatd-*")
     for node, at in ((1, 4.5), (2, 7.5), (3, 10.5)):
         faults += [
-            process("exit", at, f"chatd-{node}", "deploy"),
+            process("exit", at, f"chatd-{node}", turns),
             process("start", at + 0.5, f"chatd-{node}", "deploy"),
         ]
     fields = {"cuts": cuts, **more}
     return three(
-        [("warm-up", 1), ("baseline", 3), ("deploy", 10), ("recovery", 6)],
+        [("warm-up", 1), ("baseline", 3), (turns, 10), ("recovery", 6)],
         faults=faults,
         clients=clients,
         **fields,
@@ -196,6 +196,47 @@ def forks_before(rows: Records) -> Records:
     return changed
 
 
+def moved(node: int, to: int, *, after_s: float = 0.0) -> Spoil:
+    """Whoever comes to one node after so long comes to another instead."""
+
+    def spoil(rows: Records) -> Records:
+        changed = rows.copy()
+        late = (rows["kind"] == Kind.CONN) & (rows["t"] > T0 + round(after_s * S))
+        changed["publisher"][late & (rows["publisher"] == node)] = to
+        return changed
+
+    return spoil
+
+
+def crowded_at_first(rows: Records) -> Records:
+    """Whose node is the third is on the first at the beginning."""
+    changed, early = moved(3, 1)(rows), rows["t"] < T0 + 4 * S
+    changed[~early] = rows[~early]
+    return changed
+
+
+def apart(**more: Any) -> Synthetic:
+    fields = {"clients": 60, "nodes": 2, **more}
+    faults = fault_lines("ocean", "latency", 5, 12, target="link-2")
+    return three([("warm-up", 1), ("baseline", 4), ("apart", 8)], faults=faults, **fields)
+
+
+def restarted(**more: Any) -> Synthetic:
+    return deployed(turns="restarts", **more)
+
+
+def grown(**more: Any) -> Synthetic:
+    faults = fault_lines("join", "node_start", 4, 5, target="chatd-3")
+    more = {"cuts": [Cut(6.1, 6.2, clients=frozenset({2}))], **more}  # one who is sent on
+    return three([("warm-up", 1), ("baseline", 3), ("growing", 8), ("recovery", 4)], faults=faults, **more)
+
+
+def day(*, gone_s: float | None = 4.0, **more: Any) -> Synthetic:
+    """The third node is there in the morning only."""
+    faults = [] if gone_s is None else [process("exit", gone_s, "chatd-3", "autoscale")]
+    return three([("warm-up", 1), ("day", 10)], faults=faults, **{"clients": 36, **more})
+
+
 # Of those who give the second node up, one does so late.
 DEAD: Final = [
     Cut(3.1, 5.0, clients=of_node(2, 120) - {2}),
@@ -209,6 +250,10 @@ MADE: Final[dict[str, tuple[Callable[..., Synthetic], tuple[Spoil, ...]]]] = {
     "broker_partition": (cut_off, (nacks(4),)),
     "broker_failover": (replaced, (forks(),)),
     "drain_deploy": (deployed, ()),
+    "regions": (apart, ()),
+    "balancing_rolling_restart": (restarted, ()),
+    "scale_out_shed": (grown, ()),
+    "follow_the_sun": (day, ()),
 }
 INTEGRITY: Final[dict[str, Spoil]] = {
     "nothing-lost": leave_out, "nothing-twice": repeat, "nothing-out-of-order": swap,
@@ -223,6 +268,7 @@ SPOILED: Final[dict[tuple[str, str], Callable[[], Run]]] = {
     **{
         (name, "soon-while-quiet"): _made(make, *also, slows=[Slow(1, 3.5, 1500)])
         for name, (make, also) in MADE.items()
+        if name != "follow_the_sun"
     },
     ("node_kill", "back-soon"): _made(killed, late={(8, 0): 5.5}),
     ("node_kill", "resumes-happened"): _made(killed, clients=54),
@@ -240,4 +286,16 @@ SPOILED: Final[dict[tuple[str, str], Callable[[], Run]]] = {
     ("drain_deploy", "paced"): _made(deployed, dials(range(1, 121), 1, at_s=6.0)),
     ("drain_deploy", "nobody-is-stuck"): _made(deployed, slows=[Slow(5, 6, 2500)]),
     ("drain_deploy", "resumes-happened"): _made(deployed, clients=96),
+    ("regions", "near"): _made(apart, slows=[Slow(5, 13, 200)]),
+    ("regions", "far"): _made(apart, slows=[Slow(5, 13, 700, clients=frozenset({1, 2, 3}))]),
+    ("balancing_rolling_restart", "even-at-first"): _made(restarted, crowded_at_first),
+    ("balancing_rolling_restart", "none-with-twice-its-share"): _made(
+        restarted, moved(2, 1, after_s=4), moved(3, 1, after_s=4)
+    ),
+    ("balancing_rolling_restart", "back-soon"): _made(restarted, late={(c, 2): 5.5 for c in (4, 5, 10)}),
+    ("scale_out_shed", "even-at-last"): _made(grown, moved(3, 1)),
+    ("scale_out_shed", "gently"): _made(grown, dials(range(1, 21), 1, at_s=6.0)),
+    ("scale_out_shed", "nobody-feels-it"): _made(grown, slows=[Slow(6, 7, 1500)]),
+    ("follow_the_sun", "fewer-node-minutes"): _made(day, gone_s=None),
+    ("follow_the_sun", "nobody-feels-it"): _made(day, slows=[Slow(5, 6, 2500)]),
 }
