@@ -127,10 +127,14 @@ def differing(settings: Sequence[Mapping[str, str]]) -> tuple[tuple[str, tuple[s
 
 
 def labels(sides: Sequence[Side], differs: Sequence[tuple[str, tuple[str, ...]]]) -> tuple[str, ...]:
-    """What each run is called: the one setting that tells them apart, else its scenario, else its number."""
-    for key, values in differs:
-        if len(set(values)) == len(sides) and all(values):
-            return tuple(f"{key.rsplit('.', 1)[-1]} {value}" for value in values)
+    """What each run is called: the shortest setting that tells all apart, else its scenario and a number."""
+    telling = [
+        [f"{key.rsplit('.', 1)[-1]} {value}" for value in values]
+        for key, values in differs
+        if len(set(values)) == len(sides) and all(values)
+    ]
+    if telling:
+        return tuple(min(telling, key=lambda names: sum(map(len, names))))
     names = tuple(str(side.summary.get("scenario")) for side in sides)
     if len(set(names)) == len(sides):
         return names

@@ -12,12 +12,12 @@ from reports.checks import run_checks
 from reports.evaluate import GateVerdict
 from reports.pipeline import analyse
 from scenarios.model import bundled_files, find, load
-from tests.scenarios import gate_runs, load_runs, node_runs, standby_runs
+from tests.scenarios import gate_runs, load_runs, node_runs, size_runs
 from tests.scenarios.gate_runs import Run
 
 WORKER = {"worker": 1, "lag_p99_ms": 1.0, "lag_p50_ms": 0.2, "hiccup_p99_ms": 1.0, "hiccup_max_ms": 2.0}
-BASES = {**gate_runs.BASES, **load_runs.BASES, **node_runs.BASES, **standby_runs.BASES}
-SPOILED = {**gate_runs.SPOILED, **load_runs.SPOILED, **node_runs.SPOILED, **standby_runs.SPOILED}
+BASES = {**gate_runs.BASES, **load_runs.BASES, **node_runs.BASES, **size_runs.BASES}
+SPOILED = {**gate_runs.SPOILED, **load_runs.SPOILED, **node_runs.SPOILED, **size_runs.SPOILED}
 GATES = [(path.stem, gate.id) for path in bundled_files() for gate in load(path).gates]
 
 

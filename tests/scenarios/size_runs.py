@@ -1,4 +1,4 @@
-"""As ``gate_runs``, for the loss of one node of three at the planned peak."""
+"""As ``gate_runs``, for what nodes of a given size carry, and when one of them is lost."""
 
 from __future__ import annotations
 
@@ -25,14 +25,33 @@ def standby(**more: Any) -> Run:
     return Run(three(phases, faults=faults, clients=CLIENTS, **fields))
 
 
-BASES: Final[dict[str, Callable[[], Run]]] = {"standby_capacity": standby}
+ON_THE_FIRST: Final = of_node(1, CLIENTS)
+
+
+def sizes(**more: Any) -> Run:
+    """The first node dies at 7 s for two seconds; its clients go on at the others."""
+    faults = [
+        *fault_lines("one-dies", "kill", 7, 9, target="chatd-1"),
+        process("exit", 7, "chatd-1", "one-dies"),
+        process("start", 9, "chatd-1", "one-dies"),
+    ]
+    fields = {"cuts": [Cut(7.1, 7.2, clients=ON_THE_FIRST)], "rate": 60.0, **more}
+    phases = [("warm-up", 1.0), ("steady", 5.0), ("restart", 10.0)]
+    return Run(three(phases, faults=faults, clients=CLIENTS, **fields))
+
+
+BASES: Final[dict[str, Callable[..., Run]]] = {"standby_capacity": standby, "vertical_vs_horizontal": sizes}
 SPOILED: Final[dict[tuple[str, str], Callable[[], Run]]] = {
     **{
-        ("standby_capacity", gate): lambda spoil=spoil: standby().with_spoil(1, spoil)
+        (name, gate): lambda make=make, spoil=spoil: make().with_spoil(1, spoil)
+        for name, make in BASES.items()
         for gate, spoil in INTEGRITY.items()
     },
     ("standby_capacity", "soon-at-the-peak"): lambda: standby(slows=[Slow(2, 3, 600)]),
     ("standby_capacity", "soon-with-one-gone"): lambda: standby(slows=[Slow(11, 12, 600)]),
     ("standby_capacity", "all-of-it-delivered"): lambda: standby(rate=40.0),
     ("standby_capacity", "back-elsewhere"): lambda: standby(late={(4, 0): 5.0}),
+    ("vertical_vs_horizontal", "soon-while-quiet"): lambda: sizes(slows=[Slow(2, 3, 600)]),
+    ("vertical_vs_horizontal", "all-of-it-delivered"): lambda: sizes(rate=30.0),
+    ("vertical_vs_horizontal", "back-soon"): lambda: sizes(late={(6, 0): 7.0}),
 }
