@@ -231,6 +231,26 @@ def grown(**more: Any) -> Synthetic:
     return three([("warm-up", 1), ("baseline", 3), ("growing", 8), ("recovery", 4)], faults=faults, **more)
 
 
+REGULARS: Final = frozenset(range(1, 7))
+
+
+def crowd(*, there_s: float = 4.0, **more: Any) -> Synthetic:
+    """The second and third node are there by a time; until then there is one."""
+    faults = [process("start", there_s, f"chatd-{node}", "autoscale") for node in (2, 3)]
+    others = [client for client in range(1, 37) if client not in REGULARS]
+    fields = {"clients": 36, "personas": {"regulars": sorted(REGULARS), "crowd": others}, **more}
+    made = three([("warm-up", 1), ("baseline", 2), ("rush", 4), ("crowded", 6)], faults=faults, **fields)
+    made.faults = [line for line in made.faults if line not in (starts()[1], starts()[2])]
+    return made
+
+
+def turned_away(rows: Records) -> Records:
+    """One dial is answered with 503."""
+    extra = rows[np.flatnonzero(rows["kind"] == Kind.CONN)[:1]].copy()
+    extra["serial"], extra["publisher"], extra["t"] = 503, 0, extra["t"] - MS
+    return in_order(np.concatenate([rows, extra]))
+
+
 def day(*, gone_s: float | None = 4.0, **more: Any) -> Synthetic:
     """The third node is there in the morning only."""
     faults = [] if gone_s is None else [process("exit", gone_s, "chatd-3", "autoscale")]
@@ -254,6 +274,7 @@ MADE: Final[dict[str, tuple[Callable[..., Synthetic], tuple[Spoil, ...]]]] = {
     "balancing_rolling_restart": (restarted, ()),
     "scale_out_shed": (grown, ()),
     "follow_the_sun": (day, ()),
+    "flash_crowd": (crowd, ()),
 }
 INTEGRITY: Final[dict[str, Spoil]] = {
     "nothing-lost": leave_out, "nothing-twice": repeat, "nothing-out-of-order": swap,
@@ -268,7 +289,7 @@ SPOILED: Final[dict[tuple[str, str], Callable[[], Run]]] = {
     **{
         (name, "soon-while-quiet"): _made(make, *also, slows=[Slow(1, 3.5, 1500)])
         for name, (make, also) in MADE.items()
-        if name != "follow_the_sun"
+        if name not in ("follow_the_sun", "flash_crowd")
     },
     ("node_kill", "back-soon"): _made(killed, late={(8, 0): 5.5}),
     ("node_kill", "resumes-happened"): _made(killed, clients=54),
@@ -296,6 +317,9 @@ SPOILED: Final[dict[tuple[str, str], Callable[[], Run]]] = {
     ("scale_out_shed", "even-at-last"): _made(grown, moved(3, 1)),
     ("scale_out_shed", "gently"): _made(grown, dials(range(1, 21), 1, at_s=6.0)),
     ("scale_out_shed", "nobody-feels-it"): _made(grown, slows=[Slow(6, 7, 1500)]),
+    ("flash_crowd", "nobody-is-turned-away"): _made(crowd, turned_away),
+    ("flash_crowd", "nodes-enough-in-time"): _made(crowd, there_s=8.5),
+    ("flash_crowd", "regulars-notice-nothing"): _made(crowd, slows=[Slow(4, 5, 1500, clients=REGULARS)]),
     ("follow_the_sun", "fewer-node-minutes"): _made(day, gone_s=None),
     ("follow_the_sun", "nobody-feels-it"): _made(day, slows=[Slow(5, 6, 2500)]),
 }
