@@ -79,9 +79,9 @@ def test_ports_lie_below_those_that_the_kernel_gives_away() -> None:
     assert all(12_000 <= free_port("127.0.0.1") < lowest for _ in range(20))
 
 
-def test_rates_are_of_two_samples_and_old_ones_say_nothing() -> None:
+def test_rates_are_of_two_samples_and_old_ones_say_nothing(tmp_path: Path) -> None:
     sampler = Sampler(dict, {})
-    sampler.stop(Path())
+    sampler.stop(tmp_path)
     now_ns = 10**12
     before = {"t": now_ns - 2 * 10**9, "n": 10.0, "g": 7.0}
     last = {"t": now_ns - 10**9, "n": 30.0, "g": 8.0}
