@@ -228,6 +228,24 @@ class Differences:
             proxy.remove(name)
             assert read(pair.client, 4) == b"held"
 
+    def test_there_is_an_end_to_toxics(self, engine):
+        engine.ok("POST", "/proxies", OFF)
+        path = "/proxies/{}/toxics".format(OFF["name"])
+        for number in range(100):
+            engine.ok("POST", path, {"type": "noop", "name": str(number)})
+        answer = engine.call("POST", path, {"type": "noop", "name": "one more"})
+        assert answer.status == 400
+        assert "100 toxics is the most" in answer.json["error"]
+
+    def test_there_is_an_end_to_proxies(self, engine):
+        many = [{**OFF, "name": f"p{number}"} for number in range(1001)]
+        answer = engine.call("POST", "/populate", many)
+        assert answer.status == 400
+        assert "1000 proxies are the most" in answer.json["error"]
+
+    def test_a_path_with_two_slashes_is_no_other_spelling_of_one(self, engine):
+        assert engine.call("GET", "//proxies").status == 404
+
 
 def slow_ones(pairs: list[Pair]) -> set[int]:
     """Which connections' downstream takes more than 100 ms."""
