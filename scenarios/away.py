@@ -48,13 +48,19 @@ class Away:
             "can be applied"
             for name, fault in plan.workers().items()
         ]
-        if server.nodes > 1 and workload.balance in COUNTING:
+        if server.nodes > 1 and workload.balance in COUNTING and not server.balancer:
             lines.append(
                 f"workload.balance is {workload.balance!r}: it asks the nodes on their loopback, and "
                 "workers on other hosts cannot; take fixed, round_robin or hash"
             )
         if is_loopback(self.host):
             return lines
+        if server.balancer:
+            return [
+                *lines,
+                f"server.balancer is {server.balancer!r}: it listens on loopback, and workers on other hosts "
+                "cannot dial it; leave it out",
+            ]
         if plan.on_wires():
             return lines + self._proxy_misfits(allow_targets)
         dialled = str(urlsplit(server.url).hostname) if server.url else server.host

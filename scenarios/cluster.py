@@ -1,13 +1,14 @@
 """The system under test: chatds as processes of the run, ready before anyone dials; or one that is there.
 
 Each node listens on a port of its own, keeps it when it is started again, and names what clients dial as its
-address. Where the run has a broker of its own, that is started first.
+address. Where the run has a broker of its own, that is started first; a balancer before them comes last.
 """
 
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,8 +16,9 @@ from urllib.parse import urlsplit
 from chaos.process import ProcessSpec, Supervisor
 from loadgen.drivers import DRIVERS
 from loadgen.trust import Tls
-from loadgen.workload import LoadNode
+from loadgen.workload import LoadNode, Workload
 
+from .balancer import HOST, Behind, config_text, start_balancer
 from .broker import Brokers, start_brokers
 from .layout import Layout, Node
 from .ready import Address, answers, await_ready, free_port, in_url
@@ -33,6 +35,7 @@ OURS = {
     "tls",
     "nodes",
     "replicas",
+    "balancer",
     "mutant_node",
 }  # how to run it: no keys of its own
 
@@ -50,13 +53,20 @@ class Member:
     http_url: str = ""
     dialled_http: tuple[str, ...] = ()
 
+    @property
+    def wires(self) -> tuple[str, ...]:
+        """HOST:PORT of ``dialled``."""
+        return tuple(urlsplit(url).netloc for url in self.dialled)
+
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """All nodes, those that come later too."""
+    """All nodes, those that come later too. ``balancer``: where one before them listens, by process."""
 
     members: tuple[Member, ...]
     brokers: Brokers | None = None  # of the run's own
+    balancer: Mapping[str, Address] = field(default_factory=dict)
+    balancer_version: str = ""
 
     @property
     def urls(self) -> tuple[str, ...]:
@@ -64,13 +74,22 @@ class Cluster:
         return tuple(member.url for member in self.members)
 
     @property
+    def host(self) -> str:
+        """What clients say in the header Host where a proxy is before the nodes; "": what they dial."""
+        return "" if self.balancer else urlsplit(self.urls[0]).netloc
+
+    @property
     def targets(self) -> tuple[str, ...]:
         """What clients of the load dial, as ``LoadSpec.targets`` orders it."""
+        if self.balancer:
+            return tuple(f"ws://{in_url(address)}" for address in self.balancer.values())
         return tuple(url for member in self.members for url in member.dialled)
 
     @property
     def http_targets(self) -> tuple[str, ...]:
-        """The same over HTTP; none where the server has it off."""
+        """The same over HTTP; none where the server has it off, and none through a balancer."""
+        if self.balancer:
+            return ()
         return tuple(url for member in self.members for url in member.dialled_http)
 
     @property
@@ -79,9 +98,14 @@ class Cluster:
         return {m.node.process: m.pages for m in self.members if m.pages is not None}
 
     @property
+    def asked(self) -> dict[str, Address]:
+        """Where /readyz is answered, by process: by the nodes and by what is before them."""
+        return {**self.pages, **self.balancer} if self.pages else {}
+
+    @property
     def load_nodes(self) -> tuple[LoadNode, ...]:
-        """What the load is told of the nodes; of one there is nothing to choose."""
-        if len(self.members) == 1:
+        """What the load is told of the nodes; of one there is nothing to choose, nor behind a balancer."""
+        if len(self.members) == 1 or self.balancer:
             return ()
         return tuple(
             LoadNode(name=m.node.name, pages=in_url(m.pages) if m.pages else "") for m in self.members
@@ -109,12 +133,14 @@ def start_cluster(
     supervisor: Supervisor,
     rundir: RunDirectory,
     *,
+    workload: Workload,
     hooks: bool = False,
     later: frozenset[str] = frozenset(),
 ) -> Cluster:
-    """Start the brokers, then all nodes but ``later`` ones, and wait until they are ready.
+    """Start the brokers, then all nodes but ``later`` ones and the balancer, and wait until they are ready.
 
     Args:
+        workload: how it is balanced, and over how many clients.
         hooks: some fault of the plan needs chatd's test hooks.
         later: processes that are only made known to the supervisor.
     Raises:
@@ -129,9 +155,12 @@ def start_cluster(
     store = server.store.removeprefix(SCHEME) if server.shared else ""
     if brokers is not None:
         store = in_url(brokers.first) + "/0"
+    # Whoever is sent away comes back by the balancer: it alone is what clients can reach.
+    balancer = {layout.balancer: (HOST, free_port(HOST))} if layout.balancer else {}
+    advertise = "".join(f"ws://{in_url(address)}" for address in balancer.values())
     members, started = [], []
     for node in layout.nodes:
-        member, spec = _chatd(server, node, wiring, rundir, store=store, hooks=hooks)
+        member, spec = _chatd(server, node, wiring, rundir, store=store, advertise=advertise, hooks=hooks)
         members.append(member)
         if node.process in later:
             supervisor.prepare(spec)
@@ -141,7 +170,12 @@ def start_cluster(
         assert pages is not None
         what = "chatd" if len(members) == 1 else process.spec.name
         await_ready(supervisor, process, partial(answers, *pages, "/readyz"), what=what)
-    return Cluster(tuple(members), brokers)
+    behind = [Behind(m.node.name, m.wires, m.pages) for m in members if m.pages]
+    version = ""
+    for name, listen in balancer.items():
+        config = config_text(listen, workload.balance, behind, clients=workload.clients)
+        version = start_balancer(name, listen, config, supervisor, rundir)
+    return Cluster(tuple(members), brokers, balancer, version)
 
 
 def _behind(wiring: Wiring, node: Node, url: str) -> tuple[str, ...]:
@@ -155,9 +189,16 @@ def _behind(wiring: Wiring, node: Node, url: str) -> tuple[str, ...]:
 
 
 def _chatd(
-    server: Server, node: Node, wiring: Wiring, rundir: RunDirectory, *, store: str, hooks: bool
+    server: Server,
+    node: Node,
+    wiring: Wiring,
+    rundir: RunDirectory,
+    *,
+    store: str,
+    advertise: str,
+    hooks: bool,
 ) -> tuple[Member, ProcessSpec]:
-    """A node that is about to be started, and how."""
+    """A node that is about to be started, and how. ``advertise``: the URL that it names; "": its wire's."""
     address = server.host, server.port or free_port(server.host)
     secure = "s" if server.tls_cert else ""
     url = f"ws{secure}://{in_url(address)}"
@@ -175,7 +216,7 @@ def _chatd(
     if http_port:
         config |= {"http_port": http_port}
     if server.nodes > 1:
-        config |= {"advertise": dialled[0] + urlsplit(DRIVERS["chatd"].path(0)).path}
+        config |= {"advertise": (advertise or dialled[0]) + urlsplit(DRIVERS["chatd"].path(0)).path}
     if server.mutant_node and server.mutant_node != node.process:
         config |= {"mutant": ""}
     if store:

@@ -9,6 +9,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from .balancer import REMEDY, program
+
 MIN_OPEN_FILES = 4096
 MIN_FREE_BYTES = 2 << 30
 
@@ -26,7 +28,7 @@ class Result:
 
 def examine(root: Path = Path(".")) -> list[Result]:
     """Look at this machine; changes nothing."""
-    return [open_files(), ports(), cores(), disk(root), clock(), toxiproxy(root)]
+    return [open_files(), ports(), cores(), disk(root), clock(), toxiproxy(root), haproxy()]
 
 
 def open_files() -> Result:
@@ -90,5 +92,16 @@ def toxiproxy(root: Path) -> Result:
         found=path or "not found",
         ok=path is not None,
         remedy="optional, the embedded engine needs nothing; `make toxiproxy` builds the real one",
+        optional=True,
+    )
+
+
+def haproxy() -> Result:
+    path = program()
+    return Result(
+        what="haproxy",
+        found=path or "not found",
+        ok=path is not None,
+        remedy=f'optional, for [server] balancer = "haproxy": {REMEDY}',
         optional=True,
     )

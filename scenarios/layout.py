@@ -1,7 +1,7 @@
 """What a run consists of on the server's side, by name: nodes, brokers, wires. Pure.
 
 Node k is the process ``chatd-k`` and calls itself ``nk``. The run's own broker is ``broker-1``, its replica
-``broker-2``. What the wires are called: ``chaos.wires``.
+``broker-2``; a balancer before the nodes is ``balancer-1``. What the wires are called: ``chaos.wires``.
 """
 
 from __future__ import annotations
@@ -42,11 +42,14 @@ class Layout:
     brokers: tuple[str, ...]
     linked: bool  # there is a broker to be cut off from
     started: bool  # the nodes are processes of the run
+    balancer: str = ""  # "" where clients dial the nodes
 
     @property
     def processes(self) -> tuple[str, ...]:
         """What faults on processes may be aimed at."""
-        return (*(node.process for node in self.nodes), *self.brokers) if self.started else ()
+        balancers = filter(None, (self.balancer,))
+        nodes = (node.process for node in self.nodes)
+        return (*nodes, *self.brokers, *balancers) if self.started else ()
 
     @property
     def proxies(self) -> tuple[str, ...]:
@@ -66,4 +69,10 @@ def layout(server: Server) -> Layout:
     brokers = (
         tuple(f"broker-{number}" for number in range(1, 2 + server.replicas)) if server.own_broker else ()
     )
-    return Layout(nodes, brokers, linked=server.shared and not server.url, started=not server.url)
+    return Layout(
+        nodes,
+        brokers,
+        linked=server.shared and not server.url,
+        started=not server.url,
+        balancer="balancer-1" if server.balancer else "",
+    )

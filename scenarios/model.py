@@ -32,7 +32,7 @@ from reports.gates import Gate, GatesError, Regression, parse_gates, parse_regre
 
 from .autoscale import Autoscale
 from .layout import Layout, layout
-from .server import Server, http_faults, target_faults, unread_faults
+from .server import Server, balancer_faults, http_faults, target_faults, unread_faults
 
 BUNDLED = Path(__file__).parent
 Profile = Literal["at-most-once", "at-least-once", "effectively-once"]
@@ -170,6 +170,7 @@ def parse(data: Mapping[str, Any], *, name: str, allow_targets: Sequence[str] = 
     if server and workload:
         lines += unread_faults(server, workload)
         lines += http_faults(server, workload)
+        lines += balancer_faults(server, workload)
     if server and server.url:
         lines += _shared_faults(workload, faults)
     lines += _scaled_faults(tables.get("autoscale"), server, faults)

@@ -32,6 +32,7 @@ from reports.render import text as summary_text
 from reports.verdict import Exit
 
 from .away import Away
+from .balancer import lacking
 from .live import Progress
 from .load import Page
 from .model import Scenario, ScenarioError, gate_misfits
@@ -102,6 +103,7 @@ def run_once(scenario: Scenario, options: Options, console: Console, *, probes: 
         lines = worker_misfits(plan, options.workers)
     else:
         lines = options.away.misfits(scenario.server, scenario.workload, plan, options.allow_targets)
+    lines += lacking(scenario.server)
     if lines:
         raise ScenarioError(lines)
     allow_many_sockets()

@@ -5,18 +5,20 @@ from __future__ import annotations
 import shutil
 import socket
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
 import chatd.config
+from loadgen.balance import POLICIES
 from loadgen.trust import Tls
 from loadgen.workload import HTTP_SCHEMES, Workload, is_loopback
 
 BROKER = "valkey"  # as server.store: the run starts its own broker
 SCHEME = "valkey://"  # and this begins the address of one that is there
 MOST_NODES = 16  # each is a process of this machine
+BALANCER: Final = "haproxy"
 
 
 class Server(chatd.config.Config):
@@ -25,7 +27,8 @@ class Server(chatd.config.Config):
 
     ``nodes`` chatds share one store: ``store = "valkey"`` starts a broker for this run, with so many
     ``replicas`` of it, ``valkey://HOST:PORT/DB`` uses one that is there. ``mutant_node`` plants the mutant in
-    one node alone, by its process: "chatd-2".
+    one node alone, by its process: "chatd-2". ``balancer = "haproxy"`` puts one before them, which chooses
+    a client's node in the client's place.
 
     With ``url`` the run talks to a server that it did not start, with ``http_url`` for clients that come over
     HTTP: no process faults then. ``tls.ca`` is a PEM
@@ -38,6 +41,7 @@ class Server(chatd.config.Config):
     http_port: int | Literal["auto", "free"] = Field(default=0)
     nodes: int = Field(default=1, ge=1, le=MOST_NODES)
     replicas: int = Field(default=0, ge=0, le=1)
+    balancer: Literal["", "haproxy"] = ""
     mutant_node: Annotated[str, Field(pattern=r"^(chatd-[1-9]\d?)?$")] = ""
     url: str = ""
     http_url: str = ""
@@ -105,6 +109,22 @@ class Server(chatd.config.Config):
             raise ValueError(f"mutant_node is {self.mutant_node!r}: the last node is chatd-{self.nodes}")
         return self
 
+    @model_validator(mode="after")
+    def _balancer_has_nodes(self) -> Server:
+        if self.balancer and self.url:
+            raise ValueError("balancer is a process of the run, and url names a server that it did not start")
+        if self.balancer and self.nodes == 1:
+            raise ValueError(
+                f"balancer is {self.balancer!r}, and nodes is 1: there is nothing to choose from; write "
+                "nodes = 2 or more, or leave it out"
+            )
+        if self.balancer and self.tls_cert:
+            raise ValueError(
+                f"balancer is {self.balancer!r}, and tls_cert is set: it reads what clients ask for, and has "
+                "no certificate; leave one of them out"
+            )
+        return self
+
 
 def target_faults(server: Server, allow_targets: Sequence[str]) -> list[str]:
     """Why it may not be loaded where it is, a line each."""
@@ -136,6 +156,25 @@ def http_faults(server: Server, workload: Workload) -> list[str]:
     if not server.url and server.http_port == 0:
         return ['server.http_port is 0, off: some personas come over HTTP; write http_port = "free"']
     return []
+
+
+def balancer_faults(server: Server, workload: Workload) -> list[str]:
+    """What does not go together with a balancer before the nodes."""
+    if not server.balancer:
+        return []
+    lines = []
+    if workload.balance == "fixed":
+        others = ", ".join(policy for policy in POLICIES if policy != "fixed")
+        lines.append(
+            f"workload.balance is 'fixed', and server.balancer is {server.balancer!r}: it chooses the node, "
+            f"so a client's cannot be fixed; take one of {others}"
+        )
+    if workload.over_http:
+        lines.append(
+            f"server.balancer is {server.balancer!r}, and some personas come over HTTP: their session is on "
+            "one node, and it chooses anew for each request; leave one of them out"
+        )
+    return lines
 
 
 def unread_faults(server: Server, workload: Workload) -> list[str]:

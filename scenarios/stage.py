@@ -111,6 +111,7 @@ class Stage:
             self._wiring,
             self._supervisor,
             self._rundir,
+            workload=self._scenario.workload,
             hooks=self._plan.hooked(),
             later=self._plan.starts() | beginners(self._scenario.autoscale, self._scenario.layout.processes),
         )
@@ -145,10 +146,14 @@ class Stage:
 
     def _tell_wires(self) -> None:
         wiring, engine = self._wiring, self._wiring.engine
-        self._rundir.update(via=wiring.describe(), wires=wiring.listening, nodes=self._cluster.told())
+        via = wiring.describe()
+        if version := self._cluster.balancer_version:
+            via = f"haproxy ({self._scenario.workload.balance}), {via}"
+            self._rundir.manifest["versions"]["haproxy"] = version
+        self._rundir.update(via=via, wires=wiring.listening, nodes=self._cluster.told())
         if engine:
             self._rundir.manifest["versions"][engine.name] = engine.version
-        self._progress.step(f"wire      {wiring.describe()}")
+        self._progress.step(f"wire      {via}")
 
     def start_load(self, *, workers: int, page: Page | None = None) -> None:
         """Start the Locust master and the workers, or wait for those of other hosts; nothing is sent yet."""
@@ -161,7 +166,7 @@ class Stage:
             http_targets=self._cluster.http_targets,
             tls=self._tls,
             channel_suffix=self._suffix,
-            host=urlsplit(self._cluster.urls[0]).netloc if self._wiring.engine else "",
+            host=self._cluster.host if self._wiring.engine else "",
             http_host=urlsplit(self._cluster.members[0].http_url).netloc if self._wiring.engine else "",
             allow_targets=self._allow_targets,
             workload=self._scenario.workload,
@@ -295,7 +300,7 @@ class Stage:
     def _probes(self, cluster: Cluster) -> dict[str, Probe]:
         """What may be asked of the target: a message only where any client may write on any channel."""
         server, workload = self._scenario.server, self._scenario.workload
-        ready = all_ready(cluster.pages, self._supervisor.running) if cluster.pages else None
+        ready = all_ready(cluster.asked, self._supervisor.running) if cluster.asked else None
         # A planted mutant may fire only once: no message of ours may take it away from the load's.
         free = not (server.url or server.mutant or server.namespaces or workload.auth)
         tls = self._tls.context() if cluster.urls[0].startswith("wss:") else None
