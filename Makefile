@@ -16,7 +16,7 @@ GO_INSTALL := $(shell command -v timeout >/dev/null && echo timeout 300) \
 
 CENTRIFUGO ?= v6.0.0
 
-.PHONY: run soak test check fmt setup mutants frame-mutants toxiproxy real-toxiproxy browser bench-chatd bench-checks bench-loadgen bench-proxy bench-cluster bench-peers centrifuge centrifugo clean help
+.PHONY: run soak test check fmt setup mutants frame-mutants toxiproxy real-toxiproxy haproxy browser bench-chatd bench-checks bench-loadgen bench-proxy bench-cluster bench-peers centrifuge centrifugo clean help
 
 run: $(READY) ## load chatd, break the wire and the process, prove what arrived (SCENARIO=…, ARGS=…)
 	@$(BIN)/chatproof run $(SCENARIO) $(ARGS)
@@ -68,6 +68,10 @@ real-toxiproxy:
 	@[ -x $(TOXIPROXY) ] || ! command -v go >/dev/null || \
 	  { mkdir -p $(dir $(TOXIPROXY)); $(MAKE) --no-print-directory $(TOXIPROXY) >$(TOXIPROXY).log 2>&1; } || \
 	  echo "Toxiproxy was not built, so the tests on it are skipped: $$(grep -v '^make' $(TOXIPROXY).log | tail -n 1)"
+
+haproxy: ## install Debian's HAProxy, which [server] balancer = "haproxy" puts before the nodes (Debian, Ubuntu)
+	@export PATH="$$PATH:/usr/sbin:/usr/local/sbin"; command -v haproxy >/dev/null || { SUDO=$$([ "$$(id -u)" = 0 ] || echo sudo); \
+	  $$SUDO apt-get update -qq && $$SUDO apt-get install -y -qq --no-install-recommends haproxy; }; haproxy -v | head -n 1
 
 browser: $(READY) ## install what the tests of the pages need: Chromium (Debian, Ubuntu) and its driver
 	@command -v chromium >/dev/null || { SUDO=$$([ "$$(id -u)" = 0 ] || echo sudo); \

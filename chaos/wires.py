@@ -12,7 +12,8 @@ several nodes has its own two: ``a1`` and ``b1`` before the first, ``a2`` and ``
     link-replica   the replica's way to the broker that it follows
 
 A client belongs to one half for good: the even ordinals to ``a``, the odd ones to ``b``. Its node is fixed
-too, client c being on proxy c mod (2 × nodes), unless the load is balanced over the nodes.
+too, client c being on proxy c mod (2 × nodes), unless the load is balanced over the nodes. A balancer stands
+before these wires, and keeps the halves apart: it chooses among the proxies of the client's own.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ balancer = "haproxy"
 retry_ms = [100, 1000]
 
 [workload]
-clients = 45
+clients = 30
 channels = 6
 channels_per_client = 2
 connect_over_s = 0.5
@@ -51,7 +51,7 @@ warmup = true
 
 [[workload.phase]]
 name = "chaos"
-duration_s = 4.5
+duration_s = 3.5
 publish_per_s = 40.0
 
 [[fault]]
@@ -59,7 +59,7 @@ id = "kill-one"
 kind = "kill"
 target = "chatd-2"
 at_s = 2.0
-duration_s = 2.0
+duration_s = 1.5
 
 [expect]
 resumes = true
@@ -191,7 +191,7 @@ def test_a_node_of_three_is_killed_behind_it_and_nothing_is_lost(tmp_path: Path)
     assert status == 0, output
     assert summary["via"] == "haproxy (least), direct"
     (killed,) = summary["faults"]
-    assert killed["effects"]["closes"] == 15  # a third: HAProxy had spread 45 evenly
+    assert killed["effects"]["closes"] == 10  # a third: HAProxy had spread 30 evenly
     latest = tmp_path / "runs/latest"
     steps = [json.loads(line) for line in (latest / "faults.jsonl").read_text().splitlines()]
     own = [(step["kind"], step.get("planned")) for step in steps if step.get("process") == "balancer-1"]

@@ -12,6 +12,7 @@ import pytest
 
 from chaos.journal import Journal
 from chaos.process import Supervisor
+from loadgen.workload import Phase, Workload
 from scenarios import steady
 from scenarios.cluster import start_cluster
 from scenarios.layout import layout
@@ -90,7 +91,8 @@ def test_a_message_goes_to_a_real_chatd_and_comes_back_each_time(tmp_path):
     supervisor = Supervisor(journal)
     try:
         server = Server(store="memory")
-        cluster = start_cluster(server, layout(server), Wiring(), supervisor, rundir)
+        load = Workload(clients=1, channels=2, phase=(Phase(name="calm", duration_s=1.0),))
+        cluster = start_cluster(server, layout(server), Wiring(), supervisor, rundir, workload=load)
         probe = RoundTrip(cluster.urls, "chatd", "r")
         probe()
         probe()
