@@ -2,7 +2,8 @@
 
 Pure but for its callbacks: the caller says what time it is. Whatever is due by then is
 done, however late, with its scheduled time kept, so a worker that fell behind shows
-up as lag and in latency instead of as missing load.
+up as lag and in latency instead of as missing load. One that fell far behind catches up in runs of
+``RUN_NS``: between them its owner reads, or every answer would seem to have come when the last run ended.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 from .moves import Move, Moves
 from .schedule import PUBLISH, SECOND_NS, Block, Publishes
 
+RUN_NS: Final = 2_000_000  # after it, a run gives way even when it is behind
 _NEVER: Final = 2**63 - 1
 _PART: Final = 512
 _NOTHING: Final = np.empty(0, PUBLISH)
@@ -30,7 +32,7 @@ class Pacer:
         publish: called with (client, channel, pub_seq, scheduled time) of a publish.
         react: the same for a reaction.
         act: called with (client, channel, action) of what leaves nothing in the log.
-        now_ns: CLOCK_MONOTONIC; read once for every publish, to know how late it is.
+        now_ns: CLOCK_MONOTONIC; read for everything done, to know how late it is and how long the run is.
     """
 
     def __init__(
@@ -65,48 +67,65 @@ class Pacer:
         self._next_block()
 
     def run(self, now_ns: int) -> int | None:
-        """Do everything that is due; returns when to come back, None when nothing is left."""
-        offset_ns = now_ns - self._t0_ns
-        moves = self._moves
-        while self._next_move < len(moves) and moves[self._next_move][0] <= offset_ns:
+        """Do what is due, for ``RUN_NS`` or a little longer; returns when to come back.
+
+        That is ``now_ns`` or earlier when the time was too short, and None when nothing is left.
+        """
+        offset_ns, until_ns = now_ns - self._t0_ns, now_ns + RUN_NS
+        moves, done = self._moves, True
+        while done and self._next_move < len(moves) and moves[self._next_move][0] <= offset_ns:
             due_ns, client, move = moves[self._next_move]
+            # A move says what is due by then, however late it is. Who arrives has nothing due before.
+            if move != Move.ARRIVE and not self._run_publishes(due_ns - 1, until_ns):
+                done = False
+                break
             self._next_move += 1
-            if move != Move.ARRIVE:
-                self._run_publishes(due_ns - 1)  # it says what is due by then, however late it is
             self._move(client, Move(move))
-        self._run_publishes(offset_ns)
+            done = self._now_ns() < until_ns
+        if done:
+            self._run_publishes(offset_ns, until_ns)
         due_ns = min(self._move_ns(), self._publish_ns())
         return None if due_ns == _NEVER else self._t0_ns + due_ns
 
-    def _run_publishes(self, offset_ns: int) -> None:
-        t0_ns = self._t0_ns
+    def _run_publishes(self, offset_ns: int, until_ns: int) -> bool:
+        """Do what is due by an offset. False: the time was over before that."""
         while not self._done:
-            part, index, acts = self._part, self._next_publish, 0
-            while index < len(part) and part[index][0] <= offset_ns:
-                due_ns, client, channel, pub_seq, action = part[index]
-                index += 1
-                scheduled_ns = t0_ns + due_ns
-                if not pub_seq:
-                    acts += 1
-                    self._act(client, channel, action)
-                    continue
-                self.lags_ns.append(self._now_ns() - scheduled_ns)
-                if action:
-                    self._react(client, channel, pub_seq, scheduled_ns)
-                else:
-                    self._publish(client, channel, pub_seq, scheduled_ns)
-            self.scheduled += index - self._next_publish - acts
-            self._next_publish = index
-            if index < len(part):
-                return
+            intime = self._run_part(offset_ns, until_ns)
+            if self._next_publish < len(self._part):
+                return intime
             if self._taken < len(self._rows):
                 self._next_part()
-                continue
             # Drawn a little ahead, when there is nothing else to do: the first publish of a second is not
             # made late by its own second's draw.
-            if (self._second + 1) * SECOND_NS - offset_ns > SECOND_NS // 2 and self._second >= 0:
-                return
-            self._next_block()
+            elif (self._second + 1) * SECOND_NS - offset_ns > SECOND_NS // 2 and self._second >= 0:
+                return intime
+            else:
+                self._next_block()
+            if not intime:
+                return False
+        return True
+
+    def _run_part(self, offset_ns: int, until_ns: int) -> bool:
+        """Do what of the part at hand is due by an offset. False: the time was over first."""
+        t0_ns, part, index, acts = self._t0_ns, self._part, self._next_publish, 0
+        intime = True
+        while intime and index < len(part) and part[index][0] <= offset_ns:
+            due_ns, client, channel, pub_seq, action = part[index]
+            index += 1
+            scheduled_ns, now_ns = t0_ns + due_ns, self._now_ns()
+            intime = now_ns < until_ns
+            if not pub_seq:
+                acts += 1
+                self._act(client, channel, action)
+                continue
+            self.lags_ns.append(now_ns - scheduled_ns)
+            if action:
+                self._react(client, channel, pub_seq, scheduled_ns)
+            else:
+                self._publish(client, channel, pub_seq, scheduled_ns)
+        self.scheduled += index - self._next_publish - acts
+        self._next_publish = index
+        return intime
 
     def _next_block(self) -> None:
         block = next(self._blocks, None)

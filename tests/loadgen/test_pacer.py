@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 from loadgen.actions import Action
 from loadgen.moves import MOVE, Move
-from loadgen.pacer import Pacer
+from loadgen.pacer import RUN_NS, Pacer
 from loadgen.schedule import ACT, PUBLISH, SECOND_NS, Block
 
 T0 = 1_000 * SECOND_NS
 
 
 class Run:
-    """A pacer with a clock that only moves when told."""
+    """A pacer with a clock that moves when told, and by ``takes_ns`` for whatever is done."""
 
     def __init__(
         self,
@@ -27,8 +27,9 @@ class Run:
         moves: list[tuple[int, int, Move]] | None = None,
         acts: list[tuple[int, int, int, Action]] | None = None,
         reactions: list[tuple[int, int, int, int]] | None = None,
+        takes_ns: int = 0,
     ) -> None:
-        self.now_ns = T0
+        self.now_ns, self.takes_ns = T0, takes_ns
         self.did: list[Any] = []
         self.drawn = 0
         said = [(*row, Action.PUBLISH) for row in publishes]
@@ -52,13 +53,17 @@ class Run:
         self.pacer = Pacer(
             moves=np.array(sorted(arrivals + (moves or [])), MOVE),
             blocks=draw(),
-            move=lambda client, move: self.did.append(client if move is Move.ARRIVE else (client, move.name)),
-            publish=lambda *publish: self.did.append(publish),
-            react=lambda *publish: self.did.append(("reaction", *publish)),
-            act=lambda client, channel, action: self.did.append((client, channel, Action(action).name)),
+            move=lambda client, move: self.do(client if move is Move.ARRIVE else (client, move.name)),
+            publish=lambda *publish: self.do(publish),
+            react=lambda *publish: self.do(("reaction", *publish)),
+            act=lambda client, channel, action: self.do((client, channel, Action(action).name)),
             now_ns=lambda: self.now_ns,
         )
         self.pacer.start(T0)
+
+    def do(self, what: Any) -> None:
+        self.did.append(what)
+        self.now_ns += self.takes_ns
 
     def at(self, offset_ns: int) -> int | None:
         self.now_ns = T0 + offset_ns
@@ -160,3 +165,63 @@ def test_what_leaves_nothing_in_the_log_is_done_at_its_time_and_is_no_publish() 
         (1, 9, 3, T0 + 600),
     ]
     assert run.pacer.scheduled == len(run.pacer.lags_ns) == 3
+
+
+def test_a_run_that_is_behind_gives_way_and_asks_to_come_back_at_once() -> None:
+    each_ns = RUN_NS // 10
+    run = Run([(0, 1)], [(n, 1, 9, n + 1) for n in range(25)], takes_ns=each_ns)
+    began = SECOND_NS
+    runs = []
+    offset_ns: int | None = began
+    while offset_ns is not None:
+        before = len(run.did)
+        came_ns = run.now_ns - T0 if runs else began
+        offset_ns = run.at(came_ns)
+        assert offset_ns is None or offset_ns <= came_ns
+        runs.append(len(run.did) - before)
+    assert runs == [11, 11, 4]
+    assert [publish[2] for publish in run.did[1:]] == list(range(1, 26))
+    assert run.pacer.lags_ns == [began - n + each_ns * (n + 1) for n in range(25)]
+
+
+def test_a_session_leaves_only_when_all_that_it_said_before_was_said_in_however_many_runs() -> None:
+    run = Run(
+        [(0, 1)],
+        [(n, 1, 9, n + 1) for n in range(8)],
+        moves=[(5, 1, Move.LEAVE), (6, 1, Move.ARRIVE)],
+        takes_ns=RUN_NS,
+    )
+    for _ in range(20):
+        run.at(run.now_ns - T0 + 1_000)
+    said = [(1, 9, n + 1, T0 + n) for n in range(8)]
+    assert run.did == [1, *said[:5], (1, "LEAVE"), 1, *said[5:]]
+
+
+def test_arrivals_and_what_leaves_nothing_in_the_log_count_for_the_length_of_a_run() -> None:
+    arrivals = Run([(n, 1 + n) for n in range(25)], [], takes_ns=RUN_NS // 10)
+    arrivals.at(SECOND_NS)
+    assert arrivals.did == list(range(1, 11))
+    acts = Run([], [], acts=[(n, 1, 9, Action.TYPING) for n in range(25)], takes_ns=RUN_NS // 10)
+    acts.at(SECOND_NS)
+    assert acts.did == [(1, 9, "TYPING")] * 11
+    assert acts.pacer.scheduled == 0
+
+
+@given(
+    due=st.lists(st.integers(0, 3 * SECOND_NS), max_size=60).map(sorted),
+    moves=st.lists(st.integers(0, 3 * SECOND_NS), max_size=20).map(sorted),
+    takes_ns=st.integers(0, 2 * RUN_NS),
+    away_ns=st.integers(0, SECOND_NS),
+)
+def test_in_short_runs_the_same_is_done_in_the_same_order(
+    due: list[int], moves: list[int], takes_ns: int, away_ns: int
+) -> None:
+    said = [(ns, 1, 1, n + 1) for n, ns in enumerate(due)]
+    moved = [(ns, 1, Move.LEAVE if n % 2 else Move.DROP) for n, ns in enumerate(moves)]
+    at_once, in_runs = (Run([], said, moves=moved, takes_ns=takes) for takes in (0, takes_ns))
+    at_once.at(9 * SECOND_NS)
+    offset_ns: int | None = 0
+    while offset_ns is not None:
+        offset_ns = in_runs.at(max(offset_ns, in_runs.now_ns - T0) + away_ns)
+    assert in_runs.did == at_once.did
+    assert in_runs.pacer.scheduled == len(due)
