@@ -194,6 +194,11 @@ class Client:
         return self.ready and all(lane.live for lane in self.lanes.values())
 
     @property
+    def unacked(self) -> int:
+        """Publishes without a final answer."""
+        return sum([len(lane.outbox) for lane in self.lanes.values()])
+
+    @property
     def unsent(self) -> int:
         """Publishes that wait and were never written."""
         return sum(
@@ -386,7 +391,7 @@ class Client:
         lane.serial = min(lane.serial, fork)
 
     def ack(self, tag: object | None, message: str, epoch: str, serial: int, duplicate: bool) -> None:
-        if not _fits(serial):
+        if not 0 <= serial <= MAX_SERIAL:  # as `_fits`, without a call: one for each publish
             self.bad(BadReason.SERIAL_RANGE)
             return
         flags = Flag.DUPLICATE if duplicate else 0

@@ -48,6 +48,7 @@ _Reply = (
     | wire.Goodbye
     | wire.Error
 )
+_ACK: Final = b'{"type":"ack"'
 _decode: Callable[[Buffer], object] = msgspec.json.Decoder(_Reply).decode
 _decode_reaction: Callable[[Buffer], _Reaction] = msgspec.json.Decoder(_Reaction).decode
 
@@ -82,6 +83,8 @@ class ChatdDriver:
 
     @staticmethod
     def delivery(payload: bytes) -> Delivered | None:
+        if payload.startswith(_ACK):  # the other frame that comes often; decoded once, by `feed`
+            return None
         try:
             frame = _decode(payload)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

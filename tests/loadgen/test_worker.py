@@ -26,6 +26,31 @@ def test_a_worker_has_no_gevent_in_it() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_once_steady_it_does_not_look_for_garbage_among_what_is_under_way_but_frees_cycles() -> None:
+    code = """if True:
+        import gc, loadgen.worker
+        loadgen.worker.steady()
+        looks = []
+        gc.callbacks.append(lambda phase, info: looks.append(phase))
+        under_way = [[number] for number in range(5_000)]
+        print(len(looks))
+        class Cycle:
+            alive = 0
+            def __init__(self):
+                Cycle.alive += 1
+                self.itself = self
+            def __del__(self):
+                Cycle.alive -= 1
+        for _ in range(3 * loadgen.worker.YOUNG):
+            Cycle()
+        print(Cycle.alive <= loadgen.worker.YOUNG)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=15, check=True
+    )
+    assert done.stdout.split() == ["0", "True"]
+
+
 class Locust:
     """The master's side of Locust's protocol, spoken by hand to one worker process."""
 
