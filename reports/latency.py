@@ -184,6 +184,13 @@ def narrowed(
     return frame
 
 
+def transports(history: History) -> list[str]:
+    """By what clients were connected in this run, as in ``TRANSPORTS``, in its order."""
+    made = (pl.col("kind") == Kind.CONN) & (pl.col("serial") == CONN_OK) & (pl.col("client") != _NO_LOAD)
+    used = set(history.scan().filter(made).select(pl.col("flags").unique()).collect()["flags"])
+    return [name for name, number in TRANSPORTS.items() if number in used]
+
+
 def _connected_by(frame: pl.LazyFrame, history: History, transport: int) -> pl.LazyFrame:
     """Those samples whose client's last connection before their end was made by a transport."""
     made = history.scan().filter((pl.col("kind") == Kind.CONN) & (pl.col("serial") == CONN_OK))

@@ -8,6 +8,7 @@ from reports import figures, wording
 from reports.analysis import Analysis
 from reports.blocks import Block, Column, Pair, Para, Picture, Table, Text
 from reports.clock import ACROSS, host_clocks
+from reports.latency import Selection, measure, transports
 from reports.verdict import clock_uncertainty_ms
 
 TOLD: Final = {
@@ -19,6 +20,7 @@ TOLD: Final = {
     "resume": "asked → caught up",
 }
 SLOWEST: Final = 5
+TRANSPORT: Final = {"websocket": "WebSocket", "sse": "SSE", "poll": "long polling"}
 
 
 def build(analysis: Analysis) -> tuple[Block, ...]:
@@ -31,6 +33,8 @@ def build(analysis: Analysis) -> tuple[Block, ...]:
     blocks: list[Block] = [_classes(analysis), *(Picture(c) for c in wide if not c.empty)]
     if spread := [Picture(c) for c in narrow if not c.empty]:
         blocks.append(Pair(spread))
+    if len(used := transports(analysis.history)) > 1:
+        blocks.insert(1, _by_transport(analysis, used))
     if analysis.channels.height > 1:
         blocks.append(_slowest(analysis))
     if not analysis.latency["delivery"].count:
@@ -86,6 +90,28 @@ def _never(analysis: Analysis, name: str) -> str:
         covered = analysis.integrity.coverage
         return wording.count(covered.unresolved + covered.recovered)
     return wording.NONE
+
+
+def _by_transport(analysis: Analysis, used: list[str]) -> Table:
+    """Each class beside itself, by what the client was connected when the sample ended."""
+    columns = (
+        Column("Class"),
+        Column("Transport"),
+        Column("Samples", align="right"),
+        *(Column(head, "ms", "right") for head in ("p50", "p90", "p99", "p99.9", "Max")),
+    )
+    rows = tuple(
+        (name, TRANSPORT[transport], wording.count(h.count), *_points(h.summary()))
+        for name, whole in analysis.latency.items()
+        if whole.count
+        for transport in used
+        for h in [measure(analysis.history, name, Selection(transport=transport))]
+    )
+    note = (
+        "By what the client was connected when the sample ended: "
+        "the subscriber of a delivery, the publisher of an ack."
+    )
+    return Table(columns, rows, caption="Latency by transport", note=note)
 
 
 def _slowest(analysis: Analysis) -> Table:

@@ -14,6 +14,7 @@ from reports.blocks import Picture
 from reports.checks import run_checks
 from reports.effects import FaultEffect
 from reports.gates import parse_gates
+from reports.history import Kind, Transport
 from reports.pipeline import analyse
 from reports.render import report_html, report_markdown
 from reports.sections import SECTIONS, capacity, faults, host
@@ -248,6 +249,26 @@ def test_trials_of_a_search_are_drawn_by_what_they_delivered_and_whether_they_he
     assert p99.y.kind == "log"
     assert [rate for rate, _ in cpu.series[0].points] == [500.0, 1000.0, 2000.0]
     assert capacity.loads({"trials": []}).empty
+
+
+def test_latency_of_several_transports_is_told_beside_each_other_and_of_one_is_not() -> None:
+    assert "By what the client was connected" not in "".join(lines(analysed(small()), "latency"))
+    made = Synthetic(bare=True, clients=2, channels=1)
+    for client, over, late_s in ((1, Transport.WEBSOCKET, 0.25), (2, Transport.SSE, 0.75)):
+        made.add(Kind.CONN, 1.0, t2=T0 + S // 2, client=client, serial=101, pub_seq=1, flags=over)
+        for serial in (1, 2):
+            message = {"channel": 1, "publisher": 1, "pub_seq": serial, "serial": serial, "epoch": 1}
+            made.add(Kind.RECV, 3.0 + late_s * serial, t2=T0 + 3 * S, client=client, **message)
+    told = lines(analysed(made), "latency")
+    begin = told.index(
+        "| Class | Transport | Samples | p50 (ms) | p90 (ms) | p99 (ms) | p99.9 (ms) | Max (ms) |"
+    )
+    assert told[begin + 2 : begin + 6] == [
+        "| delivery | WebSocket | 2 | 250 | 500 | 500 | 500 | 500 |",
+        "| delivery | SSE | 2 | 750 | 1,500 | 1,500 | 1,500 | 1,500 |",
+        "| connect | WebSocket | 1 | 500 | 500 | 500 | 500 | 500 |",
+        "| connect | SSE | 1 | 500 | 500 | 500 | 500 | 500 |",
+    ]
 
 
 def test_latency_with_and_without_faults_is_one_curve_each(stormy: Analysis) -> None:
