@@ -65,24 +65,35 @@ async def _report(engine: Engine) -> None:
         engine.figures.take_locust()
 
 
+def _waited_s() -> float:
+    """How long this process's loop has been ready to run while something else had its core.
+
+    Source: Linux, Documentation/scheduler/sched-stats.rst, /proc/<pid>/schedstat.
+    """
+    return int(Path("/proc/self/schedstat").read_text().split()[1]) / 1e9
+
+
 async def _published(engine: Engine, publish_s: float) -> dict[str, float]:
     """Figures of the phase that publishes, until everything is acked."""
     await asyncio.sleep(publish_s - monotonic())
-    began_s, cpu_s = monotonic(), process_time()
+    began_s, cpu_s, waited_s = monotonic(), process_time(), _waited_s()
     late_s = began_s + PUBLISH_S + LATE_S
     while monotonic() < late_s:
         await asyncio.sleep(0.2)
         state = engine.state()
         if not state.scheduled_left and not state.unacked:
             break
-    taken_s, cpu_s = monotonic() - began_s, process_time() - cpu_s
+    taken_s, cpu_s, waited_s = monotonic() - began_s, process_time() - cpu_s, _waited_s() - waited_s
     engine.fold()
     return {
         "publishes": engine.figures.totals["sent"],
         "acked": engine.figures.totals["acked"],
         "taken_s": taken_s,
         "cpu_s": cpu_s,
+        "waited_s": waited_s,
+        "lag_p50_ms": engine.figures.lag.quantile_ms(0.5),
         "lag_p99_ms": engine.figures.lag.quantile_ms(0.99),
+        "hiccup_p99_ms": engine.figures.hiccup.quantile_ms(0.99),
     }
 
 
