@@ -165,7 +165,7 @@ def test_a_disk_that_fills_up_makes_the_run_void_and_accuses_nobody(tmp_path: Pa
     """The worker's third segment of 64 KiB has no room; its first two are whole."""
     (tmp_path / "full").mkdir()
     (tmp_path / "full/sitecustomize.py").write_text(FULL_DISK)
-    scenario = write(tmp_path, duration_s=3.5, per_s=250.0)
+    scenario = write(tmp_path, duration_s=2.6, per_s=500.0)
     status, output, summary = run(scenario, cwd=tmp_path, path=f"{tmp_path / 'full'}{os.pathsep}{ROOT}")
     assert status == 5, output
     assert any("could not be written by the load workers" in reason for reason in summary["void"])
