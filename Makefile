@@ -24,9 +24,9 @@ run: $(READY) ## load chatd, break the wire and the process, prove what arrived 
 soak: $(READY) ## runs under drawn faults, one seed after another (SEEDS=50, FIRST=1)
 	@$(BIN)/chatproof soak --seeds $(SEEDS) --first $(FIRST) --out runs/soak $(ARGS)
 
-test: check real-toxiproxy ## everything that CI runs: the suites, then whole runs, two at a time; last what is timed
+test: check real-toxiproxy ## everything that CI runs: the suites, then whole runs, three at a time; last what is timed
 	@$(BIN)/pytest -n 2 --dist loadfile --ignore tests/e2e
-	@$(BIN)/pytest -n 2 --dist loadfile tests/e2e --ignore tests/e2e/test_slow_consumers.py
+	@$(BIN)/pytest -n 3 --dist loadfile tests/e2e --ignore tests/e2e/test_slow_consumers.py
 	@$(BIN)/pytest tests/e2e/test_slow_consumers.py
 
 check: $(READY) ## formatting, lint and types

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import time
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -184,26 +183,3 @@ def test_a_short_swarm_is_valid(tmp_path: Path, seed: int) -> None:
     assert status == 0, output
     assert summary["verdict"] == "valid"
     assert summary["faults"]
-
-
-def test_a_failed_run_is_minimised_to_what_it_takes(tmp_path: Path) -> None:
-    """Two of three faults lose acks on their way, so that publishes are sent again; the third does not."""
-    scenario = write(
-        tmp_path,
-        fault("latency", 2.2, 1.6, target="a", latency_ms=500),
-        fault("slicer", 2.5, 1.0, target="b", average_bytes=200),
-        fault("reset_peer", 3.0, 0.3, target="a"),
-        length=3.5,
-    )
-    mutant = ("--set", "server.mutant=no-dedupe:1")
-    status, output, summary = run(scenario, *mutant, cwd=tmp_path)
-    assert status == 3, output
-    assert summary["classes"]["L2"]["count"] > 0
-    process = chatproof("minimise", "runs/latest", "--class", "L2", "--budget", "8", cwd=tmp_path)
-    output, _ = process.communicate(timeout=380)
-    assert process.returncode == 0, output
-    minimal = tomllib.loads((tmp_path / "minimal.toml").read_text())
-    kept = {each["kind"] for each in minimal["fault"]}
-    assert "reset_peer" in kept
-    assert kept <= {"reset_peer", "latency"}
-    assert "run it: chatproof run minimal.toml" in output
