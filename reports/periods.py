@@ -62,6 +62,11 @@ class FaultWindow:
     def on_process(self) -> bool:
         return self.kind in PROCESS_KINDS
 
+    @property
+    def behind_nodes(self) -> bool:
+        """It hits the broker or a way to it (chaos.wires): no client's connection goes through there."""
+        return self.target.startswith(("link-", "broker-"))
+
     def parity(self) -> int | None:
         """Remainder, mod 2, of the ordinals behind the targeted proxy; None where all are affected."""
         return {"a": 0, "b": 1}.get(self.target) if not self.on_process else None

@@ -40,6 +40,7 @@ class Contract:
     ack_ns: int = int(DEFAULT_ACK_S * NS)  # a publish on a live connection is answered by then
     detect_ns: int | None = None  # ping + pong: a peer that is gone is noticed by then
     clock_ns: int = DEFAULT_CLOCK_NS  # how far the clocks of different clients may be apart
+    nodes: int = 1  # that clients were connected to
     kept: Retention | None = None
     namespaces: Mapping[str, Retention | None] = field(
         default_factory=dict
@@ -62,6 +63,7 @@ class Contract:
             ack_ns=_nanoseconds(deadlines.get("ack_s"), DEFAULT_ACK_S),
             detect_ns=int((ping + pong) * NS) if _number(ping) and _number(pong) and ping > 0 else None,
             clock_ns=int(uncertainty) if _number(uncertainty) else DEFAULT_CLOCK_NS,
+            nodes=len(run.get("nodes") or (None,)),
             kept=_retention(contract),
             namespaces=_namespaces(contract),
         )

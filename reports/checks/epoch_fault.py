@@ -7,7 +7,9 @@ Per channel, one finding for each epoch that
 - came back: it was certainly there, then another one was, then it was again;
 - had a head that went down: a final read, or a subscription that was not resumed, was told of a head
   below a serial that had been shown before it was asked for; or a client was told that it is ahead of
-  the stream at a serial that something had shown before it asked;
+  the stream at a serial that something had shown before it asked. Of several nodes each answers a
+  subscription as far as it has heard of the log, which may be less than another one has shown, and goes on
+  from there: then only final reads, which come when all has been heard, are asked;
 - gave a serial twice: a message was acked and seen at a place that had been shown to hold another one before
   it was first sent.
 
@@ -249,9 +251,10 @@ def _heads(part: Part) -> Iterator[_Fault]:
 
 
 def _told_heads(part: Part) -> tuple[Int, ...]:
-    """Heads of final reads and of subscriptions that were not resumed."""
+    """Heads of final reads and, where there is one node, of subscriptions that were not resumed."""
     windows = part.windows
-    w = np.flatnonzero((windows.live >= 0) & ~windows.resumed & ~windows.derived & (windows.asked_t > 0))
+    begun = (windows.live >= 0) & ~windows.resumed & ~windows.derived & (windows.asked_t > 0)
+    w = np.flatnonzero(begun & (part.facts.contract.nodes == 1))
     reads = [read for several in part.final_reads.by_channel.values() for read in several]
     load = (
         windows.channel,

@@ -177,6 +177,15 @@ def test_a_dead_connection_is_one_that_the_fault_was_aimed_at(target: str) -> No
     assert counts(judge(scene)) == ({"V4": 1} if target == "b" else {})
 
 
+@pytest.mark.parametrize("target", ["link-1", "link-*", "broker-1"])
+@pytest.mark.parametrize("kind", ["pause", "partition"])
+def test_what_waits_for_the_broker_is_on_no_dead_connection(kind: str, target: str) -> None:
+    scene = half_open(True)
+    for line in scene.faults:
+        line["kind"], line["target"] = kind, target
+    assert counts(judge(scene)) == {}
+
+
 @pytest.mark.parametrize("client", [1, 2], ids=["of its client", "of another"])
 @pytest.mark.parametrize("hears", [False, True], ids=["to the end", "for a while"])
 def test_who_reads_nothing_by_its_own_persona_cannot_see_its_connection_end(client: int, hears: bool) -> None:

@@ -174,6 +174,24 @@ def test_a_final_read_that_ends_before_what_was_seen_went_back() -> None:
     assert "its head went down" in judged.classes["L12"].findings[0].sentence
 
 
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_a_node_may_not_have_heard_of_what_another_one_has_shown(nodes: int, monkeypatch) -> None:
+    scene = Scene(clients=3, channels=1)
+    scene.conn(1)
+    scene.join(2, 1)
+    for _ in range(3):
+        scene.publish(1)
+    scene.conn(3)
+    scene.wait(0.1)
+    scene.sub(3, 1, 2)
+    scene.live(3, 1, 2)
+    scene.recv(3, 3, (1, 3))
+    scene.finish()
+    run = {**scene.run(), "nodes": [{"name": f"n{number + 1}"} for number in range(nodes)]}
+    monkeypatch.setattr(scene, "run", lambda: run)
+    assert ("L12" in counts(judge(scene))) == (nodes == 1)
+
+
 def test_a_client_told_that_it_is_ahead_of_what_was_shown_saw_the_head_go_down() -> None:
     scene = two_clients()
     for _ in range(3):
