@@ -188,14 +188,15 @@ class Joins:
         """Prime the tail from the log. What is committed meanwhile waits in the tail already."""
         if self.relay is not None:
             await self.relay.open(channel)
+        after = 0
         while not channel.open:
             if self.relay is not None:
                 self.relay.reading(channel)
             (head,) = await self._store.tops([channel.name])
-            newest = await self._store.read(
-                channel.name, max(0, head.top - TAIL.n), JOIN_TAIL.n, JOIN_TAIL.bytes
-            )
-            channel.begin(newest)
+            after = max(after, head.top - TAIL.n)
+            newest = await self._store.read(channel.name, after, JOIN_TAIL.n, JOIN_TAIL.bytes)
+            if not channel.begin(newest) and newest.entries:
+                after = newest.entries[-1].serial  # large ones: the tail holds fewer
         if self.relay is not None:
             self.relay.opened(channel)
 

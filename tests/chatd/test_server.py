@@ -575,3 +575,17 @@ def test_many_publishes_at_once_are_read_no_faster_than_they_are_stored(serve) -
         assert got == list(range(1, count + 1))
 
     serve(scenario)
+
+
+def test_a_channel_of_large_messages_is_opened(serve) -> None:
+    """The newest few are more than one page of the log holds."""
+
+    async def scenario(house: House) -> None:
+        ann = await house.guest()
+        for number in range(6):
+            await ann.publish(f"m{number}", data="x" * 1_000_000)
+        bob = await house.listener()
+        await ann.publish("m6")
+        assert serials(await bob.until("message")) == [7]
+
+    serve(scenario, frame_bytes=1 << 20)

@@ -7,10 +7,12 @@ import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from chatd.store.base import Append, Dedupe, Retention, StoreUnavailable
 from chatd.store.bus import Down, Event, Node, Placing, Telling, Up
+from chatd.store.valkey.scripts import REGISTRY
 from chatd.store.valkey.store import ValkeyStore
 from tests.broker import Broker
 
@@ -112,6 +114,29 @@ def test_what_is_told_is_heard_with_the_node_that_told_it(broker: Broker) -> Non
         assert await hear(other.bus.events(), 1) == [Telling("room", "n1", b"\0typing")]
 
     on_nodes(broker, 2, scenario)
+
+
+@pytest.mark.parametrize("payload", [b"", b"P", b"P0123456789ab???", b"T", b"T\xff\xff", b"?"])
+def test_what_no_node_has_written_is_left_out(broker: Broker, payload: bytes) -> None:
+    async def scenario(one: ValkeyStore) -> None:
+        await one.bus.join(["room"])
+        broker.do("PUBLISH", one.bus.topic("room"), payload)
+        await one.append([publish("a")], NOW)
+        heard = one.bus.events()
+        while not serials([event := await anext(heard)]):
+            assert isinstance(event, Telling)
+
+    on_nodes(broker, 1, scenario)
+
+
+def test_a_node_of_another_version_is_no_reason_to_end(broker: Broker) -> None:
+    async def scenario(one: ValkeyStore) -> None:
+        me = Node("n1", "ws://n1", "up", 1, 10, 0.0, 0)
+        stranger = msgspec.msgpack.encode({"name": "n2", "state": "asleep"})
+        broker.do("HSET", REGISTRY, "n2", (1 << 62).to_bytes(8) + stranger)
+        assert await one.bus.heartbeat(me, 5.0) == [me]
+
+    on_nodes(broker, 1, scenario)
 
 
 def test_two_nodes_that_append_at_once_share_the_serials_and_hear_one_order(broker: Broker) -> None:

@@ -12,10 +12,12 @@ from collections import deque
 from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import suppress
 from itertools import chain
+from struct import error as StructError
 from typing import Final
 
 import msgspec
 
+from ...logs import log
 from ..base import StoreUnavailable
 from ..bus import Down, Event, Node, Telling, Up
 from .link import Link, greeting
@@ -228,7 +230,7 @@ class ValkeyBus:
         (there,) = await self._link.ask(
             [NODES.run([REGISTRY], node.name, _encode_node(node), int(ttl_s * 1000))]
         )
-        return sorted(map(_decode_node, there), key=lambda one: one.name)
+        return sorted(_nodes(there), key=lambda one: one.name)
 
     async def part(self, node: str) -> None:
         with suppress(StoreUnavailable):
@@ -246,9 +248,23 @@ async def _all(confirmations: Collection[asyncio.Future[None]], timeout_s: float
         raise StoreUnavailable(f"the bus did not answer within {timeout_s:g} s") from None
 
 
-def _read(channel: str, payload: bytes) -> Iterator[Event]:
-    if payload[:1] == b"P":
-        yield from unpack_event(channel, payload, 1)
-    else:
+def _read(channel: str, payload: bytes) -> list[Event]:
+    """Anybody may publish to a topic: what no node has written is logged and left out. Was it one, the
+    log has what it said."""
+    try:
+        if payload[:1] == b"P":
+            return list(unpack_event(channel, payload, 1))
         end = 2 + payload[1]
-        yield Telling(channel, payload[2:end].decode(), payload[end:])
+        return [Telling(channel, payload[2:end].decode(), payload[end:])]
+    except (IndexError, UnicodeDecodeError, StructError) as bad:
+        log("bad_event", level="error", channel=channel, reason=str(bad))
+        return []
+
+
+def _nodes(values: Collection[bytes]) -> Iterator[Node]:
+    """Those that can be read: a node of another version may say of itself what this one does not know."""
+    for value in values:
+        try:
+            yield _decode_node(value)
+        except msgspec.MsgspecError as bad:
+            log("bad_node", level="error", reason=str(bad))
