@@ -16,7 +16,7 @@ GO_INSTALL := $(shell command -v timeout >/dev/null && echo timeout 300) \
 
 CENTRIFUGO ?= v6.0.0
 
-.PHONY: run soak test check fmt setup mutants frame-mutants toxiproxy real-toxiproxy haproxy browser bench-chatd bench-checks bench-loadgen bench-proxy bench-cluster bench-peers centrifuge centrifugo clean help
+.PHONY: run soak test check fmt setup mutants frame-mutants node-mutants toxiproxy real-toxiproxy haproxy browser bench-chatd bench-checks bench-loadgen bench-proxy bench-cluster bench-peers centrifuge centrifugo clean help
 
 run: $(READY) ## load chatd, break the wire and the process, prove what arrived (SCENARIO=…, ARGS=…)
 	@$(BIN)/chatproof run $(SCENARIO) $(ARGS)
@@ -83,6 +83,9 @@ mutants: $(READY) ## break chatd in every known way and see that it is found out
 
 frame-mutants: $(READY) ## an honest chatd, and a proxy that loses, repeats and falsifies messages: is it found out? (ARGS=frame-drop)
 	@$(BIN)/python -m tests.mutants --frames $(ARGS)
+
+node-mutants: $(READY) ## one broken chatd beside an honest one, on one broker: is it found out? (ARGS=node-skip-repair)
+	@$(BIN)/python -m tests.mutants --nodes $(ARGS)
 
 bench-chatd: $(READY) ## what chatd costs, beside other servers (ARGS="--quick --only fanout")
 	@$(BIN)/python -m benchmarks.chatd $(ARGS)

@@ -212,8 +212,8 @@ class Config(BaseModel):
             broken = MUTANTS.get(parse(mutant).name)
             if not info.data.get("test_hooks"):
                 raise ValueError("needs test_hooks, because it breaks a promise")
-            if broken and broken.store and broken.store != kind_of(info.data.get("store", broken.store)):
-                raise ValueError(f"can only be planted in store {broken.store}")
+            if broken and "store" in info.data and kind_of(info.data["store"]) not in broken.stores:
+                raise ValueError(f"can only be planted in store {' or '.join(sorted(broken.stores))}")
         return mutant
 
 

@@ -311,16 +311,19 @@ class Hub:
             epochs=head.epochs,
             why="failover" if fork else "the log was lost",
         )
-        frame = text_frame(encode(reset))
-        for outlet in self.listeners(channel):
-            outlet.send(frame)
-        for outlet, subscription in channel.joining.items():
+        self.tell_reset(channel, text_frame(encode(reset)))
+        for subscription in channel.joining.values():
             if subscription.answered:
-                outlet.send(frame)
                 subscription.cursor = min(subscription.cursor, fork)
         self.metrics.resets += 1
         channel.tail.cut(fork)
         channel.epoch, channel.lineage, channel.floor = head.epoch, head.lineage, head.floor
+
+    def tell_reset(self, channel: Channel, frame: bytes) -> None:
+        """Those who were answered, whether they are live or not."""
+        answered = [outlet for outlet, joining in channel.joining.items() if joining.answered]
+        for outlet in (*self.listeners(channel), *answered):
+            outlet.send(frame)
 
     def skip(self, channel: Channel, floor: int) -> None:
         """The log forgot what follows the tail before it came here: the stream goes on at ``floor``."""

@@ -125,7 +125,8 @@ class Server:
         store, every_s = self.store, self.config.tail_check_s
         if store.bus is None:
             return None
-        return Relay(store, store.bus, self.hub, self._spawn, tail_check_s=every_s, wall_ms=_wall_ms)
+        relay = self._parts.relay
+        return relay(store, store.bus, self.hub, self._spawn, tail_check_s=every_s, wall_ms=_wall_ms)
 
     @property
     def url(self) -> str:

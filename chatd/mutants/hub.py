@@ -220,7 +220,19 @@ class Holed(Hub):
         super().__init__(flusher)
 
 
-HUBS: Final[Mapping[str, type[OneByOne | Overtaking | Repeating | Holed]]] = {
+class Untold(Hub):
+    """Tells nobody that the stream goes on in another epoch, from where it fell back to."""
+
+    def __init__(self, flusher: Flusher, *, trigger: Trigger) -> None:
+        super().__init__(flusher)
+        self._fires = trigger.fires
+
+    def tell_reset(self, channel: Channel, frame: bytes) -> None:
+        if not self._fires():
+            super().tell_reset(channel, frame)
+
+
+HUBS: Final[Mapping[str, type[OneByOne | Overtaking | Repeating | Holed | Untold]]] = {
     "skip-subscriber": Skipping,
     "swap-frames": Swapping,
     "flip-byte": Damaging,
@@ -232,4 +244,5 @@ HUBS: Final[Mapping[str, type[OneByOne | Overtaking | Repeating | Holed]]] = {
     "replay-and-live": Repeating,
     "skip-serial": Holed,
     "forget-acked": Holed,
+    "no-reset": Untold,
 }

@@ -270,6 +270,17 @@ class LeftOver(Broken):
                 await self._add(Append(append.channel, "nobody", name, b'"left over"'))
 
 
+class DoubleFanout(Broken):
+    """Delivers what this node places at once, though it comes over the bus too."""
+
+    def _placed(self, batch: Sequence[Item], outcomes: Sequence[Outcome]) -> None:
+        super()._placed(batch, outcomes)
+        for (_, _, append), outcome in zip(batch, outcomes, strict=True):
+            channel = self._hub.channel(append.channel)
+            if isinstance(outcome, Placed) and channel is not None and channel.open and self._fires():
+                self._hub.deliver(channel, [push(append.channel, entry_of(append, outcome))])
+
+
 INGESTS: Final[Mapping[str, type[Broken]]] = {
     "nack-committed": NackCommitted,
     "ack-twice": AckTwice,
@@ -281,4 +292,5 @@ INGESTS: Final[Mapping[str, type[Broken]]] = {
     "race-serial": RaceSerial,
     "cross-post": CrossPost,
     "left-over": LeftOver,
+    "double-fanout": DoubleFanout,
 }

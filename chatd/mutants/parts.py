@@ -15,6 +15,7 @@ from ..hub import Hub
 from ..ingest import Ingest
 from ..joins import Joins
 from ..metrics import Metrics
+from ..relay import Relay
 from ..session import Session
 from ..store import STORES, StoreFactory
 from ..store.base import Dedupe, Retain, Store
@@ -22,8 +23,9 @@ from .chosen import Chosen, Trigger
 from .hub import HUBS
 from .ingest import INGESTS
 from .joins import JOINS
+from .relay import RELAYS
 from .session import SESSIONS
-from .store import DEDUPES, RETAINS, SQLITE
+from .store import DEDUPES, RETAINS, SQLITE, VALKEY
 from .table import CRASHES
 
 TABLES: Final[Mapping[str, Mapping[str, Callable[..., Any]]]] = {
@@ -33,6 +35,7 @@ TABLES: Final[Mapping[str, Mapping[str, Callable[..., Any]]]] = {
     "joins": JOINS,
     "ingest": INGESTS,
     "session": SESSIONS,
+    "relay": RELAYS,
 }
 
 
@@ -50,6 +53,7 @@ class Parts(msgspec.Struct, frozen=True):
     joins: Callable[..., Joins] = Joins
     ingest: Callable[..., Ingest] = Ingest
     session: Callable[..., Session] = Session
+    relay: Callable[..., Relay] = Relay
 
 
 def parts_of(chosen: Chosen | None, metrics: Metrics) -> Parts:
@@ -62,8 +66,10 @@ def parts_of(chosen: Chosen | None, metrics: Metrics) -> Parts:
     stand_ins: dict[str, Any] = {
         part: partial(table[name], trigger=trigger) for part, table in TABLES.items() if name in table
     }
-    if name in SQLITE:
-        stand_ins["stores"] = {"sqlite": partial(SQLITE[name], trigger=trigger)}
+    logs: Mapping[str, Mapping[str, Callable[..., Any]]] = {"sqlite": SQLITE, "valkey": VALKEY}
+    broken = {kind: partial(table[name], trigger=trigger) for kind, table in logs.items() if name in table}
+    if broken:
+        stand_ins["stores"] = {**STORES, **broken}
     return Parts(**stand_ins)
 
 

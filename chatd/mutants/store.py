@@ -17,6 +17,8 @@ from ..store.base import (
     StoreUnavailable,
 )
 from ..store.sqlite import SqliteStore
+from ..store.valkey.records import remembered_as
+from ..store.valkey.store import ValkeyStore
 from .chosen import Trigger
 
 TAIL: Final = 5  # messages of a channel that `forget-tail` forgets
@@ -140,5 +142,23 @@ SQLITE: Final[Mapping[str, type[BrokenSqlite]]] = {
     "forget-tail": ForgetTail,
     "closed-after-restart": ClosedAfterRestart,
 }
+
+
+class ForgetfulValkey(ValkeyStore):
+    """Lets the server forget a message id before the message is placed again."""
+
+    def __init__(self, url: str, retention: Retain, dedupe: Dedupe, *, trigger: Trigger) -> None:
+        super().__init__(url, retention, dedupe)
+        self._fires = trigger.fires
+
+    async def append(self, batch: Sequence[Append], now_ms: int) -> list[Outcome]:
+        ids = [remembered_as(append) for append in batch]
+        known = await self._writes.ask([("EXISTS", id) for id in ids])
+        if forgotten := [id for id, found in zip(ids, known, strict=True) if found and self._fires()]:
+            await self._writes.ask([("DEL", *forgotten)])
+        return await super().append(batch, now_ms)
+
+
+VALKEY: Final[Mapping[str, type[ForgetfulValkey]]] = {"no-dedupe": ForgetfulValkey}
 DEDUPES: Final = {"no-dedupe": ForgetfulDedupe}
 RETAINS: Final = {"evict-early": EarlyRetain, "trim-off-by-one": ShortRetain}

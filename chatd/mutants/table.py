@@ -2,6 +2,10 @@
 
 Classes are those of reports/checks (README § What is checked). Where a fault breaks one promise in
 such a way that another one breaks with it, that one is in ``may``: nothing else may be reported.
+
+In which stores it can be planted is said for each. Not in Valkey: what a script of the broker decides,
+what the broker's own restart would have to do, and what a node can foretell only alone. Only in Valkey: what
+a node does with a log that others write too. ``make node-mutants`` plants each in one node of two.
 """
 
 from __future__ import annotations
@@ -13,20 +17,25 @@ import msgspec
 
 from ..crashes import CRASHES as CRASHES  # they break no promise: what is not lost is to be proven
 
+OWN: Final = frozenset({"memory", "sqlite"})  # the log is one node's own
+SQLITE: Final = frozenset({"sqlite"})
+SHARED: Final = frozenset({"valkey"})  # several nodes write it
+ANY: Final = OWN | SHARED
+
 
 class Mutant(msgspec.Struct, frozen=True):
     """One planted fault.
 
     ``number``: M01 … of the list of server mutants; "" for a control, that only switches a mechanism off.
     ``classes``: a checker must report each of them. ``may``: it may report these as well.
-    ``store``: the only store that it can be planted in; "": any.
+    ``stores``: kinds of store (chatd.store.STORES) that it can be planted in.
     """
 
     number: str
     what: str
     classes: frozenset[str]
     may: frozenset[str] = frozenset()
-    store: str = ""
+    stores: frozenset[str] = ANY
 
     @property
     def allowed(self) -> frozenset[str]:
@@ -34,42 +43,47 @@ class Mutant(msgspec.Struct, frozen=True):
         return self.classes | self.may
 
 
-def _mutant(number: str, what: str, classes: str, may: str = "", *, store: str = "") -> Mutant:
-    return Mutant(number, what, frozenset(classes.split()), frozenset(may.split()), store)
+def _mutant(number: str, what: str, classes: str, may: str = "", *, stores: frozenset[str] = ANY) -> Mutant:
+    return Mutant(number, what, frozenset(classes.split()), frozenset(may.split()), stores)
 
 
 MUTANTS: Final[Mapping[str, Mutant]] = {
     # The log: who is placed where.
     "forget-acked": _mutant(
-        "M01", "a message is acked and delivered, and gone from the log", "L3", "D1 D2", store="sqlite"
+        "M01", "a message is acked and delivered, and gone from the log", "L3", "D1 D2", stores=SQLITE
     ),
     "no-dedupe": _mutant("M05", "a retry is not recognised and is placed again", "L2", "L2x L9"),
     "dedupe-by-user": _mutant(
         "M06", "a new message is taken for the one that its publisher sent before", "L3 L9"
     ),
     "race-serial": _mutant(
-        "M10", "two messages of a batch get one serial; half of the subscribers see the second", "L1 L3"
+        "M10",
+        "two messages of a batch get one serial; half of the subscribers see the second",
+        "L1 L3",
+        stores=OWN,
     ),
-    "skip-serial": _mutant("M11", "a serial is given to nobody", "L4", store="sqlite"),
+    "skip-serial": _mutant("M11", "a serial is given to nobody", "L4", stores=SQLITE),
     "cross-post": _mutant("M12", "a message is placed in another channel as well", "L6"),
-    "late-serial": _mutant("M17", "a message is acked, and placed behind one that comes later", "L11", "L10"),
+    "late-serial": _mutant(
+        "M17", "a message is acked, and placed behind one that comes later", "L11", "L10", stores=OWN
+    ),
     "reuse-epoch": _mutant(
         "M18",
         "a restart forgets every message and keeps the epoch",
         "L1 L12",
         "L2 L3 L9",
-        store="sqlite",
+        stores=SQLITE,
     ),
     "forget-tail": _mutant(
         "M19",
         "a restart forgets the newest messages of a channel",
         "L12",
         "L1 L2 L3 L9",
-        store="sqlite",
+        stores=SQLITE,
     ),
     "left-over": _mutant("M29", "a channel holds a message that nobody of this run sent", "L5"),
     "closed-after-restart": _mutant(
-        "M33", "a restarted server refuses every publish, for ever", "V5", store="sqlite"
+        "M33", "a restarted server refuses every publish, for ever", "V5", stores=SQLITE
     ),
     # Answers to publishes.
     "nack-committed": _mutant("M14", "a publish is refused for certain, and is placed", "L8"),
@@ -100,6 +114,20 @@ MUTANTS: Final[Mapping[str, Mutant]] = {
     "trim-off-by-one": _mutant("M23", "one message less than was promised is kept", "D4"),
     # Liveness.
     "deaf-to-silence": _mutant("M32", "a client that answers no ping is kept", "V4"),
+    # A log that several nodes write.
+    "skip-repair": _mutant(
+        "M36",
+        "what went unheard while the bus was broken is not read from the log",
+        "D1",
+        "V1",
+        stores=SHARED,
+    ),
+    "no-reset": _mutant(
+        "M37", "nobody is told that the log fell back", "L1", "D1 D5 D6 L2 L2x L12", stores=SHARED
+    ),
+    "double-fanout": _mutant(
+        "M38", "a node delivers what it places at once, and again when it hears it", "D5", "D6", stores=SHARED
+    ),
     # Controls.
     "no-resume": _mutant("", "no position is resumed from; what is left out is declared", ""),
 }

@@ -15,6 +15,7 @@ from chatd.metrics import Metrics
 from chatd.mutants import CRASHES, MUTANTS, Chosen, Trigger, parse
 from chatd.mutants.parts import Parts, parts_of
 from chatd.mutants.store import ForgetfulDedupe
+from chatd.store import STORES
 
 
 def faults(**settings: object) -> list[str]:
@@ -78,6 +79,16 @@ def test_every_fault_is_reported_at_once() -> None:
             {"test_hooks": True, "mutant": "skip-serial", "store": "memory"},
             "only be planted in store sqlite",
             id="a mutant of another store",
+        ),
+        pytest.param(
+            {"test_hooks": True, "mutant": "race-serial", "store": "valkey://h"},
+            "only be planted in store memory or sqlite",
+            id="a mutant of a log of one's own",
+        ),
+        pytest.param(
+            {"test_hooks": True, "mutant": "skip-repair"},
+            "only be planted in store valkey",
+            id="a mutant of a shared log",
         ),
         pytest.param({"retry_ms": "4000,250"}, "not above the second", id="falling retry"),
         pytest.param({"node": "a b"}, "node is 'a b'", id="node with a space"),
@@ -168,8 +179,9 @@ def test_every_mutant_stands_in_for_something(name) -> None:
     parts, real = parts_of(parse(name), Metrics()), Parts()
     different = [part for part in Parts.__struct_fields__ if getattr(parts, part) != getattr(real, part)]
     assert different
-    if name in MUTANTS and MUTANTS[name].store:
-        assert list(parts.stores) == [MUTANTS[name].store]
+    if "stores" in different and name in MUTANTS:
+        broken = {kind for kind in STORES if parts.stores[kind] is not STORES[kind]}
+        assert broken <= MUTANTS[name].stores
 
 
 def test_a_mutant_fires_as_often_as_its_probability_says_and_counts_it() -> None:

@@ -17,6 +17,7 @@ from chatd.mutants import MUTANTS, parse
 from chatd.mutants.parts import parts_of
 from tests.chatd.house import Guest, House, serials
 from tests.chatd.reader import masked
+from tests.chatd.test_node_mutants import ACROSS
 from tests.chatd.test_session import TERMS, say
 
 Frames = list[dict[str, Any]]
@@ -261,4 +262,6 @@ def test_a_mutant_takes_silence_for_a_pong(mutant, closes) -> None:
 
 def test_every_mutant_is_shown_here() -> None:
     elsewhere = {"gap-off-by-one"}  # tests/chatd/test_server.py
-    assert {*SIGHTS, *RESTARTS, "deaf-to-silence"} - {""} | elsewhere == set(MUTANTS)
+    of_nodes = {name for name, mutant in MUTANTS.items() if mutant.stores == {"valkey"}}
+    assert of_nodes == {*ACROSS}  # tests/chatd/test_node_mutants.py
+    assert {*SIGHTS, *RESTARTS, "deaf-to-silence"} - {""} | elsewhere == set(MUTANTS) - of_nodes

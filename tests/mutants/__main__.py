@@ -11,6 +11,7 @@ import click
 
 from tests.mutants.frames import FRAME_RUNS
 from tests.mutants.judge import ROOT, Outcome, carry_out
+from tests.mutants.nodes import NODE_RUNS
 from tests.mutants.runs import RUNS
 
 HEAD = f"{'':<5}{'mutant':<24}{'must':<9}{'fired':>6}  {'of':>9}  {'found':<28}{'seconds':>7}  verdict"
@@ -19,6 +20,7 @@ HEAD = f"{'':<5}{'mutant':<24}{'must':<9}{'fired':>6}  {'of':>9}  {'found':<28}{
 @click.command()
 @click.argument("names", nargs=-1)
 @click.option("--frames", is_flag=True, help="Only those in which the proxy changes messages.")
+@click.option("--nodes", is_flag=True, help="Only those with two nodes, one of them broken.")
 @click.option("--jobs", default=1, show_default=True, help="Runs at a time; more than one may void some.")
 @click.option(
     "--out",
@@ -26,12 +28,12 @@ HEAD = f"{'':<5}{'mutant':<24}{'must':<9}{'fired':>6}  {'of':>9}  {'found':<28}{
     default=ROOT / "runs/mutants",
     help="What went wrong is kept there.",
 )
-def main(names: tuple[str, ...], frames: bool, jobs: int, out: Path) -> None:
-    """Run the mutants NAMES (all of them) and say of each what was found."""
-    runs = {**RUNS, **FRAME_RUNS}
+def main(names: tuple[str, ...], frames: bool, nodes: bool, jobs: int, out: Path) -> None:
+    """Run the mutants NAMES (all of them but those of several nodes) and say of each what was found."""
+    runs = {**RUNS, **FRAME_RUNS, **NODE_RUNS}
     if unknown := [name for name in names if name not in runs]:
         raise click.UsageError(f"{', '.join(unknown)}: known are {', '.join(runs)}")
-    chosen = names or [*(() if frames else RUNS), *FRAME_RUNS]
+    chosen = names or (NODE_RUNS if nodes else FRAME_RUNS if frames else [*RUNS, *FRAME_RUNS])
     click.echo(HEAD)
     with ThreadPoolExecutor(jobs) as pool:
         outcomes = list(map(_told, pool.map(lambda name: carry_out(name, runs[name], out / name), chosen)))

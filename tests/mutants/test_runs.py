@@ -10,6 +10,7 @@ from reports.checks import CHECKS
 from scenarios.model import parse as parse_scenario
 from tests.mutants.frames import FRAME_RUNS, FRAMES_IN_CI
 from tests.mutants.judge import why_not
+from tests.mutants.nodes import NODE_RUNS, NODES_IN_CI
 from tests.mutants.runs import IN_CI, RUNS, Run
 
 BEYOND = {"M34", "M35"}  # of several nodes, in the simulator; of the load client, in RUNS
@@ -18,7 +19,7 @@ CAUGHT = {"fired": 3, "coverage": {"gaps": 0, "delivered": 500}, "void": False, 
 
 def test_every_mutant_of_the_list_is_there() -> None:
     numbers = [mutant.number for mutant in MUTANTS.values() if mutant.number]
-    assert sorted({*numbers, *BEYOND}) == [f"M{number:02}" for number in range(1, 36)]
+    assert sorted({*numbers, *BEYOND}) == [f"M{number:02}" for number in range(1, 39)]
     assert len(numbers) == len(set(numbers))
 
 
@@ -29,7 +30,7 @@ def test_every_class_is_raised_by_some_mutant() -> None:
 
 def test_every_mutant_has_a_run_and_every_once_is_once() -> None:
     names = [run.mutant.partition(":")[0] for run in RUNS.values()]
-    assert set(names) - {"", *CRASHES} == set(MUTANTS)
+    assert set(names) - {"", *CRASHES} == {name for name, one in MUTANTS.items() if one.stores != {"valkey"}}
     assert sum(run.once for run in RUNS.values()) >= 10
 
 
@@ -53,6 +54,19 @@ def test_every_kind_of_fault_on_messages_has_a_run() -> None:
     used = {fault["kind"] for run in FRAME_RUNS.values() for fault in run.faults}
     assert used == {kind for kind in FAULTS if kind.startswith("frame_")}
     assert set(FRAMES_IN_CI) <= set(FRAME_RUNS)
+
+
+@pytest.mark.parametrize(("name", "run"), NODE_RUNS.items(), ids=NODE_RUNS)
+def test_every_run_with_nodes_breaks_one_of_two(name: str, run: Run) -> None:
+    server = parse_scenario(run.scenario(), name=name).server
+    assert (server.nodes, server.store) == (2, "valkey")
+    assert (server.mutant, server.mutant_node) == (run.mutant, "chatd-2" if run.mutant else "")
+
+
+def test_every_mutant_that_a_shared_log_can_have_has_a_run_with_nodes() -> None:
+    planted = {run.mutant.partition(":")[0] for run in NODE_RUNS.values()}
+    assert planted - {""} == {name for name, mutant in MUTANTS.items() if "valkey" in mutant.stores}
+    assert set(NODES_IN_CI) <= set(NODE_RUNS)
 
 
 def test_a_proxy_that_took_no_message_proves_nothing() -> None:
