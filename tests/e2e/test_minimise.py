@@ -17,8 +17,8 @@ def test_a_failed_run_is_minimised_to_what_it_takes(tmp_path: Path) -> None:
     """One of three faults loses acks on their way, so that publishes are sent again; the others do not."""
     scenario = write(
         tmp_path,
-        fault("latency", 2.0, 1.0, target="b", latency_ms=100),
         fault("timeout", 2.2, 1.0, target="a", timeout_ms=800),
+        fault("latency", 2.4, 1.0, target="b", latency_ms=100),
         fault("slicer", 2.5, 0.5, target="b", average_bytes=200),
         length=3.0,
     )
