@@ -15,6 +15,7 @@ from .store.bus import Bus, Node
 
 BEAT_S: Final = 1.0
 TTL_S: Final = 5.0
+PART_S: Final = 1.0  # for a farewell that need not be heard
 
 
 class Registry:
@@ -55,8 +56,11 @@ class Registry:
             await asyncio.sleep(BEAT_S)
 
     async def part(self) -> None:
+        """Say that this node is gone; a broker that does not answer holds up no end."""
         if self._bus is not None:
-            await self._bus.part(self._me().name)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(PART_S):
+                    await self._bus.part(self._me().name)
 
     def page(self) -> str:
         """``GET /nodes``."""

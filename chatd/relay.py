@@ -112,7 +112,7 @@ class Relay:
 
     def reading(self, channel: Channel) -> None:
         """The read that opens it begins."""
-        self._repairs.begin(channel.name)
+        self._repairs.begin(channel)
 
     def opened(self, channel: Channel) -> None:
         """It has its first page: what was heard meanwhile follows."""
@@ -155,7 +155,7 @@ class Relay:
     async def _heads(self, channels: Sequence[Channel]) -> None:
         """Most of many channels have missed nothing: their tops show it."""
         for channel in channels:
-            self._repairs.begin(channel.name)
+            self._repairs.begin(channel)
         heads = await self._store.tops([channel.name for channel in channels])
         for channel, head in zip(channels, heads, strict=True):
             epoch = channel.epoch
@@ -164,7 +164,7 @@ class Relay:
                 await asyncio.sleep(0)  # all its subscribers were told
 
     async def _page(self, channel: Channel) -> None:
-        self._repairs.begin(channel.name)
+        self._repairs.begin(channel)
         page = await self._store.read(channel.name, channel.head.top, PAGE_N, PAGE_BYTES)
         self._repairs.learn(channel, page.head, page.entries)
 

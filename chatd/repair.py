@@ -142,9 +142,11 @@ class Repairs:
                 found.append(channel)
         return found
 
-    def begin(self, name: str) -> None:
-        """A read of the log begins."""
-        if (doubt := self._doubts.get(name)) is not None:
+    def begin(self, channel: Channel) -> None:
+        """A read of the log begins. That for a channel which everybody has left answers no doubt of the one
+        that has its name since."""
+        doubt = self._doubts.get(channel.name)
+        if doubt is not None and self._hub.channel(channel.name) is channel:
             doubt.again, doubt.heard = False, None
 
     def learn(self, channel: Channel, head: Head, entries: Sequence[Entry] = ()) -> None:

@@ -179,3 +179,17 @@ def test_a_smaller_node_delivers_no_faster_than_it_may_and_loses_nothing(serve) 
         assert len([await ann.until("ack") for _ in range(100)]) == 100
 
     serve(scenario, store="memory", slowed_to_per_s=200)
+
+
+def test_a_broker_that_does_not_answer_holds_up_no_farewell(town, monkeypatch) -> None:
+    monkeypatch.setattr(registry, "PART_S", 0.05)
+
+    async def never(node: str) -> None:
+        await asyncio.Event().wait()
+
+    async def scenario(town: Town) -> None:
+        monkeypatch.setattr(town.stores[1].bus, "part", never)
+        async with asyncio.timeout(5):
+            await town.houses[1].server.stop()
+
+    town(scenario)

@@ -166,6 +166,29 @@ def test_what_is_placed_while_a_channel_opens_comes_without_another_read() -> No
     play(scenario)
 
 
+def test_a_read_for_a_channel_that_was_left_answers_no_doubt_of_its_successor() -> None:
+    async def scenario(scene: Scene) -> None:
+        relay, hub = scene.node.relay, scene.node.hub
+        left = hub.channel("room")
+        assert left is not None
+        scene.client.go()
+        await scene.moves()
+        scene.store.holding = True
+        scene.client.come(scene.node, random.Random(0))
+        await scene.moves()
+        scene.store.let_go()
+        await scene.moves()  # the page that opens it was read
+        scene.place(heard=False)
+        relay.paused()
+        relay.reading(left)  # as of a read that was planned before
+        scene.store.holding = False
+        scene.store.let_go()
+        await scene.moves()
+        assert scene.client.position == ("E1", 1)
+
+    play(scenario)
+
+
 def test_many_channels_after_a_break_are_asked_for_in_one_round_trip() -> None:
     async def scenario(scene: Scene) -> None:
         others = [Client(Truth(scene.broker), f"room:{n}") for n in range(300)]
