@@ -146,6 +146,43 @@ def test_a_message_that_was_lost_on_the_bus_comes_before_the_next_one(town) -> N
     town(scenario, tail_check_s=60)
 
 
+def test_what_the_log_has_let_go_of_before_it_was_heard_is_a_gap(town) -> None:
+    async def scenario(town: Town) -> None:
+        guest = await town.houses[1].listener("bob")
+        writer = await town.houses[0].guest("ann")
+        town.broker.loses = lambda store, placing: placing.entry.serial < 8
+        for number in range(7):
+            await writer.publish(str(number))
+        town.broker.trim("room", 6)
+        await writer.publish("7")
+        (gap,) = await guest.until("gap")
+        assert (gap["why"], gap["from"], gap["to"]) == ("trimmed", ["E1", 0], ["E1", 5])
+        assert await messages(guest, 3) == [6, 7, 8]
+
+    town(scenario, tail_check_s=60)
+
+
+def test_two_failovers_before_anything_was_read_are_one_reset_to_the_lower_fork(town) -> None:
+    async def scenario(town: Town) -> None:
+        guests = await town.listeners()
+        writer = await town.houses[0].guest("ann")
+        for number in range(5):
+            await writer.publish(str(number))
+        for guest in guests:
+            assert await messages(guest, 5) == [1, 2, 3, 4, 5]
+        town.broker.fail_over({"room": 4})
+        town.broker.log("room")
+        town.broker.fail_over({"room": 2})
+        for guest in guests:
+            (reset,) = await guest.until("reset")
+            assert (reset["position"], reset["fork"]) == (["E3", 2], 2)
+        await writer.publish("after")
+        for guest in guests:
+            assert await messages(guest, 1) == [3]
+
+    town(scenario)
+
+
 def test_a_failover_to_a_replica_that_lags_resets_everybody_at_the_fork(town) -> None:
     async def scenario(town: Town) -> None:
         guests = await town.listeners()
