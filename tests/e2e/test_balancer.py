@@ -78,14 +78,14 @@ expr = "p(99) < 20s"
 """
 
 
-class Doors(ThreadingHTTPServer):
-    """One door of a node: says its own name, and while ``ready`` that the node is. Others get 503."""
+class Door(ThreadingHTTPServer):
+    """One address of a node: answers with its own name, with 503 while it is not ``ready``."""
 
     daemon_threads = True
 
-    def __init__(self, name: str, node: str) -> None:
+    def __init__(self, name: str) -> None:
         super().__init__((HOST, 0), _Answer)
-        self.name, self.node, self.ready = name, node, True
+        self.name, self.ready = name, True
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
     @property
@@ -98,7 +98,7 @@ class Doors(ThreadingHTTPServer):
 
 
 class _Answer(BaseHTTPRequestHandler):
-    server: Doors
+    server: Door
 
     def do_GET(self) -> None:
         body = self.server.name.encode()
@@ -115,7 +115,7 @@ class Town:
 
     def __init__(self, tmp_path: Path, stack: ExitStack) -> None:
         names = [f"{door}{node}" for node in (1, 2, 3) for door in ("a", "b", "pages")]
-        self.doors = {name: Doors(name, f"n{name[-1]}") for name in names}
+        self.doors = {name: Door(name) for name in names}
         for door in self.doors.values():
             stack.callback(door.close)
         behind = [
