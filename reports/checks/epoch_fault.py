@@ -113,7 +113,8 @@ def _intervals(part: Part, channel: int, epoch: int) -> tuple[Int, Int]:
     """Begin and end of stretches in which an epoch was in force at some time."""
     r, messages = part.records, part.messages
     begins, ends = [], []
-    for subs in (r.subs, r.control_subs):
+    # Of several nodes one may not have heard of a failover yet: it answers as before, and tells of it then.
+    for subs in (r.subs, r.control_subs) if part.facts.contract.nodes == 1 else (r.control_subs,):
         mine = (subs.channel == channel) & (subs.epoch == epoch) & (subs.t2 > 0)
         begins.append(subs.t2[mine])
         ends.append(subs.t[mine])

@@ -29,12 +29,12 @@ def epoch_fault(m: Messages) -> Accused:
 
 def sights(m: Messages) -> list[Sight]:
     """What was asked for, or first sent, at one time and answered, or shown, at another."""
-    found = []
+    found, several = [], len(m.case.run.get("nodes") or ()) > 1  # of which one may be behind
     for r in m.case.of_channel(m.channel):
         if not r.epoch:
             continue
         begin_ns: int | None = None
-        if r.kind == Kind.SUB:
+        if r.kind == Kind.SUB and not (several and r.client):
             begin_ns = r.t2 or None
         elif (
             r.kind == Kind.ACK or (r.kind == Kind.RECV and r.client) or (r.kind == Kind.READ and not r.client)

@@ -192,6 +192,24 @@ def test_a_node_may_not_have_heard_of_what_another_one_has_shown(nodes: int, mon
     assert ("L12" in counts(judge(scene))) == (nodes == 1)
 
 
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_a_node_that_has_not_heard_of_a_failover_answers_as_before(nodes: int, monkeypatch) -> None:
+    scene = two_clients()
+    scene.publish(1)
+    scene.faults = [start_line(), exit_line(planned=True, t=scene.now)]
+    scene.cut(2)
+    scene.new_life()
+    scene.back(2)
+    scene.publish(1)
+    scene.wait(0.1)
+    scene.conn(1)
+    scene.sub(1, 1, 1, epoch=1)
+    scene.finish()
+    run = {**scene.run(), "nodes": [{"name": f"n{number + 1}"} for number in range(nodes)]}
+    monkeypatch.setattr(scene, "run", lambda: run)
+    assert ("L12" in counts(judge(scene))) == (nodes == 1)
+
+
 def test_a_client_told_that_it_is_ahead_of_what_was_shown_saw_the_head_go_down() -> None:
     scene = two_clients()
     for _ in range(3):
