@@ -17,7 +17,7 @@ from chaos.engines.base import (
     EngineUnavailable,
 )
 from chaos.engines.client import ApiEngine, Client
-from chaos.faults.base import ENABLED, Toxic, toxic_ability
+from chaos.faults.base import ENABLED, REROUTED, Toxic, toxic_ability
 from chaos.process import ProcessSpec, Supervisor, log_tail
 from chaos.proxy.address import is_loopback
 
@@ -104,7 +104,7 @@ def _launch(binary: str, supervisor: Supervisor, log_dir: Path) -> Client:
 def _abilities(client: Client, trial: str) -> frozenset[str]:
     """What this server can do, found by trying on a proxy that is off: old versions lack some toxics."""
     client.create_proxy(trial, upstream="127.0.0.1:1", enabled=False)
-    able = {ENABLED}
+    able = {ENABLED, REROUTED}  # every version can do both
     try:
         for toxic_type in TOXIPROXY_TOXICS:
             try:
