@@ -38,12 +38,12 @@ def creep(
         targets: names of the processes under test; their memory is added up.
         zero_ns: the start of the schedule, on the clock of the samples.
     """
-    steady = intervals.filter(~pl.col("warmup") & (pl.col("phase") != ""))
+    steady = intervals.filter(~pl.col("warmup") & (pl.col("phase") != "")).sort("second")
     p99 = slope(_thinned(steady.select("second", "p99_ms").iter_rows()))
     if processes is None or not steady.height:
         return Creep(None, p99)
-    begin_ns = zero_ns + int(steady["second"].min()) * NS  # type: ignore[arg-type]
-    end_ns = zero_ns + (int(steady["second"].max()) + 1) * NS  # type: ignore[arg-type]
+    first, last = steady["second"][0], steady["second"][-1]
+    begin_ns, end_ns = zero_ns + first * NS, zero_ns + (last + 1) * NS
     own = processes.filter(
         pl.col("process").is_in(sorted(targets)) & pl.col("t").is_between(begin_ns, end_ns)
     )
