@@ -48,6 +48,8 @@ class Broker:
         self.port = free_port()
         self._directory = directory
         self._settings = SETTINGS | {name.replace("_", "-"): value for name, value in settings.items()}
+        if "cluster-enabled" in self._settings:  # by default that port is 10,000 above the other
+            self._settings["cluster-port"] = str(free_port())
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
