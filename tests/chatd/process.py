@@ -12,6 +12,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.broker import free_port
+
 
 class Daemon:
     """One ``python -m chatd`` after another, with the same data."""
@@ -19,7 +21,7 @@ class Daemon:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.process: subprocess.Popen[bytes] | None = None
-        self.port = 0
+        self.port = free_port()
 
     def start(self, *flags: str, file_bytes: int | None = None, under: Sequence[str] = ()) -> str:
         """Start and wait for the line that says where it listens.

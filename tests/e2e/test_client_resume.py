@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from chatd.client import Ack, Client, GapNotice, Message, Subscription
+from tests.broker import free_port
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(60)]
 ROOM = "room:1"
@@ -26,7 +27,13 @@ class Daemon:
     def __init__(self, directory: Path, **settings: Any) -> None:
         self.log = directory / "chatd.log"
         self.file = directory / "chatd.json"
-        self.settings = {"port": 0, "data": str(directory / "data"), "drain_s": 2, **settings}
+        self.settings = {
+            "port": free_port(),
+            "http_port": 0,
+            "data": str(directory / "data"),
+            "drain_s": 2,
+            **settings,
+        }
         self.process: subprocess.Popen[bytes] | None = None
         self.url = ""
 
