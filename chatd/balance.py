@@ -43,10 +43,21 @@ def destinations(nodes: Iterable[Node], own: str, now_ms: int, rng: random.Rando
     Each client draws for itself, by weight, so that many of them spread as the weights say.
     (Efraimidis and Spirakis 2006: the largest of u^(1/w) is a weighted draw without replacement.)
     """
+    return _drawn([(node, weight(node, now_ms)) for node in nodes if node.name != own], rng)
+
+
+def emptier(nodes: Sequence[Node], own: str, rng: random.Random) -> list[str]:
+    """Where one client goes that a node with more than its share sends away: as ``destinations``, but only to
+    nodes that have less than theirs, by how much. At the pace of shedding none of them needs a ramp; by its
+    weight a client might go to another node that has too many."""
+    lacking = [(node, fair_share(node, nodes)) for node in nodes if node.name != own and node.state == "up"]
+    return _drawn([(node, (share or 0.0) - node.connections) for node, share in lacking], rng)
+
+
+def _drawn(weighted: Iterable[tuple[Node, float]], rng: random.Random) -> list[str]:
+    """The first few of a draw by weight; nodes without weight or address are left out."""
     keyed = [
-        (math.log(1.0 - rng.random()) / share, node.url)
-        for node in nodes
-        if node.name != own and node.url and (share := weight(node, now_ms)) > 0
+        (math.log(1.0 - rng.random()) / share, node.url) for node, share in weighted if share > 0 and node.url
     ]
     return [url for _, url in sorted(keyed, reverse=True)[:TOLD]]
 

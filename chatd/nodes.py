@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any, Final
 
-from .balance import Shedder, destinations
+from .balance import Shedder, destinations, emptier
 from .company import Company
 from .ephemeral import Ephemeral
 from .registry import Registry
@@ -66,6 +66,10 @@ class Nodes:
     def destinations(self) -> list[str]:
         """Where one client that leaves this node should go, the best first; [] when it is alone."""
         return destinations(self.registry.nodes, self._me().name, self._wall_ms(), self._rng)
+
+    def emptier(self) -> list[str]:
+        """As ``destinations``, for a client of whom this node has too many: to those who have too few."""
+        return emptier(self.registry.nodes, self._me().name, self._rng)
 
     def tasks(self) -> list[Coroutine[Any, Any, None]]:
         """What runs for as long as the node does, until cancelled."""

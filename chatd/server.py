@@ -284,7 +284,8 @@ class Server:
         """Send some connections to other nodes, or back later where there is none."""
         for connection in self._rng.sample(list(self.connections.values()), count):
             spread = spread_ms(len(self.connections))
-            connection.send_away(CloseCode.SHED, why, spread, self.nodes.destinations())
+            to = self.nodes.emptier() if why == "balance" else self.nodes.destinations()
+            connection.send_away(CloseCode.SHED, why, spread, to)
 
     # Gateway (chatd/transports/base.py) -------------------------------------------------------------
 

@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatd.balance import RAMP_S, SHED_PER_S, SHED_UNTIL, Shedder, destinations, fair_share, weight
+from chatd.balance import (
+    RAMP_S,
+    SHED_PER_S,
+    SHED_UNTIL,
+    Shedder,
+    destinations,
+    emptier,
+    fair_share,
+    weight,
+)
 from chatd.store.bus import Node, NodeState
 
 LONG_AGO = 0
@@ -63,6 +72,19 @@ def test_a_client_is_told_a_second_address_in_case_the_first_does_not_answer() -
     nodes = [node("n1", 0), node("n2", 400), node("n3", 800)]
     told = destinations(nodes, "n1", NOW_MS, random.Random(1))
     assert sorted(url[-2:] for url in told) == ["n2", "n3"]
+
+
+def test_who_is_shed_goes_to_nodes_that_have_less_than_their_share() -> None:
+    nodes = [node("n1", 300), node("n2", 290), node("n3", 10, age_s=0), node("n4", 0, state="draining")]
+    told = {tuple(emptier(nodes, "n1", random.Random(seed))) for seed in range(200)}
+    assert told == {("ws://127.0.0.1/n3",)}
+
+
+def test_of_two_that_lack_connections_the_emptier_one_gets_more_of_them() -> None:
+    nodes = [node("n1", 500), node("n2", 100), node("n3", 0)]  # a share is 200
+    rng = random.Random(3)
+    first = Counter(emptier(nodes, "n1", rng)[0][-2:] for _ in range(3000))
+    assert first["n3"] / 3000 == pytest.approx(2 / 3, abs=0.03)
 
 
 def shed_until_calm(nodes: list[Node], *, seconds: int = 600) -> tuple[list[Node], list[int]]:
