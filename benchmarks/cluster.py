@@ -139,7 +139,8 @@ def started(name: str, count: int, *, centrifuge: bool = False, alone: bool = Fa
                 nodes.append(servers.chatd())
             else:
                 url = f"valkey://127.0.0.1:{broker.port}/0"
-                nodes.append(servers.chatd(store=url, node=f"n{number}"))
+                # They come to one node after the other: no node is to send them away meanwhile.
+                nodes.append(servers.chatd(store=url, node=f"n{number}", rebalance=False))
             begun.append(nodes[-1])
             nodes[-1].launch()
         for node in nodes:
