@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -30,7 +30,7 @@ class Nodes:
     Args:
         me: this node, as it is now.
         clock: seconds, monotonic. ``wall_ms``: since 1970.
-        send_away: send so many connections to other nodes.
+        send_away: send so many connections away: how many, why, and what draws for each where to go.
         rebalance: whether to do so when this node has more than its share.
     """
 
@@ -43,7 +43,7 @@ class Nodes:
         *,
         clock: Callable[[], float],
         wall_ms: Callable[[], int],
-        send_away: Callable[[int], None],
+        send_away: Callable[[int, str, Callable[[], Sequence[str]]], None],
         rebalance: bool,
         rng: random.Random | None = None,
     ) -> None:
@@ -81,7 +81,7 @@ class Nodes:
         if self._company is not None:
             self._company.tick(now, {node.name for node in nodes})
         if self._shedder is not None and (shed := self._shedder.observe(now, self._me(), nodes)):
-            self._send_away(shed)
+            self._send_away(shed, "balance", self.emptier)
 
     def _hear(self, telling: Telling) -> None:
         if self._company is not None and telling.node != self._me().name:

@@ -12,7 +12,7 @@ import signal
 import time
 import traceback
 from collections import Counter
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -278,14 +278,13 @@ class Server:
                 log("overload", level="warning", rung=rung, lag_p99_s=p99_s)
             self.metrics.overload = ladder.rung
             self.flusher.drop_ephemeral, self.flusher.cork_s = ladder.drop_ephemeral, ladder.cork_s
-            self._send_away(shed, "overload")
+            self._send_away(shed, "overload", self.nodes.destinations)
 
-    def _send_away(self, count: int, why: str = "balance") -> None:
-        """Send some connections to other nodes, or back later where there is none."""
+    def _send_away(self, count: int, why: str, to: Callable[[], Sequence[str]]) -> None:
+        """Send some connections away; ``to`` draws for each where else to go."""
         for connection in self._rng.sample(list(self.connections.values()), count):
             spread = spread_ms(len(self.connections))
-            to = self.nodes.emptier() if why == "balance" else self.nodes.destinations()
-            connection.send_away(CloseCode.SHED, why, spread, to)
+            connection.send_away(CloseCode.SHED, why, spread, to())
 
     # Gateway (chatd/transports/base.py) -------------------------------------------------------------
 
