@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
@@ -19,18 +17,13 @@ from chatd.server import Server
 from chatd.transports import TRANSPORTS
 from chatd.transports.base import Gateway, Listening
 from chatd.transports.websocket import listen_websocket
+from tests.browser import CHROMIUM, MISSING, needs_browser
 from tests.chatd.in_thread import chatd, in_a_thread
 
-CHROMIUM = shutil.which("chromium")
-MISSING = [
-    name
-    for name, there in (("chromium", CHROMIUM), ("playwright", importlib.util.find_spec("playwright")))
-    if not there
-]
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.timeout(90),
-    pytest.mark.skipif(bool(MISSING), reason=f"no {' and no '.join(MISSING)} here: run `make browser`"),
+    needs_browser,
 ]
 if not MISSING:
     from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright

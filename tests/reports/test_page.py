@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,18 +9,13 @@ from typing import Any
 import pytest
 
 from reports.render import report_html
+from tests.browser import CHROMIUM, MISSING, needs_browser
 from tests.reports.long_run import an_hour
 from tests.reports.test_sections import RUNS, analysed
 
-CHROMIUM = shutil.which("chromium")
-MISSING = [
-    name
-    for name, there in (("chromium", CHROMIUM), ("playwright", importlib.util.find_spec("playwright")))
-    if not there
-]
 pytestmark = [
     pytest.mark.browser,
-    pytest.mark.skipif(bool(MISSING), reason=f"no {' and no '.join(MISSING)} here: run `make browser`"),
+    needs_browser,
 ]
 if not MISSING:
     from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
