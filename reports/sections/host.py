@@ -19,7 +19,7 @@ _TOLD: Final = {
     "python": "Python",
     "load1": "Load average before the run",
 }
-_NO_FIGURE: Final = frozenset({"t", "t_ns", "pid"})
+_NO_FIGURE: Final = frozenset({"t", "t_ns", "pid", "started_ms"})  # moments and names
 MAX_ROWS: Final = 60  # figures of one table
 
 
@@ -74,7 +74,8 @@ def _counters(name: str, frame: pl.DataFrame) -> Table:
             values = _values(part, column)
             if column.endswith(("_total", "_sum", "_count")) and values:
                 first: tuple[Text, ...] = (Code(f"{process} {column}".strip()),)
-                rows.append((*first, _figure(column.rsplit("_", 1)[0], grown(values))))
+                kind = column.removesuffix("_sum").removesuffix("_total")  # a count has no unit, whatever of
+                rows.append((*first, _figure(kind, grown(values))))
     columns = (Column("Counter"), Column("Growth in the run", align="right"))
     return Table(columns, tuple(rows[:MAX_ROWS]), caption=f"{name.capitalize()}, counted")
 

@@ -183,13 +183,26 @@ def test_counters_show_their_growth_over_restarts(stormy: Analysis) -> None:
             "t": [1, 2, 3, 4],
             "chatd_publishes_total": [10.0, 25.0, 0.0, 5.0],
             "chatd_commit_seconds_sum": [0.5, 1.0, 1.5, 2.0],
+            "chatd_commit_seconds_count": [100.0, 200.0, 300.0, 488.0],
+            "chatd_sent_bytes_total": [0.0, 1024.0, 2048.0, 4096.0],
             "chatd_connections": [1.0, 3.0, 2.0, 2.0],
         }
     )
     told = sampled(stormy, "chatd", frame)
     assert "| `chatd_publishes_total` | 20 |" in told
     assert "| `chatd_commit_seconds_sum` | 1.50 s |" in told
+    assert "| `chatd_commit_seconds_count` | 388 |" in told
+    assert "| `chatd_sent_bytes_total` | 4.00 KiB |" in told
     assert "| `chatd_connections` | 2 | 3 |" in told
+
+
+def test_when_a_node_was_started_is_no_figure(stormy: Analysis) -> None:
+    frame = pl.DataFrame(
+        {"t": [1], "process": ["chatd-1"], "started_ms": [1_795_531_438_000], "lag_s": [0.004]}
+    )
+    told = sampled(stormy, "nodes", frame)
+    assert not [line for line in told if "started_ms" in line]
+    assert "| `chatd-1` | `lag_s` | 0.0040 s | 0.0040 s |" in told
 
 
 def test_samples_of_another_shape_are_left_alone(stormy: Analysis) -> None:
