@@ -12,7 +12,7 @@ field of the server alone is trusted.
 from __future__ import annotations
 
 import struct
-from binascii import a2b_hex
+from binascii import a2b_hex, b2a_hex
 from typing import Final, NamedTuple
 from zlib import crc32
 
@@ -22,6 +22,7 @@ Raw = bytes | bytearray | memoryview
 
 _HEAD: Final = struct.Struct("<QIIIq")
 _BODY: Final = struct.Struct("<QIIIqI")
+_pack: Final = _HEAD.pack
 _unpack: Final = _BODY.unpack
 _HEAD_BYTES: Final = _HEAD.size
 _HEX: Final = _BODY.size * 2
@@ -62,10 +63,9 @@ def encode_body(
     Raises:
         struct.error: a number does not fit its field.
     """
-    head = _HEAD.pack(nonce, channel, publisher, pub_seq, scheduled_ns)
+    head = _pack(nonce, channel, publisher, pub_seq, scheduled_ns)
     padding = _PAD * body_bytes
-    digest = crc32(padding, crc32(head)).to_bytes(4, "little")
-    return b'"%b%b"' % ((head + digest).hex().encode(), padding)
+    return b'"%b%b"' % (b2a_hex(head + crc32(padding, crc32(head)).to_bytes(4, "little")), padding)
 
 
 def decode_body(raw: Raw) -> Body | None:

@@ -38,6 +38,8 @@ from .workload import client_name, parse_message_id
 log = logging.getLogger(__name__)
 
 _RECV: Final = int(Kind.RECV)
+_ACK: Final = int(Kind.ACK)
+_DUPLICATE: Final = int(Flag.DUPLICATE)
 _REPLAYED: Final = int(Flag.REPLAYED)
 _OWN_ECHO: Final = int(Flag.OWN_ECHO)
 _DOUBTFUL: Final = int(Flag.FOREIGN | Flag.BAD_DIGEST)
@@ -394,16 +396,15 @@ class Client:
         if not 0 <= serial <= MAX_SERIAL:  # as `_fits`, without a call: one for each publish
             self.bad(BadReason.SERIAL_RANGE)
             return
-        flags = Flag.DUPLICATE if duplicate else 0
-        number = self._epoch(epoch)
+        flags, ordinal = _DUPLICATE if duplicate else 0, self.ordinal
         if not isinstance(tag, Pending) or tag.message != message:
-            publisher, pub_seq = parse_message_id(message)
-            identity = (self.ordinal, 0, publisher, pub_seq)
-            self._put(Kind.ACK, self.heard_ns, 0, *identity, serial, number, flags | Flag.NOT_OPEN)
+            identity, number = (ordinal, 0, *parse_message_id(message)), self._epoch(epoch)
+            self._put(_ACK, self.heard_ns, 0, *identity, serial, number, flags | Flag.NOT_OPEN)
             return
         lane = tag.lane
-        identity = (self.ordinal, lane.channel, self.ordinal, tag.pub_seq)
-        self._put(Kind.ACK, self.heard_ns, tag.scheduled_ns, *identity, serial, number, flags)
+        number = lane.epoch if epoch == lane.epoch_name else self._epoch(epoch)
+        identity = (ordinal, lane.channel, ordinal, tag.pub_seq)
+        self._put(_ACK, self.heard_ns, tag.scheduled_ns, *identity, serial, number, flags)
         self._publisher.placed(tag)
 
     def nack(

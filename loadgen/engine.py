@@ -283,7 +283,8 @@ class Engine:
 
     def _publish(self, ordinal: int, channel: int, pub_seq: int, scheduled_ns: int) -> None:
         if ordinal in self._present:
-            self._clients[ordinal].publish(channel, self._numbered(pub_seq), scheduled_ns)
+            pub_seq = (pub_seq + self._first_seq) % 2**32
+            self._clients[ordinal].publish(channel, pub_seq, scheduled_ns)
 
     def _numbered(self, pub_seq: int) -> int:
         return (pub_seq + self._first_seq) % 2**32

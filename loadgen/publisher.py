@@ -27,6 +27,8 @@ from .tally import Tally
 from .workload import channel_name, message_id
 
 MAX_SERIAL: Final = 2**32 - 1  # what a record holds
+_SEND: Final = int(Kind.SEND)
+_RETRY: Final = int(Flag.RETRY)
 RETRY_S: Final = 0.5  # after a refusal that names no wait
 
 Delivery = tuple[str, int, int, int, int, int]  # channel, serial, publisher, pub_seq, scheduled_ns, flags
@@ -235,8 +237,9 @@ class Publisher:
             scheduled_ns=scheduled_ns,
             body_bytes=0 if about else shared.body_bytes,
         )
-        pending = Pending(lane, message_id(self._ordinal, pub_seq), pub_seq, scheduled_ns, body, about)
-        lane.outbox.add(pending.message, pending)
+        message = message_id(self._ordinal, pub_seq)
+        pending = Pending(lane, message, pub_seq, scheduled_ns, body, about)
+        lane.outbox.add(message, pending)
         if not lane.held:
             self._send(pending)
 
@@ -262,7 +265,8 @@ class Publisher:
     def answered(self, pending: Pending, *, retry: bool, after_s: float | None = None) -> None:
         """An attempt was answered, finally or (``retry``) with a refusal that may pass in ``after_s``."""
         lane = pending.lane
-        pending.open = max(0, pending.open - 1)
+        if pending.open:
+            pending.open -= 1
         # What is answered is let go of: a deadline would keep it for as long as an answer may take.
         deadlines = self._shared.deadlines
         while deadlines and not deadlines[0][2].open:
@@ -288,24 +292,24 @@ class Publisher:
             self._send(min(firsts, key=lambda pending: pending.scheduled_ns))
 
     def _send(self, pending: Pending) -> None:
-        if self._link is None or self._codec is None or self._under_way:
+        link, codec, body = self._link, self._codec, pending.body
+        if link is None or codec is None or self._under_way:
             return
-        shared, lane = self._shared, pending.lane
+        shared, lane, ordinal, attempts = self._shared, pending.lane, self._ordinal, pending.attempts
         if pending.about:
-            codec = cast(ActingDriver, self._codec)
-            frame = codec.react(lane.name, pending.about, pending.message, pending.body, pending)
+            acting = cast(ActingDriver, codec)
+            frame = acting.react(lane.name, pending.about, pending.message, body, pending)
         else:
-            frame = self._codec.publish(lane.name, pending.message, pending.body, pending)
-        identity = (self._ordinal, lane.channel, self._ordinal, pending.pub_seq)
+            frame = codec.publish(lane.name, pending.message, body, pending)
         # Stamped and recorded before the write: what is not on record was not sent.
-        now_ns = shared.now_ns()
-        retry = Flag.RETRY if pending.attempts else 0
-        self._put(Kind.SEND, now_ns, pending.scheduled_ns, *identity, len(pending.body), 0, retry)
-        pending.attempts += 1
-        if self._link.send(frame):
+        now_ns, identity = shared.now_ns(), (ordinal, lane.channel, ordinal, pending.pub_seq)
+        retry = _RETRY if attempts else 0
+        self._put(_SEND, now_ns, pending.scheduled_ns, *identity, len(body), 0, retry)
+        pending.attempts = attempts = attempts + 1
+        if link.send(frame):
             pending.open += 1
             self._under_way = self._alone
-            shared.deadlines.append((now_ns + shared.ack_timeout_ns, self, pending, pending.attempts))
+            shared.deadlines.append((now_ns + shared.ack_timeout_ns, self, pending, attempts))
         else:
             self._put(Kind.NACK, now_ns, 0, *identity, 0, 0, Flag.DEFINITE)
 

@@ -119,8 +119,7 @@ class Recorder:
         flags: int,
     ) -> None:
         """Record, all fields by position."""
-        at = self._at
-        if at == self._last:
+        if (at := self._at) == self._last:
             if not self._next_segment(t):
                 return
             at = self._at

@@ -149,6 +149,7 @@ class Driver(Protocol):
     ]  # "module:attribute" of a FrameView (README.md), for faults on messages; "": none
     pipelines: ClassVar[bool]  # publishes are sent before earlier ones are answered, and keep their order
     pure_deliveries: ClassVar[bool]  # a frame that is a delivery is that delivery alone, on any connection
+    answers: ClassVar[tuple[bytes, ...]]  # frames that begin so come often and go to ``feed`` at once; or ()
 
     @staticmethod
     def path(ordinal: int) -> str:

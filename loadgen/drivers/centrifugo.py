@@ -116,6 +116,7 @@ class CentrifugoDriver:
     subprotocol: ClassVar[str | None] = None
     frame_view: ClassVar[str] = ""
     pipelines: ClassVar[bool] = True
+    answers: ClassVar[tuple[bytes, ...]] = ()
     pure_deliveries: ClassVar[bool] = False  # a frame may hold several messages, and answers of its own
 
     def __init__(self) -> None:

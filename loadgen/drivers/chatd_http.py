@@ -139,8 +139,9 @@ class ChatdHttpDriver(ChatdDriver):
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             # Not the server: somebody between, who does not know whether it was placed.
             error = wire.Error(id=None, code=status, reason="", temporary=status >= 500, definite=False)
-        if error.id not in self._open:
-            error = msgspec.structs.replace(error, id=min(self._open, default=None))
+        waiting = self._open.keys() | self._published.keys()
+        if error.id not in waiting:
+            error = msgspec.structs.replace(error, id=min(waiting, default=None))
         self._error(error, sink)
 
     def _rare(self, frame: object, sink: Sink) -> None:

@@ -164,6 +164,13 @@ class DriverConformance:
         for frame in (ack, b"", b"{}", b"nonsense", b"[" * 5000, self.peer.message("room:1", 1, BODY)[:-1]):
             assert self.driver.delivery(frame) is None
 
+    def test_answers_that_come_often_begin_as_no_delivery_does(self) -> None:
+        driver, _ = self.open()
+        published = driver.publish("room:1", "c1:7", BODY, "tag")
+        ack = self.peer.ack(published, epoch="E1", serial=1, duplicate=False)
+        assert not self.peer.message("room:1", 1, BODY).startswith(self.driver.answers)
+        assert ack.startswith(self.driver.answers or b"")
+
     def test_a_delivery_can_be_read_from_a_view(self) -> None:
         driver, spy = self.open()
         driver.feed(memoryview(self.peer.message("room:1", 58, BODY)), spy)

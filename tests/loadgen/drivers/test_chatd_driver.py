@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from chatd.protocol import messages as wire
 from loadgen.drivers.base import Capability, Hole, Want
@@ -110,6 +112,15 @@ class TestChatdDriver(DriverConformance):
 
     def test_it_asks_for_the_protocol_by_name(self) -> None:
         assert ChatdDriver.subprotocol == "chatd.v1"
+
+    @given(channel=st.text(), message=st.text(), data=st.text() | st.integers() | st.lists(st.booleans()))
+    def test_a_publish_is_what_the_encoder_makes_of_it(
+        self, channel: str, message: str, data: object
+    ) -> None:
+        body = msgspec.json.encode(data)
+        frame = ChatdDriver().publish(channel, message, body, None)
+        known = wire.Publish(id=1, channel=channel, message=message, data=msgspec.Raw(body))
+        assert frame == wire.encode(known)
 
     def test_out_of_order_passes_when_the_earlier_publish_is_sent_again(self) -> None:
         driver, spy = self.open()
