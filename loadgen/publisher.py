@@ -132,7 +132,7 @@ class Pending:
     """A publish without a final answer."""
 
     __slots__ = (
-        "about", "attempts", "body", "lane", "message", "open", "pub_seq", "repeated", "scheduled_ns",
+        "about", "attempts", "body", "done", "lane", "message", "open", "pub_seq", "repeated", "scheduled_ns",
     )  # fmt: skip
 
     def __init__(
@@ -143,6 +143,7 @@ class Pending:
         self.about = about  # of a reaction, the serial that it is about; 0: a message
         self.repeated = False  # it was sent once more although it had been acked
         self.attempts = 0
+        self.done = False  # one of its attempts was answered for good, whatever the others wait for
         self.open = 0  # attempts on this connection that are not answered yet
 
 
@@ -244,13 +245,15 @@ class Publisher:
             self._send(pending)
 
     def unanswered(self, pending: Pending) -> None:
-        """An attempt got no answer in time: the next one has the same id, so it cannot be placed twice."""
+        """An attempt got no answer in time: unless another one had, it is sent again under the same id."""
         lane = pending.lane
         if self._alone and self._link is not None:
             self._link.abort()  # nothing can be sent behind it; on the next connection it comes first
         elif lane.held or self._link is None:
             pending.open = 0
             self._go_on(lane)
+        elif pending.done:
+            pending.open = 0
         else:
             self._send(pending)
 
@@ -274,6 +277,7 @@ class Publisher:
         if retry:
             lane.held, lane.retry_s = True, RETRY_S if after_s is None else after_s
         else:
+            pending.done = True
             lane.outbox.settle(pending.message)
         if lane.held:
             self._go_on(lane)

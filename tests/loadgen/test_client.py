@@ -517,6 +517,27 @@ def test_a_publish_without_an_answer_is_sent_again_under_its_id(desk: Desk) -> N
     assert len(published(link)) == 2
 
 
+@pytest.mark.parametrize(
+    "lost", [False, True], ids=["the connection stays", "it is lost, with the other answers"]
+)
+def test_one_answer_of_several_attempts_is_enough(desk: Desk, lost: bool) -> None:
+    link = desk.open()
+    desk.client.publish(1, 1, 0)
+    desk.now_ns += 5 * SECOND_NS
+    desk.shared.expire(desk.now_ns)
+    first, _ = (frame for frame in link.sent if isinstance(frame, wire.Publish))
+    desk.say(ack(first, 11))
+    if lost:
+        desk.client.disconnected(1006, desk.now_ns)
+        link = desk.dial()
+        desk.say(connected(link.sent[0].id))
+    sent = published(link)
+    for _ in range(3):
+        desk.now_ns += 5 * SECOND_NS
+        desk.shared.expire(desk.now_ns)
+    assert published(link) == sent == ([] if lost else ["c5:1", "c5:1"])
+
+
 def test_a_refusal_that_passes_holds_the_lane_until_all_is_answered_and_then_goes_on_in_order(
     desk: Desk,
 ) -> None:
