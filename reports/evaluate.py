@@ -25,6 +25,7 @@ from reports.metrics import (
     NODE_METRICS,
     RECORD_METRICS,
     Unit,
+    counted,
 )
 from reports.node_figures import node_figures, record_count
 from reports.noticing import Noticings
@@ -72,6 +73,7 @@ class ClassCount:
 
     count: int
     unknown: bool = False
+    promised: bool = True  # else it was not judged, and the count is none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +126,10 @@ class _Missing(Exception):
     """The run has no such figure; the text says why."""
 
 
+class _Unpromised(Exception):
+    """The server does not promise what was asked for; the text says what."""
+
+
 class _Failed(Exception):
     """The gate fails without a figure to show; the text says why."""
 
@@ -142,6 +148,10 @@ def _result(gate: Gate, measures: Measures) -> GateResult:
         verdict = GateVerdict.PASS if expr.holds(actual) else GateVerdict.FAIL
         if unknown and verdict is GateVerdict.PASS:
             verdict, why = GateVerdict.UNKNOWN, "the checks could not decide this class for all clients"
+        if (lacking := _unpromised(gate.metric, measures)) and verdict is GateVerdict.PASS:
+            verdict, why = GateVerdict.UNKNOWN, lacking
+    except _Unpromised as fault:
+        verdict, why = GateVerdict.UNKNOWN, str(fault)
     except SelectionError as fault:
         verdict, why = GateVerdict.FAIL, str(fault)
     except _Missing as fault:
@@ -172,7 +182,7 @@ def _actual(gate: Gate, expr: Expr, measures: Measures) -> tuple[float, bool]:
     """The figure that a gate asks for, and whether it may be too low for want of evidence."""
     name = gate.metric
     if name in COMBINED or METRICS[name].kinds == "integrity":
-        return _anomalies(COMBINED.get(name, (name,)), measures)
+        return _anomalies(name, measures)
     selection = Selection(
         phase=None if gate.phase == "all" else gate.phase,
         fault=gate.where.fault,
@@ -233,12 +243,22 @@ def _actual(gate: Gate, expr: Expr, measures: Measures) -> tuple[float, bool]:
 _HARNESS_STATS: Final = {"p(50)": "p50", "p(99)": "p99", "max": "max"}
 
 
-def _anomalies(names: Iterable[str], measures: Measures) -> tuple[float, bool]:
-    found = [measures.classes.get(name) for name in names]
-    known = [c for c in found if c is not None]
-    if not known:
+def _anomalies(metric: str, measures: Measures) -> tuple[float, bool]:
+    found = [measures.classes[name] for name in counted(metric) if name in measures.classes]
+    if not found:
         raise _Missing("this class was not checked")
+    known = [c for c in found if c.promised]
+    if not known:
+        raise _Unpromised(_unpromised(metric, measures))
     return float(sum(c.count for c in known)), any(c.unknown for c in known)
+
+
+def _unpromised(metric: str, measures: Measures) -> str:
+    """Which classes that a metric counts were not judged, and why; "" if all were."""
+    lacking = [
+        name for name in counted(metric) if name in measures.classes and not measures.classes[name].promised
+    ]
+    return f"{' and '.join(lacking)} not judged: this server does not promise it" if lacking else ""
 
 
 def _of_histogram(histogram: Histogram, expr: Expr) -> float:

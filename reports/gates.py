@@ -26,7 +26,8 @@ Grammar of ``expr``, spaces ignored:
           | "KiB" | "MiB" | "GiB"                        of a size, always written
                                                          of a count: none
 
-A metric that the run does not have fails its gate: silence is not a pass.
+A metric that the run does not have fails its gate: silence is not a pass. One that counts a class
+which the server does not promise is unknown, unless the others it counts fail it.
 
 A gate of kind "regression" compares two sides over several runs, so only ``chatproof ab`` judges it:
 

@@ -130,3 +130,8 @@ RECORD_METRICS: Final = ("refused_dials", "nacks", "forks", "forked_away")
 CATCH_UP_METRICS: Final = tuple(name for name in METRICS if name.startswith("catch_up"))
 COVERAGE_METRICS: Final = ("duplicate_acks", "gaps", "recovered")
 LATENCY_METRICS: Final = ("delivery", "service", "replayed", "ack", "connect", "resume")
+
+
+def counted(metric: str) -> tuple[str, ...]:
+    """The classes that a metric of anomalies counts."""
+    return COMBINED.get(metric, (metric,))

@@ -167,7 +167,7 @@ def analyse(
     spent = usage(processes, intervals, phases(history.run), zero_ns=start_ns(history.run), targets=tested)
     measures = Measures(
         history=history,
-        classes={n: ClassCount(c.count, c.unknown) for n, c in integrity.classes.items() if c.promised},
+        classes={n: ClassCount(c.count, c.unknown, c.promised) for n, c in integrity.classes.items()},
         recoveries=mended,
         intervals=intervals,
         coverage=integrity.coverage.figures(),

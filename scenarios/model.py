@@ -28,7 +28,9 @@ from loadgen.drivers import DRIVERS
 from loadgen.personas import personas_of
 from loadgen.scale import scaled
 from loadgen.workload import Workload
+from reports.checks import CHECKS
 from reports.gates import Gate, GatesError, Regression, parse_gates, parse_regressions
+from reports.metrics import counted
 
 from .autoscale import Autoscale
 from .layout import Layout, layout
@@ -315,12 +317,30 @@ def _gates(
     return gates, regressions
 
 
+def _unpromised(gate: Gate | Regression, driver: str) -> list[str]:
+    """Of an integrity gate: what it counts that is not judged for want of a promise, in one line."""
+    offered = DRIVERS[driver].capabilities
+    checks = {cls: CHECKS[cls] for cls in counted(gate.metric) if cls in CHECKS}
+    lacks = {cls: ", ".join(sorted(check.needs - offered)) for cls, check in checks.items()}
+    if not any(lacks.values()):
+        return []
+    told = "; ".join(f"{cls} needs {needs}" for cls, needs in lacks.items() if needs)
+    rest = " or ".join(cls for cls, needs in lacks.items() if not needs)
+    instead = f"take {rest}, or leave it out" if rest else "leave it out"
+    return [
+        f"gate {gate.id!r}: metric is {gate.metric!r}: driver {driver!r} does not promise it ({told}): "
+        f"{instead}"
+    ]
+
+
 def gate_misfits(
     gates: Sequence[Gate | Regression], workload: Workload | None, faults: FaultSpecs | None
 ) -> list[str]:
-    """Gates that ask for a phase, persona or fault that the scenario does not have, a line each."""
+    """Gates that ask for a phase, persona or fault that the scenario does not have, or for what its driver's
+    server does not promise, a line each."""
     lines: list[str] = []
     if workload:
+        lines += [line for gate in gates for line in _unpromised(gate, workload.driver)]
         phases = ["all", *(phase.name for phase in workload.phase)]
         lines += [
             f"gate {gate.id!r}: phase is {gate.phase!r}: must be one of {', '.join(phases)}"

@@ -115,6 +115,24 @@ def test_but_what_was_found_fails_it_all_the_same(history: History) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("metric", "repeats", "verdict", "actual"),
+    [
+        pytest.param("duplicated", 0, GateVerdict.UNKNOWN, 0, id="what was judged holds"),
+        pytest.param("duplicated", 1, GateVerdict.FAIL, 1, id="what was judged does not"),
+        pytest.param("L2", 0, GateVerdict.UNKNOWN, None, id="nothing of it was judged"),
+    ],
+)
+def test_a_gate_does_not_hold_for_what_is_not_promised(
+    history: History, metric: str, repeats: int, verdict: GateVerdict, actual: float | None
+) -> None:
+    classes = CLEAN | {"L2": ClassCount(0, promised=False), "D5": ClassCount(repeats)}
+    found = judged(history, metric=metric, kind="integrity", max=0, given={"classes": classes})
+    assert (found.verdict, found.actual) == (verdict, actual)
+    if verdict is GateVerdict.UNKNOWN:
+        assert found.why == "L2 not judged: this server does not promise it"
+
+
 def test_a_class_that_is_not_checked_fails_its_gate(history: History) -> None:
     found = judged(history, metric="L11", kind="integrity", max=0)
     assert (found.verdict, found.actual) == (GateVerdict.FAIL, None)

@@ -239,3 +239,17 @@ def test_the_resolved_scenario_can_be_run_again(tmp_path: Path) -> None:
     again = load(path)
     assert again.model_copy(update={"name": original.name}) == original
     assert tomllib.loads(path.read_text())["workload"]["clients"] == 50
+
+
+@pytest.mark.parametrize(
+    ("metric", "told"),
+    [
+        ("duplicated", "(L2 needs dedupe): take D5, or leave it out"),
+        ("L9", "(L9 needs ack-position): leave it out"),
+    ],
+)
+def test_what_the_server_of_a_driver_does_not_promise_cannot_be_gated(metric: str, told: str) -> None:
+    gate = {"id": "g", "kind": "integrity", "metric": metric, "max": 0}
+    (line,) = faults_of(GOOD | {"workload": GOOD["workload"] | {"driver": "centrifugo"}, "gate": [gate]})
+    assert line.endswith(told)
+    parse(GOOD | {"gate": [gate]}, name="own")
