@@ -11,6 +11,7 @@ import errno
 import json
 import time
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -200,10 +201,24 @@ class Control:
         self._recorder.write(Kind.MARK, t=time.monotonic_ns(), serial=mark, **fields)
 
     def contract(self, deadline_s: float) -> Welcome:
-        """Connect once and return what the server promises."""
-        with _Connection(self, deadline_s) as connection:
-            assert connection.session.welcome is not None
-            return connection.session.welcome
+        """Connect once and return what the server promises.
+
+        Raises:
+            ControlFailed: it lets client 0 in by no means.
+        """
+        try:
+            with _Connection(self, deadline_s) as connection:
+                assert connection.session.welcome is not None
+                return connection.session.welcome
+        except (ConnectionClosed, TimeoutError) as refused:
+            raise ControlFailed(f"{self._url} does not let client 0 in: {refused}") from None
+
+    def token(self, name: str = client_name(CLIENT)) -> str | None:
+        """What a client of this name logs in with. Raises ``ControlFailed``."""
+        try:
+            return self._tokens.of(name, time.time())
+        except AuthFailed as failed:
+            raise ControlFailed(str(failed)) from None
 
     def publish_sentinels(self, deadline_s: float) -> dict[int, Position]:
         """Publish one message on each channel and return where each was placed.
@@ -333,24 +348,19 @@ class _Connection:
         self.session = _Session(control._recorder, control._by_name, control._nonce)
 
     def __enter__(self) -> _Connection:
+        self._open = ExitStack()
         self._socket = self._dial()
         try:
-            self.send(self.driver.connect(self._name, [], self._token()))
+            self.send(self.driver.connect(self._name, [], self._control.token(self._name)))
             self.pump(lambda: self.session.welcome is not None)
         except BaseException:
-            self._socket.close()
+            self._open.close()
             raise
         return self
 
     def __exit__(self, *exc: object) -> None:
         self._record_close(Flag.ON_PURPOSE)
-        self._socket.close()
-
-    def _token(self) -> str | None:
-        try:
-            return self._control._tokens.of(self._name, time.time())
-        except AuthFailed as failed:
-            raise ControlFailed(str(failed)) from None
+        self._open.close()
 
     def send(self, frame: bytes) -> None:
         self._socket.send(frame.decode())
@@ -379,11 +389,12 @@ class _Connection:
             control._attempts += 1
             started_ns = time.monotonic_ns()
             try:
-                socket = connect(
+                opening = connect(
                     control._url.rstrip("/") + self.driver.path(CLIENT),
                     subprotocols=[Subprotocol(subprotocol)] if subprotocol else None,
                     compression=None, max_size=None, open_timeout=ANSWER_S, proxy=None, ssl=control._tls,
                 )  # fmt: skip
+                socket = self._open.enter_context(opening)
             except (OSError, InvalidHandshake, TimeoutError) as failed:
                 self._record_dial(started_ns, _dial_result(failed))
                 if time.monotonic() >= self._deadline_s:

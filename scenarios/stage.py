@@ -16,6 +16,8 @@ from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
+from websockets.exceptions import WebSocketException
+
 from chaos.journal import Journal
 from chaos.nemesis import Nemesis
 from chaos.plan import Plan
@@ -38,7 +40,7 @@ from .model import Scenario
 from .ready import StageFailed
 from .rundir import RunDirectory
 from .sampler import Sampler
-from .steady import Probe, RoundTrip, Steady, all_ready, probes_of
+from .steady import CHANNEL, Probe, ProbeFailed, RoundTrip, Steady, all_ready, probes_of
 from .wiring import start_wiring
 
 START_S = 15.0  # for each process to be ready
@@ -139,10 +141,28 @@ class Stage:
             )
             self._stack.callback(self._control.close)
             welcome = self._control.contract(time.monotonic() + START_S)
+            if self._scenario.server.url:
+                self._rehearse(self._control.token())
         except ControlFailed as failed:
             raise StageFailed(str(failed)) from None
         self._publish_contract(dict(welcome.contract), welcome.ping_s, welcome.pong_s)
         return welcome
+
+    def _rehearse(self, token: str | None) -> None:
+        """A message there and back, where somebody else set the server up: what he forbids is no anomaly."""
+        workload, cluster = self._scenario.workload, self._cluster
+        tls = self._tls.context() if cluster.urls[0].startswith("wss:") else None
+        trip = RoundTrip(
+            cluster.urls, workload.driver, self._rundir.run_id[-6:], tls=tls, token=token,
+            channel=CHANNEL + self._suffix,
+        )  # fmt: skip
+        try:
+            trip()
+        except (ProbeFailed, OSError, WebSocketException) as failed:
+            raise StageFailed(
+                f"before the load, a message to {CHANNEL + self._suffix} on {cluster.urls[0]} was {failed}; "
+                "let clients publish, subscribe and read the channel back"
+            ) from None
 
     def _tell_wires(self) -> None:
         wiring, engine = self._wiring, self._wiring.engine

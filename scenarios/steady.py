@@ -101,12 +101,22 @@ class RoundTrip:
     Args:
         urls: the nodes of the target themselves.
         run: makes the message ids of this run unique.
+        token: what client 0 logs in with.
+        channel: where the message goes. Where acks do not say the place, all of it is read back.
     """
 
     def __init__(
-        self, urls: Sequence[str], driver: str, run: str, *, tls: ssl.SSLContext | None = None
+        self,
+        urls: Sequence[str],
+        driver: str,
+        run: str,
+        *,
+        tls: ssl.SSLContext | None = None,
+        token: str | None = None,
+        channel: str = CHANNEL,
     ) -> None:
         self._urls, self._driver_type, self._run, self._tls = tuple(urls), DRIVERS[driver], run, tls
+        self._token, self._channel = token, channel
         self._asked = 0
 
     def __call__(self) -> None:
@@ -114,7 +124,7 @@ class RoundTrip:
         url = self._urls[self._asked % len(self._urls)].rstrip("/")
         self._asked += 1
         body = json.dumps(f"probe {self._run} {self._asked}").encode()
-        driver, seen = self._driver_type(), _Seen(body)
+        driver, seen, channel = self._driver_type(), _Seen(body), self._channel
         deadline_s = time.monotonic() + ANSWER_S
         with connect(
             url + driver.path(0),
@@ -126,14 +136,19 @@ class RoundTrip:
             def pump(done: Callable[[], bool], what: str) -> None:
                 _pump(socket, driver, seen, done, deadline_s, what)
 
-            socket.send(driver.connect(client_name(0), []).decode())
+            socket.send(driver.connect(client_name(0), [], self._token).decode())
             pump(lambda: seen.welcome, "connected")
-            socket.send(driver.publish(CHANNEL, f"probe-{self._run}-{self._asked}", body, True).decode())
+            socket.send(driver.publish(channel, f"probe-{self._run}-{self._asked}", body, True).decode())
             pump(lambda: seen.placed is not None, "acked")
             assert seen.placed is not None
             epoch, serial = seen.placed
-            socket.send(driver.subscribe(Want(CHANNEL, (epoch, serial - 1))).decode())
-            pump(lambda: seen.back, "read back")
+            want = Want(channel, (epoch, serial - 1) if serial else "first")
+            socket.send(driver.subscribe(want).decode())
+            pump(lambda: seen.back or (seen.live_now and not serial), "read back")
+        if not seen.back:
+            raise ProbeFailed(
+                "not read back, though it was acked: the server keeps no history of the channel"
+            )
 
 
 def _pump(
@@ -162,7 +177,7 @@ class _Seen:
 
     def __init__(self, body: bytes) -> None:
         self._body = body
-        self.welcome = self.back = self.pinged = False
+        self.welcome = self.back = self.live_now = self.pinged = False
         self.placed: Position | None = None
         self.refusal = ""
 
@@ -170,7 +185,7 @@ class _Seen:
         self.welcome = True
 
     def message(self, channel: str, serial: int, body: Buffer, about: int = 0) -> None:
-        self.back |= channel == CHANNEL and bytes(body) == self._body
+        self.back |= bytes(body) == self._body
 
     def ack(self, tag: object | None, message: str, epoch: str, serial: int, duplicate: bool) -> None:
         self.placed = epoch, serial
@@ -192,8 +207,10 @@ class _Seen:
     def bad(self, reason: BadReason) -> None:
         self.refusal = f"a frame that cannot be read ({reason.name.lower()})"
 
+    def live(self, channel: str, epoch: str, serial: int) -> None:
+        self.live_now = True
+
     def subscribed(self, answer: Subscribed) -> None: ...
-    def live(self, channel: str, epoch: str, serial: int) -> None: ...
     def unsubscribed(self, channel: str) -> None: ...
     def noticed(self, what: Capability, answer: bool = False) -> None: ...
     def failed(self, what: Capability, code: int) -> None: ...
