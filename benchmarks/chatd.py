@@ -82,7 +82,7 @@ def _versions() -> dict[str, str]:
             "node": ["node", "--version"],
             "node ws": ["node", "-p", f"require('{modules}/ws/package.json').version"],
             "python-socketio": [str(servers.TOOLS / "bench/bin/python"), "-c", socketio],
-            "centrifuge": [str(servers.TOOLS / "bin/chatd-peer-centrifuge"), "version"],
+            **servers.CENTRIFUGES,
         }
     )
 

@@ -3,7 +3,7 @@
     python -m benchmarks.cluster [--quick]
 
 The same subscribers, spread evenly, hear one channel; all that is published goes in at the first node.
-References in the same run: a chatd without a broker, and the engine of Centrifugo with as many nodes on a
+References in the same run: a chatd without a broker, and Centrifugo and its engine with as many nodes on a
 Valkey too. All servers share one core, clients have the other, so CPU means something and rates do not: the
 machine is no larger with four nodes than with one. CPU is that of all nodes together; the broker's own stands
 beside it, a message.
@@ -16,7 +16,7 @@ import gc
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,8 +121,13 @@ def _figures(cluster: Cluster, before: tuple[int, int], messages: int) -> Figure
 
 
 @contextmanager
-def started(name: str, count: int, *, centrifuge: bool = False, alone: bool = False) -> Iterator[Cluster]:
-    """A fresh broker and nodes. Raises ``Missing`` where a program is not there."""
+def started(
+    name: str, count: int, *, other: Callable[[str], Server] | None = None, alone: bool = False
+) -> Iterator[Cluster]:
+    """A fresh broker and nodes. Raises ``Missing`` where a program is not there.
+
+    ``other`` makes a node that is no chatd, given HOST:PORT of the broker.
+    """
     begun: list[Server] = []
     try:
         broker = None if alone else servers.valkey()
@@ -132,9 +137,9 @@ def started(name: str, count: int, *, centrifuge: bool = False, alone: bool = Fa
             broker.await_port()
         nodes: list[Server] = []
         for number in range(1, count + 1):
-            if centrifuge:
+            if other is not None:
                 assert broker is not None
-                nodes.append(servers.centrifuge(f"127.0.0.1:{broker.port}"))
+                nodes.append(other(f"127.0.0.1:{broker.port}"))
             elif broker is None:
                 nodes.append(servers.chatd())
             else:
@@ -159,19 +164,20 @@ def started(name: str, count: int, *, centrifuge: bool = False, alone: bool = Fa
 def rows(bench: Bench) -> list[Row]:
     loaded = Row("cluster_load", f"{SUBSCRIBERS} subscribers, {RATE} messages/s into the first node")
     quiet = Row("cluster_rest", f"{SUBSCRIBERS} subscribers, one message at a time into the first node")
-    plans = [("chatd, no broker", 1, False, True)]
+    plans: list[tuple[str, int, Callable[[str], Server] | None, bool]] = [("chatd, no broker", 1, None, True)]
     for count in NODES:
-        plans.append((f"chatd × {count}", count, False, False))
-        plans.append((f"centrifuge × {count}", count, True, False))
+        plans.append((f"chatd × {count}", count, None, False))
+        plans.append((f"centrifuge × {count}", count, servers.centrifuge, False))
+        plans.append((f"centrifugo × {count}", count, servers.centrifugo, False))
     load: dict[str, list[Figures]] = {}
     rest: dict[str, list[Figures]] = {}
     skipped: list[str] = []
     rounds = bench.rounds(3)
     for number in range(1, rounds + 1):
-        for name, count, centrifuge, alone in plans:
+        for name, count, other, alone in plans:
             bench.say(f"round {number} of {rounds}: {name}")
             try:
-                with started(name, count, centrifuge=centrifuge, alone=alone) as cluster:
+                with started(name, count, other=other, alone=alone) as cluster:
                     at_rest(cluster, 20)  # warm up
                     load.setdefault(name, []).append(under_load(cluster, 1.0 if bench.quick else 3.0))
                     rest.setdefault(name, []).append(at_rest(cluster, 30 if bench.quick else 100))
@@ -209,9 +215,7 @@ def main() -> int:
     print("\n".join(report.show(row) for row in found))
     out = arguments.out or (None if arguments.quick else OUT)
     if out is not None:
-        versions = report.versions(
-            {"centrifuge": [str(servers.TOOLS / "bin/chatd-peer-centrifuge"), "version"]}
-        )
+        versions = report.versions(servers.CENTRIFUGES)
         report.write(out, found, quick=arguments.quick, versions=versions)
         print(f"written to {out}")
     return 0

@@ -94,7 +94,11 @@ def _arrive(rooms: Rooms, count: int) -> Figures:
 def rows(bench: Bench) -> list[Row]:
     row = Row("connect", f"connect, log in, resume {EACH} channels")
     taken: dict[str, list[Figures]] = {}
-    makers = (lambda: servers.chatd(store="sqlite", auth=True, channels=len(CHANNELS)), servers.centrifuge)
+    makers = (
+        lambda: servers.chatd(store="sqlite", auth=True, channels=len(CHANNELS)),
+        servers.centrifuge,
+        servers.centrifugo,
+    )
     with servers.running(makers, row.skipped.append) as running:
         stages = [Rooms(server) for server in running if isinstance(server, Chatd | Centrifuge)]
         rounds = bench.rounds(3)

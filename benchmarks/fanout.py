@@ -30,6 +30,7 @@ MAKERS = (
     lambda: servers.chatd(store="sqlite", name="chatd, sqlite"),
     servers.nats,
     servers.centrifuge,
+    servers.centrifugo,
     servers.websockets,
     servers.node_ws,
     servers.socketio,

@@ -17,6 +17,7 @@ SETTLE_S = 1.0
 MAKERS = (
     lambda: servers.chatd(name="chatd"),
     servers.centrifuge,
+    servers.centrifugo,
     servers.nats,
     servers.websockets,
     servers.node_ws,

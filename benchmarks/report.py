@@ -6,6 +6,7 @@ import json
 import math
 import os
 import platform
+import re
 import statistics
 import subprocess
 import sys
@@ -142,5 +143,6 @@ def versions(commands: Mapping[str, Sequence[str]]) -> dict[str, str]:
             answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
         except (OSError, subprocess.SubprocessError):
             continue
-        found[name] = answer.stdout.strip().splitlines()[0].rpartition(" ")[2].removeprefix("v")
+        if told := re.search(r"\d+(\.\d+)+\S*", answer.stdout):
+            found[name] = told[0]
     return found

@@ -34,6 +34,9 @@ SECRET = "benchmarks-only-benchmarks-only-benchmarks"
 CPUS = sorted(os.sched_getaffinity(0))
 SERVER_CPU, CLIENT_CPU = CPUS[0], CPUS[-1]
 START_S = 15.0
+ENGINE = TOOLS / "bin/chatd-peer-centrifuge"
+PRODUCT = TOOLS / "bin/centrifugo"
+CENTRIFUGES = {"centrifuge": [str(ENGINE), "version"], "centrifugo": [str(PRODUCT), "version"]}
 
 
 class Missing(Exception):
@@ -254,7 +257,7 @@ class Nats(Server):
 
 @dataclass(eq=False)
 class Centrifuge(Server):
-    """The engine of Centrifugo, with its JSON protocol."""
+    """Centrifugo or a server on its engine, with its JSON protocol."""
 
     positions: dict[str, tuple[str, int]] = field(default_factory=dict)
 
@@ -364,12 +367,42 @@ def nats(*, jetstream: bool = False) -> Nats:
 
 def centrifuge(*broker: str) -> Centrifuge:
     """``broker``: HOST:PORT of the Valkey that several of them share."""
-    binary = TOOLS / "bin/chatd-peer-centrifuge"
-    if not binary.exists():
+    if not ENGINE.exists():
         raise Missing("Centrifugo's engine: `make centrifuge` builds it (needs Go)")
     port = free_port()
-    command = [str(binary), str(port), SECRET, *broker]
+    command = [str(ENGINE), str(port), SECRET, *broker]
     return Centrifuge("centrifuge", command, port, env={"GOMAXPROCS": "1"})
+
+
+def centrifugo(*broker: str) -> Centrifuge:
+    """The product, with the same limits. ``broker``: as for ``centrifuge``."""
+    if not PRODUCT.exists():
+        raise Missing("Centrifugo: `make centrifugo` installs it (needs Go)")
+    port, home = free_port(), Path(tempfile.mkdtemp(prefix="bench-"))
+    rights = {f"allow_{right}_for_client": True for right in ("subscribe", "publish", "history")}
+    config: dict[str, object] = {
+        "http_server": {"address": "127.0.0.1", "port": str(port)},
+        "log": {"level": "error"},
+        "client": {
+            "token": {"hmac_secret_key": SECRET},
+            "channel_limit": 1000,
+            "queue_max_size": 64 << 20,
+            "ping_interval": "1h",
+            "pong_timeout": "1m",
+            "presence_update_interval": "1h",
+            "channel_position_check_delay": "1h",
+        },
+        "channel": {
+            "namespaces": [
+                {"name": "room", "history_size": 1000, "history_ttl": "1h", "force_recovery": True, **rights}
+            ]
+        },
+    }
+    if broker:
+        config["engine"] = {"type": "redis", "redis": {"address": [f"redis://{broker[0]}"]}}
+    (home / "config.json").write_text(json.dumps(config))
+    command = [str(PRODUCT), "--config", str(home / "config.json")]
+    return Centrifuge("centrifugo", command, port, env={"GOMAXPROCS": "1"}, home=home)
 
 
 def valkey() -> Server:
