@@ -14,7 +14,8 @@ GO_ENV   := GOBIN=$(CURDIR)/.tools/bin
 GO_INSTALL := $(shell command -v timeout >/dev/null && echo timeout 300) \
   go install github.com/Shopify/toxiproxy/v2/cmd/server@$(TOXIPROXY_VERSION)
 
-CENTRIFUGO ?= v6.0.0
+# Pinned: what loadgen/drivers/README.md says of it was measured with this one.
+CENTRIFUGO := v6.9.1
 
 .PHONY: run soak test check fmt setup mutants frame-mutants node-mutants toxiproxy real-toxiproxy haproxy browser bench-chatd bench-checks bench-loadgen bench-proxy bench-cluster bench-peers centrifuge centrifugo clean help
 
@@ -112,10 +113,12 @@ centrifuge: ## build a server on Centrifugo's engine for bench-chatd into .tools
 	@command -v go >/dev/null || { echo "Building it needs Go (https://go.dev/dl or your system's packages)."; exit 1; }
 	@cd benchmarks/peers/centrifuge && go build -o $(CURDIR)/.tools/bin/chatd-peer-centrifuge .
 
-centrifugo: ## install Centrifugo itself into .tools/bin (needs Go, and a module proxy that serves it)
+centrifugo: ## install Centrifugo itself into .tools/bin (needs Go, a module proxy that serves it, and some minutes)
 	@command -v go >/dev/null || { echo "Installing it needs Go (https://go.dev/dl or your system's packages)."; exit 1; }
-	@GOBIN=$(CURDIR)/.tools/bin go install github.com/centrifugal/centrifugo/v6@$(CENTRIFUGO) || { echo \
+	@$(GO_ENV) go install -ldflags "-X github.com/centrifugal/centrifugo/v6/internal/build.Version=$(CENTRIFUGO:v%=%)" \
+	  github.com/centrifugal/centrifugo/v6@$(CENTRIFUGO) || { echo \
 	  "Centrifugo $(CENTRIFUGO) was not installed: GOPROXY must name a module proxy that serves it, or be direct."; exit 1; }
+	@echo "$$(.tools/bin/centrifugo version) is ready in .tools/bin: examples/centrifugo says how to load it"
 
 clean: ## remove what the targets made, but not runs/
 	@rm -rf $(VENV) .tools build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 import shutil
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,16 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+from loadgen.workload import predict
 from reports.gates import load_gates, load_regressions
 from scenarios.ab import read_side, regressions_for
 from scenarios.cli import main
-from scenarios.model import load
+from scenarios.model import apply_override, load, parse
 from tests.reports.synthetic import Cut, fault_lines, small
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
-PAGES = ("docs/continuous-integration.md", "docs/capacity-planning.md")
+PAGES = ("docs/continuous-integration.md", "docs/capacity-planning.md", "examples/centrifugo/README.md")
 
 
 def workflow() -> dict[str, Any]:
@@ -69,6 +71,40 @@ def test_each_file_that_the_workflow_reads_is_there_and_is_right(pasted: Path) -
     sides = [read_side(f"head/chat/{side}.toml") for side in ("base", "head")]
     assert [side.server.command for side in sides] == [("base/venv/bin/chatd",), ("head/venv/bin/chatd",)]
     assert regressions_for(*sides, gates) == load_regressions(gates)
+
+
+@pytest.mark.parametrize("path", sorted((EXAMPLES / "centrifugo").glob("*.toml")), ids=lambda path: path.stem)
+def test_what_a_scenario_for_centrifugo_asks_for_its_configuration_gives(path: Path) -> None:
+    scenario = load(path)
+    config = json.loads((EXAMPLES / "centrifugo/config.json").read_text(encoding="utf-8"))
+    listens = config["http_server"]
+    assert scenario.server.url == f"ws://{listens['address']}:{listens['port']}"
+    assert scenario.workload.driver == "centrifugo"
+    assert scenario.workload.auth is not None
+    assert scenario.workload.auth.secret_env == "CENTRIFUGO_CLIENT_TOKEN_HMAC_SECRET_KEY"
+    assert scenario.workload.auth.audience == ""
+    rooms = {space["name"]: space for space in config["channel"]["namespaces"]}["room"]
+    assert rooms["force_recovery"]
+    assert all(rooms[f"allow_{right}_for_client"] for right in ("publish", "subscribe", "history"))
+    assert scenario.workload.channels_per_client <= 128  # channel_limit, unless it is configured
+    expected = predict(scenario.workload, scenario.seed).publishes
+    assert rooms["history_size"] > expected  # even if one channel had all of them
+    assert config["client"]["recovery_max_publication_limit"] >= rooms["history_size"]
+    assert {gate.kind for gate in scenario.gates} == {"integrity", "threshold"}
+
+
+def test_every_command_for_centrifugo_names_a_scenario_and_settings_that_there_are() -> None:
+    text = (EXAMPLES / "centrifugo/README.md").read_text(encoding="utf-8")
+    lines = [shlex.split(line) for line in text.splitlines() if line.startswith("chatproof run ")]
+    assert {name for _, _, name, *_ in lines} == {
+        str(path.relative_to(ROOT)) for path in (EXAMPLES / "centrifugo").glob("*.toml")
+    }
+    for _, _, name, *rest in lines:
+        tables = tomllib.loads((ROOT / name).read_text(encoding="utf-8"))
+        for flag, setting in zip(rest[::2], rest[1::2], strict=True):
+            assert flag == "--set"
+            assert apply_override(tables, setting) == []
+        parse(tables, name=name)
 
 
 def test_a_workflow_may_do_no_more_than_read() -> None:

@@ -1,4 +1,4 @@
-"""The Centrifugo driver: the conformance suite, what is Centrifugo's own, and a server on its engine."""
+"""The Centrifugo driver: the conformance suite, what is Centrifugo's own, and real servers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from loadgen.drivers.base import Capability, Hole, Want
 from loadgen.drivers.centrifugo import CentrifugoDriver
 from reports.history import BadReason, GapReason
 from tests.conformance.drivers import DriverConformance, Spy
-from tests.loadgen.drivers.centrifuge_server import serve
+from tests.loadgen.drivers.centrifuge_server import engine, product
 
 BODY = b'"0123456789abcdef"'
 
@@ -215,12 +215,12 @@ def test_a_refused_connection_names_no_channel() -> None:
     assert spy.calls == [("refused", (None, 109, "token expired"), {"temporary": False})]
 
 
-# ── a server on Centrifugo's engine ────────────────────────────────────────────────────────────
+# ── Centrifugo, and a server on its engine ─────────────────────────────────────────────────────
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with serve("secret") as url:
+@pytest.fixture(scope="module", params=[engine, product], ids=["engine", "product"])
+def server(request: pytest.FixtureRequest) -> Iterator[str]:
+    with request.param("secret") as url:
         yield url
 
 
