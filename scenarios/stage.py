@@ -154,7 +154,7 @@ class Stage:
         tls = self._tls.context() if cluster.urls[0].startswith("wss:") else None
         trip = RoundTrip(
             cluster.urls, workload.driver, self._rundir.run_id[-6:], tls=tls, token=token,
-            channel=CHANNEL + self._suffix,
+            channel=CHANNEL + self._suffix, patience_s=START_S,
         )  # fmt: skip
         try:
             trip()

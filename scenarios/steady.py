@@ -103,6 +103,7 @@ class RoundTrip:
         run: makes the message ids of this run unique.
         token: what client 0 logs in with.
         channel: where the message goes. Where acks do not say the place, all of it is read back.
+        patience_s: for all of it, ``ANSWER_S`` where it is left out.
     """
 
     def __init__(
@@ -114,9 +115,10 @@ class RoundTrip:
         tls: ssl.SSLContext | None = None,
         token: str | None = None,
         channel: str = CHANNEL,
+        patience_s: float | None = None,
     ) -> None:
         self._urls, self._driver_type, self._run, self._tls = tuple(urls), DRIVERS[driver], run, tls
-        self._token, self._channel = token, channel
+        self._token, self._channel, self._patience_s = token, channel, patience_s
         self._asked = 0
 
     def __call__(self) -> None:
@@ -125,16 +127,20 @@ class RoundTrip:
         self._asked += 1
         body = json.dumps(f"probe {self._run} {self._asked}").encode()
         driver, seen, channel = self._driver_type(), _Seen(body), self._channel
-        deadline_s = time.monotonic() + ANSWER_S
+        patience_s = ANSWER_S if self._patience_s is None else self._patience_s
+        deadline_s = time.monotonic() + patience_s
         with connect(
             url + driver.path(0),
             subprotocols=[Subprotocol(driver.subprotocol)] if driver.subprotocol else None,
-            compression=None, open_timeout=ANSWER_S, close_timeout=ANSWER_S, proxy=None,
+            compression=None, open_timeout=patience_s, close_timeout=ANSWER_S, proxy=None,
             ssl=self._tls,
         ) as socket:  # fmt: skip
 
             def pump(done: Callable[[], bool], what: str) -> None:
-                _pump(socket, driver, seen, done, deadline_s, what)
+                try:
+                    _pump(socket, driver, seen, done, deadline_s, what)
+                except TimeoutError:
+                    raise ProbeFailed(f"not {what} within {patience_s:g} s") from None
 
             socket.send(driver.connect(client_name(0), [], self._token).decode())
             pump(lambda: seen.welcome, "connected")
@@ -160,10 +166,7 @@ def _pump(
     what: str,
 ) -> None:
     while not done():
-        try:
-            payload = socket.recv(timeout=max(0.0, deadline_s - time.monotonic()))
-        except TimeoutError:
-            raise ProbeFailed(f"not {what} within {ANSWER_S:g} s") from None
+        payload = socket.recv(timeout=max(0.0, deadline_s - time.monotonic()))
         driver.feed(payload if isinstance(payload, bytes) else payload.encode(), seen)
         if seen.pinged:
             seen.pinged = False

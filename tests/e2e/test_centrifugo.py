@@ -19,7 +19,8 @@ SMALLER = {
     "workload.reconnect": "{ base_s = 0.1, cap_s = 0.3 }",
     "workload.phase": '[{ name = "all", duration_s = 3.0, publish_per_s = 40.0 }]',
     "fault": '[{ id = "cut", kind = "down", target = "a", at_s = 1.0, duration_s = 0.3 }]',
-    "gate": '[{ id = "back", kind = "threshold", metric = "recovery.all_back", expr = "max < 10s" }]',
+    # A tenth of it is the lag that the load may have, on whatever machine this runs.
+    "gate": '[{ id = "some-day", kind = "threshold", metric = "delivery", expr = "p(99) < 10s" }]',
 }
 
 
