@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final, Literal
 
+from reports.grids import Cells, Lane
+
 MAX_POINTS: Final = 600
 AxisKind = Literal["linear", "log", "quantile"]
 Point = tuple[float, float | None]  # None: no value there, the line is broken
@@ -58,11 +60,16 @@ class Band:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One plot; panels of a chart stand on each other and share x."""
+    """One plot; panels of a chart stand on each other and share x.
+
+    ``cells`` or ``lanes``: it is a heat map, or rows of marks, and has no series.
+    """
 
     y: Axis
-    series: tuple[Series, ...]
+    series: tuple[Series, ...] = ()
     title: str = ""
+    cells: Cells | None = None
+    lanes: tuple[Lane, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +88,8 @@ class Chart:
     @property
     def empty(self) -> bool:
         """Nothing to draw: no panel has a value."""
-        return not any(y is not None for panel in self.panels for s in panel.series for _, y in s.points)
+        points = (y for panel in self.panels for s in panel.series for _, y in s.points)
+        return all(y is None for y in points) and not any(p.cells or p.lanes for p in self.panels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +202,12 @@ def x_scale(chart: Chart) -> Scale:
 
 
 def y_scale(panel: Panel) -> Scale:
+    if panel.cells:
+        return exact(panel.cells.y_edges[0], panel.cells.y_edges[-1], panel.y.kind)
+    if panel.lanes:  # from above; a number stands at the middle of its lane
+        count = len(panel.lanes)
+        middles = tuple((count - n - 0.5, lane.number) for n, lane in enumerate(panel.lanes))
+        return Scale(0.0, count, "linear", middles)
     return scale([y for s in panel.series for _, y in s.points if y is not None], panel.y)
 
 

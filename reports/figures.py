@@ -17,8 +17,11 @@ from reports import wording
 from reports.analysis import Analysis
 from reports.charts import Axis, AxisKind, Band, Chart, Panel, Point, Series, bins, log_bins, merged, thin
 from reports.exposure import exposures, quiet
+from reports.heat import column_s, heat
 from reports.histogram import UPPER_US, Histogram
+from reports.lanes import lanes
 from reports.periods import fault_windows, phases, seconds, start_ns
+from reports.tails import LEAST, Tail, p99_9
 
 SLOTS: Final = {  # colour and dash of each thing that is drawn, the same in every chart
     "delivery": 0,
@@ -36,6 +39,7 @@ SLOTS: Final = {  # colour and dash of each thing that is drawn, the same in eve
     "p50": 2,
     "p90": 3,
     "p99": 0,
+    "p99.9": 1,
     "max": 5,
 }
 _TIME: Final = Axis("time since the start of the schedule", "s")
@@ -51,9 +55,11 @@ def charts(analysis: Analysis) -> dict[str, Chart]:
         percentiles(analysis),
         latency_by_fault(analysis),
         latency_over_time(analysis),
+        latency_heat(analysis),
         p99_per_interval(analysis),
         p99_per_channel(analysis),
         throughput(analysis),
+        fault_lanes(analysis),
         presence(analysis),
         processes(analysis),
     ]
@@ -159,14 +165,69 @@ def latency_by_fault(analysis: Analysis) -> Chart:
 
 
 def latency_over_time(analysis: Analysis) -> Chart:
-    series = tuple(_over_time(analysis, f"{q}_ms", name=q) for q in ("p50", "p90", "p99", "max"))
+    tail = p99_9(analysis.seconds, analysis.intervals.height)
+    series = [_over_time(analysis, f"{q}_ms", name=q) for q in ("p50", "p90", "p99", "max")]
+    if tail.each_s is not None:
+        steps: list[Point] = [(float(start), value) for start, value in tail.points]
+        steps.append((_end_s(analysis), steps[-1][1]))
+        name = "p99.9" if tail.each_s == 1 else f"p99.9 of {tail.each_s} s"
+        series.insert(3, Series(name, thin(steps), SLOTS["p99.9"], "step"))
     values = [y for s in series for _, y in s.points if y]
     return _timed(
         analysis,
         "latency-over-time",
         "Delivery latency over time",
-        (Panel(Axis("latency", "ms", axis_kind(values)), series),),
-        "Median, p90, p99 and maximum of delivery latency of the messages that were due in each second.",
+        (Panel(Axis("latency", "ms", axis_kind(values)), tuple(series)),),
+        "Median, p90, p99 and maximum of delivery latency of the messages that were due in each second. "
+        + _tail_told(tail),
+    )
+
+
+def _tail_told(tail: Tail) -> str:
+    least = f"{wording.count(LEAST)} deliveries"
+    if tail.each_s is None:
+        return f"No p99.9: it takes {least}, and too few stretches of up to a minute have as many."
+    each = "a second" if tail.each_s == 1 else f"{tail.each_s} s"
+    lacking = wording.plural(tail.lacking, "stretch has", "stretches have")
+    return f"p99.9 is of {each} each, with {least} or more" + (
+        f"; {lacking} fewer, and no p99.9." if tail.lacking else "."
+    )
+
+
+def latency_heat(analysis: Analysis) -> Chart:
+    """How many deliveries took how long, by when they were due."""
+    length_s = analysis.intervals.height
+    cells = heat(analysis.seconds, length_s)
+    each = column_s(length_s)
+    return _timed(
+        analysis,
+        "latency-heat",
+        "Delivery latency as a heat map",
+        (Panel(Axis("latency", "ms", "log"), cells=cells),),
+        f"How many deliveries of messages due in each {'second' if each == 1 else f'{each} s'} took "
+        "how long, warm-ups included. What was never delivered is not in it.",
+        filed=False,
+    )
+
+
+def fault_lanes(analysis: Analysis) -> Chart:
+    """When each fault was planned, applied and reverted."""
+    labels = [band.label for band in bands(analysis) if band.kind == "fault"]
+    numbers = {label: str(number) for number, label in enumerate(labels, start=1)}
+    drawn = lanes(analysis.effects, numbers)
+    each = (
+        "lane of its own"
+        if len(drawn) == len(analysis.effects)
+        else "mark in the lane of its kind and target"
+    )
+    return _timed(
+        analysis,
+        "fault-lanes",
+        "Faults over time",
+        (Panel(Axis("faults"), lanes=drawn),),
+        f"{wording.plural(len(analysis.effects), 'fault')}, each with a {each}: when it was planned, when "
+        "applied and how much later that was, and when it was reverted.",
+        filed=False,
     )
 
 

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from reports.charts import Axis, Chart, Panel, Scale, Series, x_scale, y_scale
+from reports.grids import Cells, Lane, shade
 
-_OWN: Final = Path(__file__).with_name("report.js")
+_OWN: Final = tuple(Path(__file__).with_name(name) for name in ("grids.js", "report.js"))
 _UPLOT: Final = Path(__file__).with_name("vendor") / "uplot"
 _X_DIGITS: Final = 9  # significant: milliseconds of a week, and 1 - q of the highest percentile
 _Y_DIGITS: Final = 5
@@ -26,7 +27,8 @@ def script() -> str:
     """uPlot, its licence, and our script: one text, so that one hash allows it."""
     licence = (_UPLOT / "LICENSE").read_text(encoding="utf-8").strip()
     library = (_UPLOT / "uPlot.iife.min.js").read_text(encoding="utf-8").strip()
-    return f"/*!\n{licence}\n*/\n{library}\n{_OWN.read_text(encoding='utf-8').strip()}\n"
+    own = "\n".join(path.read_text(encoding="utf-8").strip() for path in _OWN)
+    return f"/*!\n{licence}\n*/\n{library}\n{own}\n"
 
 
 def style() -> str:
@@ -63,7 +65,30 @@ def _axis(axis: Axis, scale: Scale) -> dict[str, Any]:
 
 
 def _panel(panel: Panel) -> dict[str, Any]:
-    return {"y": _axis(panel.y, y_scale(panel)), "series": [_series(s) for s in panel.series]}
+    made = {"y": _axis(panel.y, y_scale(panel)), "series": [_series(s) for s in panel.series]}
+    if panel.cells:
+        made["cells"] = _cells(panel.cells)
+    if panel.lanes:
+        made["lanes"] = [_lane(lane) for lane in panel.lanes]
+    return made
+
+
+def _cells(cells: Cells) -> dict[str, Any]:
+    return {
+        "x": [_short(edge, _X_DIGITS) for edge in cells.x_edges],
+        "y": [_short(edge, _Y_DIGITS) for edge in cells.y_edges],
+        "counts": cells.counts,
+        "levels": [[least, shade(n, len(cells.levels))] for n, least in enumerate(cells.levels)],
+        "unit": cells.unit,
+    }
+
+
+def _lane(lane: Lane) -> dict[str, Any]:
+    def at(t: float | None) -> float | int | None:
+        return None if t is None else _short(t, _X_DIGITS)
+
+    marks = [[at(m.planned), at(m.begin), at(m.end), m.told] for m in lane.marks]
+    return {"label": lane.label, "aside": lane.aside, "marks": marks}
 
 
 def _series(series: Series) -> dict[str, Any]:

@@ -9,6 +9,7 @@
 "use strict";
 (() => {
   const KEYS = "Arrow keys move the read-out, plus and minus zoom, 0 shows everything again.";
+  const ROW_KEYS = "Up and down choose a row.";
   const NARROW = matchMedia("(max-width: 40rem)");
   const DARK = matchMedia("(prefers-color-scheme: dark)");
   const DASHES = [[], [7, 3], [2, 3], [9, 3, 2, 3], [12, 4], [4, 2]]; // as in report.css
@@ -102,12 +103,13 @@
 
   class Live {
     constructor(chart, root, group) {
-      Object.assign(this, { chart, root, group, plots: [], told: [] });
+      Object.assign(this, { chart, root, group, plots: [], told: [], row: null });
+      this.grid = Grid.of(chart.panels[0]); // such a chart has one panel
       this.faults = chart.bands.filter(([, , , kind]) => kind === "fault");
-      this.box = element("div", "live");
+      this.box = element("div", this.grid ? "live rows" : "live");
       this.box.tabIndex = 0;
       this.box.setAttribute("role", "group");
-      this.box.setAttribute("aria-label", `${root.querySelector("figcaption b").textContent}. ${KEYS}`);
+      this.box.setAttribute("aria-label", `${root.querySelector("figcaption b").textContent}. ${KEYS}${this.grid ? ` ${ROW_KEYS}` : ""}`);
       const bar = element("div", "bar-line");
       this.where = element("output", "where");
       this.back = element("button", "reset", "Show everything");
@@ -157,6 +159,7 @@
       const last = index === chart.panels.length - 1;
       const lone = panel.series.length === 1;
       const lines = panel.series.map((s) => [s.x.map((x, i) => warp(x + this.half(s, i, x), chart.x)), s.y.map((y) => warp(y, panel.y))]);
+      if (this.grid) lines.push([[chart.x.low, chart.x.high], [null, null]]); // uPlot wants a series
       const data = lines.length > 1 ? uPlot.join(lines) : lines[0];
       const x = this.xAxis(last);
       const plot = new uPlot(
@@ -166,9 +169,9 @@
           legend: { show: false },
           scales: { x: { time: false, range: () => group.shown }, y: { range: (u, low, high) => this.yRange(panel.y, low, high) } },
           axes: [x, this.yAxis(panel.y)],
-          series: [{}, ...panel.series.map((s) => this.line(s, lone))],
+          series: [{}, ...(this.grid ? [{ points: { show: false } }] : panel.series.map((s) => this.line(s, lone)))],
           cursor: {
-            y: false,
+            y: Boolean(this.grid),
             points: { size: 7 },
             drag: { x: true, y: false, setScale: false },
             dataIdx: (u, si, at) => this.nearest(u.data[si], at),
@@ -178,6 +181,7 @@
             drawClear: [(u) => this.drawBands(u, index === 0)],
             setCursor: [(u) => this.moved(u)],
             setSelect: [(u) => this.selected(u)],
+            drawAxes: [(u) => this.drawGrid(u)],
           },
         },
         data.length > 1 ? data : [[], []],
@@ -254,7 +258,7 @@
       const shown = (u) => marks(u.scales.y.min, u.scales.y.max);
       return {
         size: () => (NARROW.matches ? 42 : 52), gap: 6, font: FONT, stroke: () => colour("soft"), ticks: { show: false },
-        grid: { stroke: () => colour("line"), width: 1 },
+        grid: { show: !this.grid?.height, stroke: () => colour("line"), width: 1 },
         splits: (u) => shown(u).map(([v]) => v),
         values: (u) => shown(u).map(([, label]) => label),
       };
@@ -262,7 +266,8 @@
 
     size(last) {
       const one = this.chart.panels.length === 1;
-      const height = (one ? (NARROW.matches ? 190 : 240) : 110) + (last ? 22 : 0) + 10;
+      const above = this.faults.length ? 16 : 6;
+      const height = this.grid?.height ? this.grid.height + 22 + above : (one ? (NARROW.matches ? 190 : 240) : 110) + (last ? 22 : 0) + 10;
       return { width: Math.max(this.box.clientWidth || 300, 120), height };
     }
 
@@ -291,10 +296,24 @@
     moved(u) {
       if (this.busy || this.group.busy) return;
       const at = u.cursor.left >= 0 ? u.posToVal(u.cursor.left, "x") : null;
-      if (at === this.group.at) return;
+      const row = this.grid && at !== null ? this.rowAt(u.cursor.top / u.over.clientHeight) : null;
+      if (at === this.group.at && row === this.row) return;
+      this.row = row;
       this.group.busy = true;
       this.group.point(at);
       this.group.busy = false;
+    }
+
+    rowAt(share) {
+      return Math.min(this.grid.rows - 1, Math.max(0, Math.floor(share * this.grid.rows)));
+    }
+
+    choose(row) {
+      this.row = Math.min(this.grid.rows - 1, Math.max(0, row));
+      if (this.group.at === null) this.group.at = this.group.shown[0];
+      this.group.point(this.group.at);
+      const [u] = this.plots;
+      this.quietly(() => u.setCursor({ left: u.valToPos(this.group.at, "x"), top: this.top(u) }, false));
     }
 
     // Show the group's cursor in every panel, and what it points at in words.
@@ -302,7 +321,7 @@
       const at = this.group.at;
       for (const plot of this.plots) {
         const left = at === null ? -10 : plot.valToPos(at, "x");
-        if (Math.abs((plot.cursor.left ?? -10) - left) > 0.01) this.quietly(() => plot.setCursor({ left, top: 0 }, false));
+        if (Math.abs((plot.cursor.left ?? -10) - left) > 0.01) this.quietly(() => plot.setCursor({ left, top: this.top(plot) }, false));
       }
       this.where.textContent = at === null ? "" : this.context(at);
       this.chart.panels.forEach((panel, p) =>
@@ -311,6 +330,11 @@
           this.told[p][i].textContent = at === null ? "" : y === null ? "–" : withUnit(count(y), panel.y.unit);
         }),
       );
+    }
+
+    // Where the cursor's horizontal line belongs: nowhere in a chart without rows.
+    top(plot) {
+      return this.grid && this.row !== null ? ((this.row + 0.5) / this.grid.rows) * plot.over.clientHeight : -10;
     }
 
     quietly(act) {
@@ -326,8 +350,9 @@
         const i = this.barAt(bars, x);
         return i < 0 ? place(x, this.chart.x) : `${figure(bars.x[i])}–${place(bars.x[i] + bars.widths[i], this.chart.x)}`;
       }
+      const told = this.grid ? [this.grid.tell(x, this.row)].filter(Boolean) : [];
       const inside = this.chart.bands.filter(([begin, end]) => begin <= x && x <= end).map(([, , label]) => label);
-      return [place(x, this.chart.x), ...inside.slice(0, 3), ...(inside.length > 3 ? [`${inside.length - 3} more`] : [])].join(" · ");
+      return [place(x, this.chart.x), ...inside.slice(0, 3), ...(inside.length > 3 ? [`${inside.length - 3} more`] : []), ...told].join(" · ");
     }
 
     barAt(series, x) {
@@ -371,9 +396,40 @@
         0: () => this.group.zoom(...this.group.whole),
         Escape: () => this.group.zoom(...this.group.whole),
       };
+      if (this.grid) {
+        const middle = this.row ?? Math.floor(this.grid.rows / 2);
+        acts.ArrowUp = () => this.choose(this.row === null ? middle : middle - 1);
+        acts.ArrowDown = () => this.choose(this.row === null ? middle : middle + 1);
+      }
       if (!acts[event.key]) return;
       event.preventDefault();
       acts[event.key]();
+    }
+
+    drawGrid(u) {
+      if (!this.grid) return;
+      const { ctx, bbox } = u;
+      ctx.save();
+      ctx.beginPath();
+      ctx.rect(bbox.left, bbox.top, bbox.width, bbox.height);
+      ctx.clip();
+      this.grid.paint(u, colour, FONT.replace("11px", `${11 * uPlot.pxRatio}px`));
+      if (!this.grid.height) this.drawEdges(u);
+      ctx.restore();
+    }
+
+    // Both ends of each fault, over what covers its band.
+    drawEdges({ ctx, bbox, valToPos }) {
+      ctx.setLineDash([3 * uPlot.pxRatio, 3 * uPlot.pxRatio]);
+      ctx.strokeStyle = colour("fault");
+      ctx.lineWidth = 1.5 * uPlot.pxRatio;
+      for (const at of this.faults.flatMap(([begin, end]) => [begin, end])) {
+        const x = valToPos(at, "x", true);
+        ctx.beginPath();
+        ctx.moveTo(x, bbox.top);
+        ctx.lineTo(x, bbox.top + bbox.height);
+        ctx.stroke();
+      }
     }
 
     drawBands(u, numbered) {

@@ -13,6 +13,7 @@ from typing import Final
 
 from reports.charts import Band, Chart, Panel, Scale, Series, x_scale, y_scale
 from reports.escape import for_html
+from reports.svg_grids import LANES_KEY, cells, lanes, lanes_px, legend
 
 _SIDE: Final = 1000  # of the stretched coordinate system
 _APART: Final = 2.0  # per cent of the width between two numbers of faults, at least, on a wide screen
@@ -23,35 +24,65 @@ def chart(drawn: Chart) -> str:
     """A ``figure`` element: caption, key, panels, x axis."""
     x = x_scale(drawn)
     panels = "".join(_panel(panel, x, drawn, first=i == 0) for i, panel in enumerate(drawn.panels))
+    laned = any(panel.lanes for panel in drawn.panels)  # where each fault has its name beside it
+    key = "" if laned else _band_key(drawn.bands)
     return (
         f'<figure class="chart" id="chart-{for_html(drawn.name)}">'
         f"<figcaption><b>{for_html(drawn.title)}</b><span>{for_html(drawn.says)}</span></figcaption>"
-        f'<div class="static">{panels}{_x_axis(x, drawn)}</div>{_band_key(drawn.bands)}</figure>\n'
+        f'<div class="static">{panels}{_x_axis(x, drawn)}</div>{key}</figure>\n'
     )
 
 
 def _panel(panel: Panel, x: Scale, drawn: Chart, *, first: bool) -> str:
     y = y_scale(panel)
+    if panel.lanes:
+        return _rows(panel, x, drawn)
     height = "tall" if len(drawn.panels) == 1 else "low"
     grid = "".join(_line("grid", (0, 100), (_down(y, t), _down(y, t))) for t, _ in y.ticks)
     lines = "".join(_path(s, x, y) for s in panel.series if s.kind != "bars")
     stretched = (
-        f'<svg viewBox="0 0 {_SIDE} {_SIDE}" preserveAspectRatio="none" width="100%" height="100%">'
-        f"{lines}</svg>"
+        cells(panel.cells, x)
+        if panel.cells
+        else (
+            f'<svg viewBox="0 0 {_SIDE} {_SIDE}" preserveAspectRatio="none" width="100%" height="100%">'
+            f"{lines}</svg>"
+        )
     )
     marks = "".join(_bars(s, x, y) if s.kind == "bars" else _dots(s, x, y) for s in panel.series)
     title = panel.title or panel.y.title
     numbers = _numbers(drawn.bands, x) if first else ""
     head = (
-        f'<div class="panel-head"><b>{for_html(title)}</b>{_unit(panel)}{_key(panel.series)}</div>{numbers}'
+        f'<div class="panel-head"><b>{for_html(title)}</b>{_unit(panel)}{_key(panel.series)}'
+        f"{legend(panel.cells)}</div>{numbers}"
     )
+    edges = _edges(drawn.bands, x) if panel.cells else ""  # which the cells would cover
     only = " only" if len(panel.series) == 1 else ""  # a single line needs no dash to be told from others
     return (
         f'<div class="panel{only}">{head}'
         f'<svg class="y-axis {height}" aria-hidden="true">{_y_ticks(y)}</svg>'
         f'<svg class="plot {height}" role="img" aria-label="{for_html(f"{title}. {drawn.says}")}">'
-        f"{_bands(drawn.bands, x)}{grid}{stretched}{marks}</svg></div>"
+        f"{_bands(drawn.bands, x)}{grid}{stretched}{marks}{edges}</svg></div>"
     )
+
+
+def _rows(panel: Panel, x: Scale, drawn: Chart) -> str:
+    height = lanes_px(panel.lanes)
+    numbers = "".join(
+        f'<text x="100%" y="{lanes_px(panel.lanes[:n]) + 12}" dx="-6">{for_html(lane.number)}</text>'
+        for n, lane in enumerate(panel.lanes)
+    )
+    return (
+        f'<div class="panel"><div class="panel-head"><b>{for_html(panel.y.title)}</b>{LANES_KEY}</div>'
+        f'<svg class="y-axis" height="{height}" aria-hidden="true">{numbers}</svg>'
+        f'<svg class="plot lanes" height="{height}" role="group" aria-label="{for_html(drawn.says)}">'
+        f"{_bands(drawn.bands, x)}{lanes(panel.lanes, x)}</svg></div>"
+    )
+
+
+def _edges(bands: Sequence[Band], x: Scale) -> str:
+    """Both ends of each fault, over what covers its band."""
+    ends = [x.at(at) * 100 for band in bands if band.kind == "fault" for at in (band.start, band.end)]
+    return "".join(_line("edge", (at, at), (0, 100)) for at in ends)
 
 
 def _unit(panel: Panel) -> str:

@@ -21,7 +21,7 @@ _HIDDEN = re.compile(r"_(before|control)_")  # what a shift was compared with: i
 def build(analysis: Analysis) -> tuple[Block, ...]:
     if not analysis.effects:
         return (Para("No fault was planned."), *_steady(analysis))
-    blocks: list[Block] = [_table(analysis), *_steady(analysis)]
+    blocks: list[Block] = [Picture(figures.fault_lanes(analysis)), _table(analysis), *_steady(analysis)]
     errors = [f"{e.id}: {error}" for e in analysis.effects for error in e.errors]
     if errors:
         blocks += [Para("Errors while faults were applied or reverted:"), bullets(errors)]

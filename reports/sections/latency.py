@@ -28,6 +28,7 @@ def build(analysis: Analysis) -> tuple[Block, ...]:
         figures.percentiles(analysis),
         figures.latency_by_fault(analysis),
         figures.latency_over_time(analysis),
+        figures.latency_heat(analysis),
     ]
     narrow = [figures.p99_per_interval(analysis), figures.p99_per_channel(analysis)]
     blocks: list[Block] = [_classes(analysis), *(Picture(c) for c in wide if not c.empty)]

@@ -70,12 +70,25 @@ def an_hour(faults: int, *, seed: int = 1) -> Analysis:
             "rss_bytes": rng.integers(1 << 20, 1 << 30, seconds * 8),
         }
     )
+    taken = np.sort(rng.choice(np.arange(2_000, 12_000), (seconds, 100)), axis=1)
+    buckets = pl.DataFrame(
+        {
+            "second": np.repeat(np.arange(seconds), 100),
+            "bucket": taken.ravel(),
+            "n": rng.integers(1, 500, seconds * 100),
+        }
+    )
     channels = pl.DataFrame(
         {"channel": np.arange(1, 41, dtype=np.uint32), "count": rng.integers(1, 1000, 40)}
         | {name: rng.lognormal(3, 2, 40) for name in _SPEEDS}
     )
     return replace(
-        made, intervals=intervals, presence=changes, samples={"processes": processes}, channels=channels
+        made,
+        intervals=intervals,
+        presence=changes,
+        samples={"processes": processes},
+        channels=channels,
+        seconds=buckets,
     )
 
 

@@ -22,6 +22,7 @@ from reports.charts import (
     scale,
     thin,
 )
+from reports.grids import Cells, Lane, Mark
 
 
 def labels(values: list[float], axis: Axis) -> list[str]:
@@ -154,6 +155,38 @@ def test_a_hole_in_a_line_stays_a_hole_and_a_lone_point_is_a_dot() -> None:
     assert path.count("M") == 2
     assert text.count('class="dot s1"') == 1  # after the hole
     assert text.count('class="dot s2"') == 1  # a series of one point
+
+
+def heat_map() -> Chart:
+    cells = Cells((0, 2, 4), (1, 10, 100), ((3, 0), (3, 40)), (1, 10), "deliveries")
+    return chart(panels=(Panel(Axis("latency", "ms", "log"), cells=cells),), x_range=(0.0, 4.0))
+
+
+def test_a_heat_map_is_one_path_a_shade_with_its_legend_and_the_faults_over_it() -> None:
+    root = ET.fromstring(svg.chart(heat_map()))
+    (plot,) = [e for e in root.iter("svg") if e.get("class") == "cells"]
+    assert plot.get("viewBox") == "0 0 1000 2"
+    assert {e.get("class"): e.get("d") for e in plot} == {
+        "h0": "M0.0 1H1000.0v1H0.0z",
+        "h7": "M500.0 0H1000.0v1H500.0z",
+    }
+    (key,) = [e for e in root.iter("ol") if "shades" in str(e.get("class"))]
+    assert ["".join(item.itertext()) for item in key] == ["deliveries in a cell, from", "1", "10"]
+    assert [e.get("x1") for e in root.iter("line") if e.get("class") == "edge"][-2:] == ["37.50%", "62.50%"]
+    assert not heat_map().empty
+
+
+def test_lanes_tell_their_marks_in_words_and_have_a_height_for_each() -> None:
+    marks = (Mark(1.0, 1.1, 2.0, "cut <b>: told"), Mark(3.0, None, None, "never"))
+    lanes = (Lane("cut <b>", marks, "late", "1"), Lane("endless", (Mark(None, 1.0, None, "on"),)))
+    root = ET.fromstring(svg.chart(chart(panels=(Panel(Axis("faults"), lanes=lanes),), x_range=(0.0, 4.0))))
+    assert [e.text for e in root.iter("title")] == ["cut <b>: told", "never", "on"]
+    bars = [e for e in root.iter("rect") if "force" in str(e.get("class")) and "%" in str(e.get("x"))]
+    assert [(e.get("class"), e.get("x"), e.get("width")) for e in bars] == [
+        ("force", "27.50%", "22.50%"),
+        ("force endless", "25.00%", "75.00%"),
+    ]
+    assert [e.get("height") for e in root.iter("svg") if "lanes" in str(e.get("class"))] == ["60"]
 
 
 def test_every_chart_says_what_it_shows_for_those_who_cannot_see_it() -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from reports import interactive
 from reports.charts import Axis, Band, Chart, Panel, Point, Series
+from reports.grids import Cells, Lane, Mark
 from reports.render import report_html
 from tests.reports.long_run import an_hour
 
@@ -49,6 +50,19 @@ def test_of_several_points_at_one_place_the_last_is_drawn() -> None:
 def test_high_percentiles_keep_their_distance() -> None:
     (made,) = unpacked(chart((0.999_998, 1.0), (0.999_999, 2.0)))
     assert len(made["panels"][0]["series"][0]["x"]) == 2
+
+
+def test_a_heat_map_and_lanes_come_with_what_the_script_paints_and_says() -> None:
+    cells = Cells((0, 2), (1, 10.00001), ((3,),), (1, 3), "deliveries")
+    lanes = (Lane("cut", (Mark(1.0, 1.1, None, "told"),), "late", "1"),)
+    panels = (Panel(Axis("latency", "ms", "log"), cells=cells), Panel(Axis("faults"), lanes=lanes))
+    (made,) = unpacked(Chart("c", "C", Axis("time", "s"), panels, "says"))
+    heat, rows = made["panels"]
+    assert heat["cells"] == {
+        "x": [0, 2], "y": [1, 10], "counts": [[3]], "levels": [[1, 0], [3, 7]], "unit": "deliveries"
+    }  # fmt: skip
+    assert rows["lanes"] == [{"label": "cut", "aside": "late", "marks": [[1, 1.1, None, "told"]]}]
+    assert rows["y"]["ticks"] == [[0.5, "1"]]
 
 
 def test_the_same_charts_give_the_same_text() -> None:

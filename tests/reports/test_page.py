@@ -153,9 +153,24 @@ def test_the_keyboard_moves_zooms_and_goes_back(show: Show) -> None:
     expect(live.locator(".reset")).to_be_hidden()
 
 
+def test_cells_and_lanes_are_read_by_mouse_and_by_keyboard(show: Show) -> None:
+    page = show("under faults")
+    live = page.get_by_role("group", name="Delivery latency as a heat map")
+    live.focus()
+    page.keyboard.press("Home")
+    expect(live.locator(".where")).to_contain_text("deliveries")
+    page.keyboard.press("ArrowDown")
+    expect(live.locator(".where")).to_contain_text(" ms: ")
+    lanes = page.locator("#chart-fault-lanes")
+    lanes.locator(".u-over").hover(position={"x": 200, "y": 15})
+    expect(lanes.locator(".where")).to_contain_text("cut (down, b): planned at 4.00 s")
+    lanes.locator(".u-over").hover(position={"x": 200, "y": 45})
+    expect(lanes.locator(".where")).to_contain_text("idle (latency")
+
+
 def test_a_series_is_hidden_and_shown_from_its_key(show: Show) -> None:
     page = show("under faults")
-    toggle = page.locator("#chart-latency-over-time").get_by_role("button", name="p99")
+    toggle = page.locator("#chart-latency-over-time").locator(".toggle").nth(2)  # p99
     for pressed in ("false", "true"):
         toggle.press("Enter")
         expect(toggle).to_have_attribute("aria-pressed", pressed)
