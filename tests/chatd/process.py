@@ -53,7 +53,7 @@ class Daemon:
     async def ended(self) -> int:
         """Wait for the end of a process that ends by itself; returns the exit status."""
         assert self.process is not None
-        _, rest = await asyncio.to_thread(self.process.communicate, timeout=15)
+        _, rest = await asyncio.to_thread(self.process.communicate, timeout=30)
         self.log = rest.decode()
         status, self.process = self.process.returncode, None
         return status
@@ -69,7 +69,7 @@ class Daemon:
 
     async def until_ready(self, status: int) -> None:
         """Wait until /readyz has this status."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while (await self.page("/readyz"))[0] != status:
                 pass
 
@@ -77,7 +77,7 @@ class Daemon:
         """Send a signal and wait for the end; returns the exit status."""
         assert self.process is not None
         os.kill(self.process.pid, number)
-        _, rest = self.process.communicate(timeout=10)
+        _, rest = self.process.communicate(timeout=30)
         self.log = rest.decode()
         status, self.process = self.process.returncode, None
         return status
