@@ -45,7 +45,7 @@ from .transports import TRANSPORTS
 from .transports.admin import listen_admin
 from .transports.base import Link, Listening, Page
 from .trust import authority
-from .wheel import Wheel
+from .wheel import Turn, Wheel, turn
 
 # Connections make many objects that stay and no cycles: collect a tenth as often as by default.
 GC_THRESHOLD: Final = (10_000, 20, 20)
@@ -234,17 +234,17 @@ class Server:
     # Time -------------------------------------------------------------------------------------------
 
     async def _turn_wheel(self) -> None:
-        step_s, skipped = self.wheel.step_s, False
+        step_s, went = self.wheel.step_s, Turn(stood_still=False, expires=True)
         while True:
             due = self._loop.time() + step_s
             await asyncio.sleep(step_s)
             lag_s = max(0.0, self._loop.time() - due)
             self.metrics.loop_lag_s.observe(lag_s)
-            skipped = lag_s > step_s and not skipped
-            if skipped and self.relay is not None:
+            went = turn(lag_s, step_s, went)
+            if went.stood_still and self.relay is not None:
                 self.relay.paused()
-            if skipped:
-                continue  # the process was stopped or busy, and the pongs of that time are still to be read
+            if not went.expires:
+                continue
             now = self.clock()
             for connection in self.wheel.expire(now):
                 connection.on_time(now)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 T = TypeVar("T", bound=Hashable)
 
@@ -44,3 +44,20 @@ class Wheel(Generic[T]):
                     del self._where[item]
                     due.append(item)
         return due
+
+
+class Turn(NamedTuple):
+    """How a turn of the wheel went."""
+
+    stood_still: bool  # the process was stopped or busy for more than a step
+    expires: bool  # who is due may be given up now
+
+
+def turn(lag_s: float, step_s: float, before: Turn) -> Turn:
+    """Judge a turn that came ``lag_s`` late, after one that went as ``before``.
+
+    When the process stood still, the pongs of that time are yet to be read, so nobody is given up; but for
+    no two turns on end, or a process that is always late would keep the dead for good.
+    """
+    late = lag_s > step_s
+    return Turn(late, not late or not before.expires)

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatd.wheel import Wheel
+from chatd.wheel import Turn, Wheel, turn
 
 
 def test_an_item_has_one_deadline_the_last_one_set() -> None:
@@ -44,3 +44,12 @@ def test_nothing_is_early_and_nothing_is_more_than_a_step_late(start, step_s, de
             found.add(number)
         assert all(number in found for number, when in due.items() if when + 2 * step_s <= now)
     assert found == set(due)
+
+
+def test_a_process_that_stood_still_gives_nobody_up_once_and_says_so_every_time() -> None:
+    went, told = Turn(stood_still=False, expires=True), []
+    for lag_s in (0.1, 5.0, 5.0, 5.0, 0.1, 5.0):
+        went = turn(lag_s, 0.5, went)
+        told.append(went)
+    assert [one.stood_still for one in told] == [False, True, True, True, False, True]
+    assert [one.expires for one in told] == [True, False, True, False, True, False]
