@@ -119,7 +119,8 @@ class Recorder:
         flags: int,
     ) -> None:
         """Record, all fields by position."""
-        if (at := self._at) == self._last:
+        at = self._at
+        if at == self._last:
             if not self._next_segment(t):
                 return
             at = self._at

@@ -41,8 +41,10 @@ def encoded(histogram: Histogram) -> str:
 
 def _native(histogram: Histogram) -> HdrHistogram:
     native = HdrHistogram(LOWEST_US, HIGHEST_US, DIGITS)
-    for index in histogram.used():
-        native.record_value(int(LOWER_US[index]), int(histogram.counts[index]))
+    used = histogram.used()
+    if len(used):  # its layout is ours: at once, for `record_value` takes 5 µs a bucket
+        np.frombuffer(native.counts, np.uint64)[:] = histogram.counts
+        native.set_internal_tacking_values(int(used[0]), int(used[-1]), histogram.count)
     return native
 
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
 import polars as pl
 
-from reports.histogram import UPPER_US
+from reports.latency import histograms_by_second
 
 LEAST: Final = 1000  # samples of a stretch
 _EACH_S: Final = (1, 2, 5, 10, 15, 20, 30, 60)
@@ -41,20 +42,13 @@ def p99_9(counted: pl.DataFrame, seconds: int) -> Tail:
         seconds: how many the time axis has.
     """
     inside = counted.filter(pl.col("second").is_between(0, seconds - 1))
+    totals = np.bincount(inside["second"].to_numpy(), inside["n"].to_numpy(), seconds)
     for each in (s for s in _EACH_S if inside.height and (s == 1 or 2 * s <= seconds)):
-        starts = (pl.col("second") // each * each).alias("start")
-        merged = inside.group_by(starts, "bucket").agg(pl.col("n").cast(pl.Int64).sum())
-        ranked = merged.sort("start", "bucket").with_columns(
-            upto=pl.col("n").cum_sum().over("start"), total=pl.col("n").sum().over("start")
-        )
-        rank = (pl.col("total") * _Q).round(9).ceil()
-        place = pl.col("bucket").filter(pl.col("upto") >= rank).min()
-        rows = ranked.group_by("start").agg(pl.col("total").first(), place).sort("start")
-        enough = rows.filter(pl.col("total") >= LEAST)
-        if 2 * enough.height >= rows.height:
-            values = dict(
-                zip(enough["start"], (UPPER_US[enough["bucket"].to_numpy()] / 1000).tolist(), strict=True)
-            )
-            points = tuple((start, values.get(start)) for start in range(0, seconds, each))
-            return Tail(each, points, rows.height - enough.height)
+        sums = np.add.reduceat(totals, np.arange(0, seconds, each))
+        enough, some = sums >= LEAST, sums > 0
+        if 2 * enough.sum() >= some.sum():
+            found = {start: part.quantile_ms(_Q) for start, part in histograms_by_second(inside, each)}
+            starts = range(0, seconds, each)
+            points = ((s, found[s] if full else None) for s, full in zip(starts, enough, strict=True))
+            return Tail(each, tuple(points), int(some.sum() - enough.sum()))
     return Tail()

@@ -205,7 +205,7 @@ def test_seconds_add_up_to_the_whole_run_in_stretches_of_any_length() -> None:
     history = in_memory(small())
     counted = by_second(history)
     for each in (1, 3, 60):
-        parts = histograms_by_second(counted, each)
+        parts = list(histograms_by_second(counted, each))
         assert [start % each for start, _ in parts] == [0] * len(parts)
         assert sum(part.count for _, part in parts) == counted["n"].sum()
 
