@@ -53,15 +53,16 @@ const Grid = (() => {
       const { ctx, bbox } = u;
       const ratio = uPlot.pxRatio;
       const place = (t) => u.valToPos(t, "x", true);
+      ctx.font = font;
+      const wide = ({ label, aside }) => ctx.measureText(label).width + ctx.measureText(aside).width + 16 * ratio;
+      const beside = this.lanes.every((lane) => wide(lane) <= bbox.width);
       this.lanes.forEach(({ label, aside, marks }, n) => {
         const top = bbox.top + n * LANE * ratio;
         if (n) {
           ctx.fillStyle = colour("line");
           ctx.fillRect(bbox.left, top, bbox.width, ratio);
         }
-        ctx.font = font;
         this.write(ctx, label, bbox.left + 4 * ratio, top + 12 * ratio, "left", colour("ink"), colour("page"));
-        const beside = ctx.measureText(label).width + ctx.measureText(aside).width + 16 * ratio <= bbox.width;
         if (beside) this.write(ctx, aside, bbox.left + bbox.width - 4 * ratio, top + 12 * ratio, "right", colour("soft"), colour("page"));
         for (const [planned, begin, end] of marks) {
           if (begin !== null) this.bar(ctx, place(begin), end === null ? bbox.left + bbox.width : place(end), top, end === null, colour("s1"));

@@ -15,6 +15,7 @@ import polars as pl
 from reports.latency import histograms_by_second
 
 LEAST: Final = 1000  # samples of a stretch
+MOST: Final = 120  # stretches that can be told from each other in a chart
 _EACH_S: Final = (1, 2, 5, 10, 15, 20, 30, 60)
 _Q: Final = 0.999
 
@@ -35,7 +36,8 @@ class Tail:
 def p99_9(counted: pl.DataFrame, seconds: int) -> Tail:
     """p99.9 of delivery, by when messages were due.
 
-    Of the shortest stretches of which half have LEAST samples; there are at least two in the run.
+    Of the shortest stretches of which half have LEAST samples; there are two in the run at least, and MOST
+    at most, unless that takes more than a minute.
 
     Args:
         counted: of ``latency.by_second``.
@@ -43,7 +45,8 @@ def p99_9(counted: pl.DataFrame, seconds: int) -> Tail:
     """
     inside = counted.filter(pl.col("second").is_between(0, seconds - 1))
     totals = np.bincount(inside["second"].to_numpy(), inside["n"].to_numpy(), seconds)
-    for each in (s for s in _EACH_S if inside.height and (s == 1 or 2 * s <= seconds)):
+    few = [each for each in _EACH_S if each * MOST >= seconds] or [_EACH_S[-1]]
+    for each in (s for s in few if inside.height and (s == 1 or 2 * s <= seconds)):
         sums = np.add.reduceat(totals, np.arange(0, seconds, each))
         enough, some = sums >= LEAST, sums > 0
         if 2 * enough.sum() >= some.sum():

@@ -34,6 +34,13 @@ def test_where_stretches_of_a_minute_have_too_few_there_is_no_figure() -> None:
     assert p99_9(counted(*((second, 1.0, 17) for second in range(600))), 600).each_s == 60
 
 
+def test_the_stretches_of_a_long_run_are_few_enough_to_be_seen() -> None:
+    for seconds, each in ((120, 1), (121, 2), (600, 5), (3600, 30), (90_000, 60)):
+        assert (
+            p99_9(counted(*((second, 1.0, 2 * LEAST) for second in range(seconds))), seconds).each_s == each
+        )
+
+
 def test_one_stretch_is_not_over_time_and_nothing_has_no_figure() -> None:
     assert p99_9(counted(*((second, 1.0, 200) for second in range(5))), 5) == Tail()
     assert p99_9(counted((0, 1.0, 1)).clear(), 10) == Tail()
