@@ -45,7 +45,7 @@ MIN_TAIL: Final = 3  # messages: one or two slow ones are the host's
 
 def ended(scene: Scene) -> Found:
     """Connections of its clients that ended, not on purpose."""
-    figures = _closes(scene)
+    figures = closes_in(scene)
     return figures, "" if figures["closes"] else "no connection of its clients ended in its window"
 
 
@@ -151,7 +151,7 @@ def silenced(scene: Scene) -> Found:
     known = clients.filter(pl.col("before") > 0)
     silent = known.filter((pl.col("during") == 0) | ((pl.col("sent") > 0) & (pl.col("answered") == 0)))
     figures: dict[str, Any] = {"clients_heard_before": known.height, "clients_silenced": silent.height}
-    figures |= {"closes": _closes(scene)["closes"]}
+    figures |= {"closes": closes_in(scene)["closes"]}
     if end_ns <= begin_ns:
         return figures, "it was in force for less than what is on its way takes to arrive"
     if not known.height:
@@ -226,7 +226,7 @@ def garbled(scene: Scene) -> Found:
         unreadable=(pl.col("kind") == int(Kind.BAD)).sum(),
         damaged=((pl.col("kind") == int(Kind.RECV)) & wrong).sum(),
     ).collect()
-    figures: dict[str, Any] = {name: int(counts[name][0]) for name in counts.columns} | _closes(scene)
+    figures: dict[str, Any] = {name: int(counts[name][0]) for name in counts.columns} | closes_in(scene)
     found = figures["unreadable"] + figures["damaged"] + figures["closes"]
     return figures, "" if found else "everything that its clients got could be read, and no connection ended"
 
@@ -241,7 +241,8 @@ def _ends(scene: Scene) -> pl.DataFrame:
     )
 
 
-def _closes(scene: Scene) -> dict[str, int]:
+def closes_in(scene: Scene) -> dict[str, int]:
+    """Connections of its clients that ended, not on purpose: closes, clients."""
     mine = _ends(scene)
     return {"closes": mine.height, "clients": mine["client"].n_unique()}
 

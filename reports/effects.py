@@ -13,20 +13,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatch
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 
-from reports.connection_effects import CONNECTION_EFFECTS, PATIENT, behind
+from reports.connection_effects import CONNECTION_EFFECTS, PATIENT, behind, closes_in
 from reports.history import Flag, Kind
 from reports.latency import samples
+from reports.link_effects import LINK_EFFECTS, is_link
 from reports.loop_lag import SAMPLED_NS, lag_rise_s
 from reports.message_effects import LASTING, MESSAGE_EFFECTS, touched
 from reports.nodes import REPLICA_LINK
 from reports.nodes import windows as windows_of
 from reports.periods import NS, FaultWindow, seconds, start_ns
+from reports.process_effects import MIN_STALL_SHARE, PROCESS_EFFECTS, own
 
 if TYPE_CHECKING:
     from reports.history import History
@@ -38,7 +39,6 @@ GRACE_NS: Final = 2 * NS  # after a revert: undoing `timeout` closes, and a peer
 MIN_SHIFT_MS: Final = 1.0  # a smaller shift of a median is the host's noise, not an effect
 MIN_SHIFT_SHARE: Final = 0.2  # and so is one below this share of the median before
 MIN_TAIL_SHIFT_MS: Final = 5.0  # of p90, which shifts alone when only some connections are hit
-MIN_STALL_SHARE: Final = 0.5  # of its window in which a stopped process must have been silent
 COMMITTED_NS: Final = NS // 20  # from a fault's begin until its limit is surely in force
 _BASELINE_NS: Final = (2 * NS, 30 * NS)  # shortest and longest stretch before a fault to compare with
 _MIN_SAMPLES: Final = 5  # a median of fewer says nothing
@@ -149,7 +149,7 @@ def _effect(
             others=others,
             daemon=daemon,
         )
-        found = (_BEHIND if window.target == REPLICA_LINK else EFFECTS.get(window.kind, _any_trace))(scene)
+        found = _measure(window)(scene)
     return FaultEffect(
         id=window.id,
         kind=window.kind,
@@ -167,15 +167,8 @@ def _effect(
 # ── cut connections ───────────────────────────────────────────────────────────────────────
 
 
-def _closes_in(scene: Scene) -> dict[str, Any]:
-    mine = scene.closes.filter(
-        scene.affected() & ~pl.col("on_purpose") & pl.col("t").is_between(scene.begin_ns, scene.grace_ns())
-    )
-    return {"closes": mine.height, "clients": mine["client"].n_unique()}
-
-
 def _cut(scene: Scene) -> Measured:
-    figures = _closes_in(scene)
+    figures = closes_in(scene)
     return Measured(figures, "" if figures["closes"] else "no connection of its clients ended in its window")
 
 
@@ -191,7 +184,7 @@ def _slow_close(scene: Scene) -> Measured:
 def _timeout(scene: Scene) -> Measured:
     """Drops data, then closes: either is its trace. So it is of one node of several that stands still: its
     clients give it up and go on elsewhere."""
-    closes, stall = _closes_in(scene), _stall(scene)
+    closes, stall = closes_in(scene), _stall(scene)
     figures = closes | stall.figures
     if closes["closes"] or not stall.why_not:
         return Measured(figures)
@@ -308,70 +301,12 @@ def _stall(scene: Scene, *, before_ns: int = 10 * NS) -> Measured:
     return Measured(figures)
 
 
-def _process(scene: Scene, *, killed: bool) -> Measured:
-    own = _own(scene)
-    exits = [line for line in own if line.get("kind") == "exit"]
-    starts = [line for line in own if line.get("kind") == "start"]
-    right = [line for line in exits if not killed or line.get("signal") == "SIGKILL"]
-    gone = min((int(line["t"]) for line in right), default=None)
-    again = [int(s["t"]) for s in starts if gone is not None and int(s["t"]) > gone]
-    figures: dict[str, Any] = {"exits": len(exits), "starts": len(again)} | _closes_in(scene)
-    if again and gone is not None:
-        figures["down_s"] = round((min(again) - gone) / NS, 3)
-    if not exits:
-        return Measured(figures, "no process exit was recorded for it")
-    if not right:
-        ends = ", ".join(str(e.get("signal") or f"code {e.get('code')}") for e in exits)
-        return Measured(figures, f"its process ended with {ends}, not with SIGKILL")
-    left = any("left_to" in step for line in own for step in line.get("effect") or ())
-    if not again and not left:  # of two overlapping kills, the last to end starts the process
-        return Measured(figures, "its process was never started again")
-    return Measured(figures)
-
-
-def _left(scene: Scene) -> Measured:
-    """A process that was told to leave: how it went, and that it came back."""
-    found = _process(scene, killed=False)
-    exits = [line for line in _own(scene) if line.get("kind") == "exit"]
-    if not exits:
-        return found
-    drain = {"drain_s": round((int(exits[0]["t"]) - scene.begin_ns) / NS, 3)}
-    forced = {"forced": sum(line.get("signal") == "SIGKILL" or bool(line.get("error")) for line in exits)}
-    return Measured(found.figures | drain | forced, found.why_not)
-
-
-def _own(scene: Scene) -> list[dict[str, Any]]:
-    return [line for line in scene.history.faults if line.get("id") == scene.window.id]
-
-
-def _rolled(scene: Scene) -> Measured:
-    """Every process that the target means ended, and each was started after that."""
-    found = _left(scene)
-    if found.why_not:
-        return found
-    targets = {str(line.get("process")) for line in scene.history.faults if line.get("role") == "target"}
-    last = {line["process"]: int(line["t"]) for line in _own(scene) if line.get("kind") == "exit"}
-    again = {line["process"]: int(line["t"]) for line in _own(scene) if line.get("kind") == "start"}
-    missed = [p for p in sorted(targets) if fnmatch(p, scene.window.target) and p not in last]
-    if missed:
-        return Measured(found.figures, f"the turn of {', '.join(missed)} never came")
-    away = [process for process, t in last.items() if again.get(process, 0) < t]
-    return Measured(found.figures, f"{', '.join(away)} was never started again" if away else "")
-
-
-def _crashes(scene: Scene) -> Measured:
-    found = _process(scene, killed=True)
-    if not found.why_not and found.figures["exits"] < 2:
-        return Measured(found.figures, "its process ended only once")
-    return found
-
-
 def _blocks(scene: Scene) -> Measured:
     """A silence of the server about as long as a block was asked to be; or, where another fault on the wire
     smears what it sent before over it, as much lag of the loop as chatd itself counted."""
     asked_ms = [
         int(step["ms"])
-        for line in _own(scene)
+        for line in own(scene)
         if line.get("phase") == "engine_effect"
         for step in line.get("effect") or ()
         if step.get("hook") == "block"
@@ -418,33 +353,6 @@ def _no_room(scene: Scene) -> Measured:
     return Measured(figures, "" if sent.height else "nothing was sent while it lasted")
 
 
-def _dead_load(scene: Scene) -> Measured:
-    exits = [line for line in _own(scene) if line.get("kind") == "exit" and line.get("role") == "harness"]
-    killed = sum(line.get("signal") == "SIGKILL" for line in exits)
-    return Measured({"exits": len(exits)}, "" if killed else "no load worker ended with SIGKILL for it")
-
-
-def _frozen_load(scene: Scene) -> Measured:
-    """Longest silence in the records of the worker's own clients."""
-    workers = [w for w in scene.history.run.get("workers") or [] if w]
-    number = scene.window.target.removeprefix("worker-")
-    if not number.isdecimal() or not workers:
-        return Measured({}, "the run does not say which clients are its worker's")
-    own = pl.col("client") % len(workers) == int(number) % len(workers)
-    told = (
-        scene.history.scan()
-        .filter(own & (pl.col("client") != 0) & pl.col("t").is_between(scene.begin_ns, scene.end_ns))
-        .select("t")
-        .collect()["t"]
-        .sort()
-    )
-    longest = max(b - a for a, b in pairwise([scene.begin_ns, *told, scene.end_ns])) / NS
-    figures = {"stall_s": round(longest, 3)}
-    if longest < MIN_STALL_SHARE * (scene.end_ns - scene.begin_ns) / NS:
-        return Measured(figures, f"its clients went on: their longest silence was {longest:.3f} s")
-    return Measured(figures)
-
-
 # ── change single messages, connections, streams ────────────────────────────────────────────
 
 
@@ -466,14 +374,22 @@ def _slower(scene: Scene) -> Measured:
 
 def _any_trace(scene: Scene) -> Measured:
     """For a kind without a line in EFFECTS: closes, or a shift of latency."""
-    closes, shift = _closes_in(scene), _shift(scene)
+    closes, shift = closes_in(scene), _shift(scene)
     figures = closes | shift.figures
     if closes["closes"] or not shift.why_not:
         return Measured(figures)
     return Measured(figures, "no connection of its clients ended and " + shift.why_not)
 
 
-_BEHIND: Final = _by(behind)  # whatever holds the replica up
+def _measure(window: FaultWindow) -> Callable[[Scene], Measured]:
+    """How the effect of a fault is measured: by its kind, or by what it was aimed at."""
+    if window.target == REPLICA_LINK:
+        return _by(behind)  # whatever holds the replica up
+    if is_link(window.target) and window.kind in LINK_EFFECTS:
+        return _by(LINK_EFFECTS[window.kind])
+    return EFFECTS.get(window.kind, _any_trace)
+
+
 EFFECTS: Final[dict[str, Callable[[Scene], Measured]]] = {
     "down": _cut,
     "reset_peer": _cut,
@@ -483,18 +399,14 @@ EFFECTS: Final[dict[str, Callable[[Scene], Measured]]] = {
     "latency": _shift,
     "bandwidth": _shift,
     "slicer": _slicer,
-    "kill": lambda scene: _process(scene, killed=True),
-    "restart": lambda scene: _process(scene, killed=False),
     "pause": lambda scene: _stall(scene) if scene.window.ordinals is None else _timeout(scene),
-    "term": _left,
-    "rolling": _rolled,
-    "crash_loop": _crashes,
     "loop_block": _blocks,
     "disk_full": _no_room,
-    "client_kill": _dead_load,
-    "client_pause": _frozen_load,
     "frame_delay": _held,
-    **{kind: _by(measured) for kind, measured in {**MESSAGE_EFFECTS, **CONNECTION_EFFECTS}.items()},
+    **{
+        kind: _by(measured)
+        for kind, measured in {**MESSAGE_EFFECTS, **CONNECTION_EFFECTS, **PROCESS_EFFECTS}.items()
+    },
     "loss": _slower,
     "delay": _slower,
 }
