@@ -5,7 +5,7 @@ Everything is worked out once, into the plain values of ``capacity.json``; the t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -63,8 +63,13 @@ def _processes(run_dir: Path) -> Iterable[Mapping[str, Any]]:
     return found if isinstance(found, list) else ()
 
 
-def as_json(name: str, vary: str, search: Search, soak: Soak | None, need: Need | None) -> dict[str, Any]:
-    """The content of capacity.json: plain values, every key always there. Rates are deliveries/s."""
+def as_json(name: str, vary: str, search: Search, soaks: Sequence[Soak], need: Need | None) -> dict[str, Any]:
+    """The content of capacity.json: plain values, every key always there. Rates are deliveries/s.
+
+    Args:
+        soaks: longer runs, each at a lower load than the one before; only the last may have held.
+    """
+    soak = soaks[-1] if soaks else None
     sound = [t for t in search.trials if t.held is Held.YES]
     steps, limit = ladder(search.trials), bracket(search)
     confirmed = soak.trial.deliveries_per_s if soak and soak.trial.held is Held.YES else None
@@ -84,9 +89,14 @@ def as_json(name: str, vary: str, search: Search, soak: Soak | None, need: Need 
             "rss_bytes_per_delivery_per_s": _slope(slope((t.deliveries_per_s, t.rss_bytes) for t in sound)),
         },
         "soak": _soak(soak),
+        "soaks": [_trial(each.trial) for each in soaks],
         "plan": _plan(need, confirmed),
-        "trials": [asdict(t) | {"held": str(t.held)} for t in search.trials],
+        "trials": [_trial(each) for each in search.trials],
     }
+
+
+def _trial(trial: Trial) -> dict[str, Any]:
+    return asdict(trial) | {"held": str(trial.held)}
 
 
 def _bracket(found: Bracket) -> dict[str, float | None]:
@@ -101,8 +111,7 @@ def _soak(soak: Soak | None) -> dict[str, Any] | None:
     if soak is None:
         return None
     return {
-        **asdict(soak.trial),
-        "held": str(soak.trial.held),
+        **_trial(soak.trial),
         "rss_bytes_per_s": _slope(soak.creep.rss_bytes_per_s),
         "p99_ms_per_s": _slope(soak.creep.p99_ms_per_s),
     }
@@ -139,9 +148,14 @@ def headline(found: Mapping[str, Any]) -> str:
         told += f" and fails at {_rate(limit['fails_at'])} ({wording.share(limit['width'])} apart)."
     else:
         told += f"; no limit was found: {found['ending']}."
+    soaks: list[Any] = found.get("soaks") or []  # a file that an earlier version wrote has none
     if confirmed is None:
-        return told + " The longer run at nine tenths of it did not hold, so it is not confirmed."
-    return told + f" Confirmed by a longer run: {_rate(confirmed)}."
+        runs = wording.plural(len(soaks), "longer run") if soaks else "the longer run"
+        return told + f" Not confirmed: {runs} at nine tenths of it and below did not hold."
+    told += f" Confirmed by a longer run: {_rate(confirmed)}"
+    if len(soaks) > 1:
+        told += f" ({_rate(soaks[-2]['deliveries_per_s'])} did not hold for as long)"
+    return told + "."
 
 
 def facts(found: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -150,7 +164,7 @@ def facts(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows = [
         ("holds", _rate(found["max_rate"]["holds_at"])),
         ("fails", _rate(found["max_rate"]["fails_at"])),
-        ("confirmed at nine tenths", _rate(found["confirmed_rate"])),
+        ("confirmed by a longer run", _rate(found["confirmed_rate"])),
         ("geometric mean over the ladder", _rate(found["critical_rate"])),
         ("CPU per delivery", _per(slopes["cpu_cores_per_delivery_per_s"], 1e6, "µs")),
         ("memory per connection", _per(slopes["rss_bytes_per_connection"], 1 / 1024, "KiB")),

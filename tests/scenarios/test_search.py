@@ -130,11 +130,27 @@ def test_what_never_held_has_no_plan(tmp_path: Path) -> None:
 
 
 def test_a_soak_that_does_not_hold_confirms_nothing(tmp_path: Path) -> None:
-    calls = iter([Exit.PASS] * 2 + [Exit.GATE] * 3)
-    status, told, found, _ = searched(tmp_path, lambda _: next(calls), cap=1.0)
+    calls = iter([Exit.PASS] * 2 + [Exit.GATE] * 4)
+    status, told, found, runs = searched(tmp_path, lambda _: next(calls), cap=1.0)
     assert status is Exit.UNKNOWN
     assert found["confirmed_rate"] is None
-    assert "it is not confirmed" in told
+    assert "Not confirmed: 4 longer runs at nine tenths of it and below did not hold" in told
+    assert len(runs.asked) == 6
+    page = (tmp_path / "made/run-6/report/report.html").read_text()
+    assert "Not confirmed" in page
+
+
+def test_a_soak_that_does_not_hold_is_followed_by_one_of_less_load(tmp_path: Path) -> None:
+    calls = iter([Exit.PASS] * 2 + [Exit.GATE, Exit.VOID, Exit.PASS])
+    need = Need(peak_deliveries_per_s=10_000, growth=0.0)
+    status, told, found, _ = searched(tmp_path, lambda _: next(calls), cap=1.0, need=need)
+    assert status is Exit.PASS
+    assert [soak["deliveries_per_s"] for soak in found["soaks"]] == pytest.approx([1800, 1620, 1458])
+    assert [soak["held"] for soak in found["soaks"]][:2] == ["does not hold", "the generator was the limit"]
+    assert found["confirmed_rate"] == found["soak"]["deliveries_per_s"] == pytest.approx(1458)
+    assert found["plan"]["nodes"] == 7
+    assert "Confirmed by a longer run: 1,458 deliveries/s (1,620 deliveries/s did not hold" in told
+    assert "soak   2  load 0.81" in told
 
 
 def test_a_promise_that_breaks_in_the_longer_run_is_no_mere_doubt(tmp_path: Path) -> None:
