@@ -2,8 +2,8 @@
 
 Each trial is a whole run of the scenario at a multiple of its load, judged by the scenario's own gates: it
 holds when all of them do and no promise was broken. At nine tenths of the highest load that holds, a longer
-run confirms it, and shows whether memory or latency creep; where it does not hold, at nine tenths of that, and
-so on: a minute at the edge is harder than eight seconds, and a planner needs a rate that was held.
+run confirms it, and shows whether memory or latency creep; where it does not hold, at nine tenths of that,
+and so on: a minute at the edge is harder than eight seconds, and a planner needs a rate that was held.
 """
 
 from __future__ import annotations
