@@ -1,4 +1,4 @@
-"""What people paste: the workflow's commands exist, its files load, the notebook runs."""
+"""What people paste: the workflow's commands exist, its files load."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import pytest
 import yaml
 from click.testing import CliRunner
@@ -20,7 +19,6 @@ from reports.gates import load_gates, load_regressions
 from scenarios.ab import read_side, regressions_for
 from scenarios.cli import main
 from scenarios.model import apply_override, load, parse
-from tests.reports.synthetic import Cut, fault_lines, small
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
@@ -109,21 +107,6 @@ def test_every_command_for_centrifugo_names_a_scenario_and_settings_that_there_a
 
 def test_a_workflow_may_do_no_more_than_read() -> None:
     assert workflow()["permissions"] == {"contents": "read"}
-
-
-def test_the_notebook_runs_on_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = small(cuts=[Cut(4, 5, 1)], faults=fault_lines("cut", "down", 4, 5, target="b"))
-    run = made.write(tmp_path / "run")
-    monkeypatch.setenv("CHATPROOF_RUN", str(run))
-    notebook = json.loads((EXAMPLES / "notebook.ipynb").read_text(encoding="utf-8"))
-    known: dict[str, Any] = {}
-    with mpl.rc_context({"backend": "agg"}):
-        for cell in notebook["cells"]:
-            if cell["cell_type"] == "code":
-                exec(compile("".join(cell["source"]), cell["id"], "exec"), known)
-        known["plt"].close("all")
-    assert len(known["live"])
-    assert len(known["disturbed"])
 
 
 @pytest.mark.parametrize("page", PAGES)
