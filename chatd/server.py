@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import gc
 import os
 import random
@@ -36,12 +35,13 @@ from .nodes import Nodes
 from .overload import SAMPLE_S, Ladder
 from .protocol.errors import ChatdError, CloseCode
 from .protocol.messages import Contract, HistoryRequest, Limits, Notice, PresenceRequest, Write, encode
+from .registry import NameTaken
 from .relay import Relay
 from .slow import SlowConsumers
 from .smaller import Smaller
 from .store.base import Append, Retention, StoreUnavailable, StoreUnusable
 from .store.bus import Node, NodeState
-from .transports import TRANSPORTS
+from .transports import TRANSPORTS, cannot_listen
 from .transports.admin import listen_admin
 from .transports.base import Link, Listening, Page
 from .trust import authority
@@ -117,6 +117,7 @@ class Server:
         self._empty = asyncio.Event()
         self.over = asyncio.Event()  # time to stop: somebody asked, or a part that all depend on has died
         self.failed = False
+        self.refused = ""  # why it may not go on
         self._loop: asyncio.AbstractEventLoop
         self._started_ms = _wall_ms()
 
@@ -167,7 +168,7 @@ class Server:
             for listening in self._listening.values():
                 listening.close()
             await self.store.close()
-            raise StartError(_cannot_listen(self.config, name, bad)) from None
+            raise StartError(cannot_listen(self.config, name, bad)) from None
         self._spawn(self._ingest.run())
         self._spawn(self._turn_wheel())
         self._spawn(self._keep_house())
@@ -219,7 +220,10 @@ class Server:
         self._tasks.discard(task)
         if task.cancelled() or (error := task.exception()) is None:
             return
-        if not isinstance(error, StoreUnavailable):  # that one is told to whoever waits for the task
+        if isinstance(error, NameTaken):
+            self.refused = str(error)
+            self.over.set()
+        elif not isinstance(error, StoreUnavailable):  # that one is told to whoever waits for the task
             trace = "".join(traceback.format_exception(error))
             log("internal_error", level="error", reason=repr(error), trace=trace)
             self.failed = True
@@ -434,16 +438,6 @@ def _terms(config: Config, durability: str, namespaces: Namespaces) -> Terms:
     return Terms(config.node, contract, limits, config.ping_s, config.pong_s, config.retry_ms, namespaces)
 
 
-def _cannot_listen(config: Config, transport: str, bad: OSError) -> str:
-    name = {"http": "http_port", "admin": "admin_port"}.get(transport, "port")
-    port, host = getattr(config, name), "127.0.0.1" if transport == "admin" else config.host
-    where = f"{name} is {config.port + 1 if port == 'auto' else port}: on {host} it "
-    if bad.errno == errno.EADDRINUSE:
-        flag = "--" + name.replace("_", "-") + (" (0 for none)" if transport == "http" else "")
-        return where + f"is in use; choose another with {flag}, or stop the program that has it"
-    return where + f"cannot be listened on: {bad.strerror or bad}"
-
-
 def _wall_ms() -> int:
     return time.time_ns() // 1_000_000
 
@@ -485,6 +479,8 @@ async def _serve(config: Config) -> bool:
     log("draining", connections=server.metrics.connections)
     await server.stop()
     log("stopped", publishes=server.metrics.publishes, deliveries=server.metrics.deliveries)
+    if server.refused:
+        raise StartError(server.refused)
     return not server.failed
 
 

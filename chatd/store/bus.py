@@ -9,7 +9,7 @@ first" (chatd/relay.py). What a node itself places comes back to it here, like e
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import msgspec
 
@@ -59,6 +59,13 @@ class Node(msgspec.Struct, frozen=True):
     started_ms: int  # since 1970
 
 
+class Beat(NamedTuple):
+    """What a node hears when it says that it is there."""
+
+    nodes: list[Node]  # all that are, by name
+    before: Node | None  # what was said last under the name of the one that asks, by whomever
+
+
 class Bus(Protocol):
     """All methods are called from one event loop. Each raises ``StoreUnavailable`` but where it says so."""
 
@@ -76,8 +83,8 @@ class Bus(Protocol):
         """Everything that is heard, for one reader, until the store is closed. Breaks are mended by the
         bus itself: it dials and joins again with backoff, and yields ``Down`` and ``Up``."""
 
-    async def heartbeat(self, node: Node, ttl_s: float) -> list[Node]:
-        """Say that ``node`` is there for the next ``ttl_s``; returns all that are, by name."""
+    async def heartbeat(self, node: Node, ttl_s: float) -> Beat:
+        """Say that ``node`` is there for the next ``ttl_s``."""
 
     async def part(self, node: str) -> None:
         """The node is gone for good. Never raises: ``ttl_s`` later it is all the same."""

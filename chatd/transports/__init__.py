@@ -6,6 +6,7 @@ and a ``Peer`` what arrived, and does what it is told through the ``Link`` it ga
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping
 from typing import Final, Protocol
 
@@ -36,3 +37,14 @@ TRANSPORTS: Final[Mapping[str, Listen]] = {
     "websocket": listen_websocket,  # the first one: its url is the node's
     "http": listen_fallbacks,
 }
+
+
+def cannot_listen(config: Config, transport: str, bad: OSError) -> str:
+    """One line: which setting asks for an address that cannot be had, and what to do."""
+    name = {"http": "http_port", "admin": "admin_port"}.get(transport, "port")
+    port, host = getattr(config, name), "127.0.0.1" if transport == "admin" else config.host
+    where = f"{name} is {config.port + 1 if port == 'auto' else port}: on {host} it "
+    if bad.errno == errno.EADDRINUSE:
+        flag = "--" + name.replace("_", "-") + (" (0 for none)" if transport == "http" else "")
+        return where + f"is in use; choose another with {flag}, or stop the program that has it"
+    return where + f"cannot be listened on: {bad.strerror or bad}"

@@ -23,7 +23,7 @@ from chatd.store.base import (
     StoreUnavailable,
     judge,
 )
-from chatd.store.bus import Down, Event, Node, Placing, Telling, Up
+from chatd.store.bus import Beat, Down, Event, Node, Placing, Telling, Up
 
 KEPT_EPOCHS = 8
 
@@ -274,11 +274,12 @@ class SharedBus:
             if not self._over:
                 await self._news.wait()
 
-    async def heartbeat(self, node: Node, ttl_s: float) -> list[Node]:
+    async def heartbeat(self, node: Node, ttl_s: float) -> Beat:
         self.store.check()
         registry = self.store.broker.registry
+        before = registry.get(node.name)
         registry[node.name] = node
-        return [registry[name] for name in sorted(registry)]
+        return Beat([registry[name] for name in sorted(registry)], before)
 
     async def part(self, node: str) -> None:
         self.store.broker.registry.pop(node, None)

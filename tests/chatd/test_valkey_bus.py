@@ -134,7 +134,7 @@ def test_a_node_of_another_version_is_no_reason_to_end(broker: Broker) -> None:
         me = Node("n1", "ws://n1", "up", 1, 10, 0.0, 0)
         stranger = msgspec.msgpack.encode({"name": "n2", "state": "asleep"})
         broker.do("HSET", REGISTRY, "n2", (1 << 62).to_bytes(8) + stranger)
-        assert await one.bus.heartbeat(me, 5.0) == [me]
+        assert (await one.bus.heartbeat(me, 5.0)).nodes == [me]
 
     on_nodes(broker, 1, scenario)
 
@@ -208,14 +208,24 @@ def test_nodes_see_each_other_until_they_part_or_fall_silent(broker: Broker) -> 
     async def scenario(one: ValkeyStore, other: ValkeyStore) -> None:
         first = Node("n1", "ws://a", "up", 3, 100, 0.001, NOW)
         second = Node("n2", "ws://b", "draining", 0, 100, 0.25, NOW)
-        assert await one.bus.heartbeat(first, 60) == [first]
-        assert await other.bus.heartbeat(second, 60) == [first, second]
+        assert await one.bus.heartbeat(first, 60) == ([first], None)
+        assert await other.bus.heartbeat(second, 60) == ([first, second], None)
         await other.bus.part("n2")
-        assert await one.bus.heartbeat(first, 0.001) == [first]
-        while len(there := await other.bus.heartbeat(second, 60)) > 1:
+        assert await one.bus.heartbeat(first, 0.001) == ([first], first)
+        while len(there := (await other.bus.heartbeat(second, 60)).nodes) > 1:
             pass  # 1 ms
         assert there == [second]
         assert broker.do("HKEYS", "chatd:nodes") == [b"n2"]
+
+    on_nodes(broker, 2, scenario)
+
+
+def test_a_node_hears_what_was_said_last_under_its_name(broker: Broker) -> None:
+    async def scenario(one: ValkeyStore, other: ValkeyStore) -> None:
+        first, second = (Node("n1", url, "up", 0, 100, 0.0, NOW) for url in ("ws://a", "ws://b"))
+        await one.bus.heartbeat(first, 60)
+        assert await other.bus.heartbeat(second, 60) == ([second], first)
+        assert await one.bus.heartbeat(first, 60) == ([first], second)
 
     on_nodes(broker, 2, scenario)
 

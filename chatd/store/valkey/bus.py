@@ -19,7 +19,7 @@ import msgspec
 
 from ...logs import log
 from ..base import StoreUnavailable
-from ..bus import Down, Event, Node, Telling, Up
+from ..bus import Beat, Down, Event, Node, Telling, Up
 from .link import Link, greeting
 from .records import unpack_event
 from .resp import Command, NotSent, Reply, ReplyError, Wire, dial
@@ -226,11 +226,12 @@ class ValkeyBus:
         name = node.encode()
         await self._link.ask([("PUBLISH", self.topic(channel), b"T%c%b%b" % (len(name), name, payload))])
 
-    async def heartbeat(self, node: Node, ttl_s: float) -> list[Node]:
-        (there,) = await self._link.ask(
+    async def heartbeat(self, node: Node, ttl_s: float) -> Beat:
+        ((before, *there),) = await self._link.ask(
             [NODES.run([REGISTRY], node.name, _encode_node(node), int(ttl_s * 1000))]
         )
-        return sorted(_nodes(there), key=lambda one: one.name)
+        said = next(_nodes([before] if before else []), None)
+        return Beat(sorted(_nodes(there), key=lambda one: one.name), said)
 
     async def part(self, node: str) -> None:
         with suppress(StoreUnavailable):
