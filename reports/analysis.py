@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import polars as pl
 
+from reports.by_phase import shares
 from reports.checks.result import Integrity
 from reports.effects import FaultEffect
 from reports.evaluate import ClassCount, GateResult, whole_seconds
@@ -18,6 +19,7 @@ from reports.gates import Gate
 from reports.histogram import Histogram
 from reports.history import History
 from reports.metrics import COMBINED
+from reports.periods import phases
 from reports.prediction import Held
 from reports.recovery import Recovery
 from reports.steady import Probes, counted
@@ -117,6 +119,7 @@ def coverage(analysis: Analysis) -> dict[str, Any]:
 def summary(analysis: Analysis) -> dict[str, Any]:
     """The content of ``summary.json``: plain values, every key always there."""
     run, judgement = analysis.run, analysis.judgement
+    known = phases(run)
     return {
         "schema_version": SUMMARY_VERSION,
         "run_id": run.get("run_id"),
@@ -140,6 +143,12 @@ def summary(analysis: Analysis) -> dict[str, Any]:
                 "gated": c.gated,
                 "unknown": c.unknown,
                 "lacks": list(c.lacks),
+                "by_phase": [
+                    {"where": str(s.stretch.where), "phase": s.stretch.phase or None}
+                    | {"count": s.count, "in_fault": s.in_fault}
+                    for s in shares(c.spread, known)
+                    if s.count
+                ],
             }
             for name, c in analysis.integrity.classes.items()
         },

@@ -30,7 +30,13 @@ def ack_contradiction(part: Part) -> Found:
     for fault in (*_differing(part), *_holding_another(part)):
         guilty.setdefault(int(acks.message[fault[0]]), fault)
     told = sorted(guilty.values(), key=lambda f: (int(acks.t[f[0]]), acks.reference(f[0])))[:CAP]
-    return Found(len(guilty), tuple(_tell(part, *fault) for fault in told))
+    one = acks.t[np.array([ack for ack, _, _ in guilty.values()], np.intp)]
+    other = acks.t[np.array([ack if e < 0 else e for ack, e, _ in guilty.values()], np.intp)]
+    return Found(
+        len(guilty),
+        tuple(_tell(part, *fault) for fault in told),
+        spread=part.facts.spread(np.minimum(one, other), np.maximum(one, other)),
+    )
 
 
 def _differing(part: Part) -> Iterator[_Fault]:

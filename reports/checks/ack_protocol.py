@@ -39,6 +39,7 @@ def ack_protocol(part: Part) -> Found:
             _tell(part, mine, i, is_ack=bool(is_ack[guilty[i]]), strange=bool(strange[guilty[i]]))
             for i in told
         ),
+        spread=part.facts.spread(mine.t, mine.t),
     )
 
 

@@ -8,31 +8,60 @@ delivery or read ever showed (L4's), declared gaps, what arrived damaged (L7's),
 a resume promised to replay (D2's), and one's own messages where echo is off.
 
 A client whose log is torn or missing is not accused: what it received is not known.
+
+What never came falls, among the phases, where its message was first sent.
 """
 
 from __future__ import annotations
 
 import heapq
 
+import numpy as np
+
+from reports.by_phase import Spread
+
 from .owed import Missing
 from .part import Part, channels_without
 from .result import CAP, Finding, Found, Reference
+from .rows import Int
 from .telling import finding, messages_text, place_text
 
 
 def delivery_gap(part: Part) -> Found:
     """Counts deliveries: one per subscriber and message."""
     mine = [missing for missing in part.missing if not missing.by_resume]
-    told = heapq.nsmallest(CAP, mine, key=lambda missing: _key(part, missing))
+    spans = [span(part, missing) for missing in mine]
+    told = heapq.nsmallest(CAP, range(len(mine)), key=lambda i: (spans[i][0], spans[i][2][0]))
     untold = channels_without(part, part.sentinels)
     why = [
         f"no acked sentinel in {name}: what its subscribers owe at the end is not known" for name in untold
     ]
     return Found(
         sum(len(missing.places) for missing in mine),
-        tuple(_tell(part, missing) for missing in told),
+        tuple(_tell(part, mine[i]) for i in told),
         tuple(why[:CAP]),
+        _spread(part, mine, [(first_t, last_t) for first_t, last_t, _ in spans]),
     )
+
+
+def _spread(part: Part, mine: list[Missing], spans: list[tuple[int, int]]) -> Spread:
+    """By when the messages were first sent; where that is not known, by when they began to be missing."""
+    if not mine:
+        return ()
+    first, last = np.repeat(np.array(spans, np.int64), [len(m.places) for m in mine], axis=0).T
+    sent = _first_sent(part, np.concatenate([missing.places for missing in mine]))
+    return part.facts.spread(first, last, at=np.where(sent < 0, first, sent))
+
+
+def _first_sent(part: Part, places: Int) -> Int:
+    """When the message at each place was first sent; -1: it is not known which one stands there."""
+    placed, messages = part.placed, part.messages
+    sent = np.full(len(places), -1, np.int64)
+    if len(placed):
+        at = np.minimum(np.searchsorted(placed.place, places), len(placed) - 1)
+        known = placed.place[at] == places
+        sent[known] = messages.sent_t[messages.begin[placed.at[at[known]]]]
+    return sent
 
 
 def span(part: Part, missing: Missing) -> tuple[int, int, list[Reference]]:
@@ -48,11 +77,6 @@ def span(part: Part, missing: Missing) -> tuple[int, int, list[Reference]]:
         over_t = part.facts.marks.drained_t or part.facts.last_t
         last_t = min(int(windows.end_t[w]), over_t)
     return min(first_t, last_t), max(first_t, last_t), records
-
-
-def _key(part: Part, missing: Missing) -> tuple[int, Reference]:
-    first_t, _, records = span(part, missing)
-    return first_t, records[0]
 
 
 def _tell(part: Part, missing: Missing) -> Finding:

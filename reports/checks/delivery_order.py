@@ -26,6 +26,7 @@ def duplicate_delivery(part: Part) -> Found:
     return Found(
         len(continuity.repeat),
         tuple(_tell_repeat(part, int(continuity.repeat[i]), int(continuity.original[i])) for i in told),
+        spread=part.facts.spread(arrivals.t[continuity.original], again.t),
     )
 
 
@@ -37,6 +38,7 @@ def delivery_reorder(part: Part) -> Found:
     return Found(
         len(continuity.late),
         tuple(_tell_late(part, int(continuity.late[i]), int(continuity.overtaker[i])) for i in told),
+        spread=part.facts.spread(arrivals.t[continuity.overtaker], late.t),
     )
 
 

@@ -25,6 +25,7 @@ def divergent_serial(part: Part) -> Found:
     guilty = np.flatnonzero(ends - begins > 1)
     begins, ends = begins[guilty], ends[guilty]
     since = np.array([t[begin:end].min() for begin, end in zip(begins, ends, strict=True)], np.int64)
+    until = np.array([t[begin:end].max() for begin, end in zip(begins, ends, strict=True)], np.int64)
     told = np.lexsort((place[begins], since))[:CAP]
     return Found(
         len(guilty),
@@ -32,6 +33,7 @@ def divergent_serial(part: Part) -> Found:
             _tell(part, int(place[b]), message[b:e], t[b:e])
             for b, e in zip(begins[told], ends[told], strict=True)
         ),
+        spread=part.facts.spread(since, until),
     )
 
 

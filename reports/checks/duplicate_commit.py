@@ -80,7 +80,15 @@ def _found(part: Part, cls: str, found: list[_Again]) -> Found:
     order = sorted(
         found, key=lambda a: (int(part.entries.first_t[a.again]), int(part.entries.place[a.again]))
     )
-    return Found(len(found), tuple(_tell(part, cls, again) for again in order[:CAP]))
+    one, other = (
+        part.entries.first_t[np.array(at, np.intp)]
+        for at in ([a.first for a in found], [a.again for a in found])
+    )
+    return Found(
+        len(found),
+        tuple(_tell(part, cls, again) for again in order[:CAP]),
+        spread=part.facts.spread(np.minimum(one, other), np.maximum(one, other)),
+    )
 
 
 def _tell(part: Part, cls: str, again: _Again) -> Finding:

@@ -56,7 +56,12 @@ def epoch_fault(part: Part) -> Found:
         if known is None or fault.t < known.t:
             guilty[fault.channel, fault.epoch] = fault
     told = sorted(guilty.values(), key=lambda fault: (fault.t, fault.channel, fault.epoch))[:CAP]
-    return Found(len(guilty), tuple(_tell(part, fault) for fault in told))
+    one, other = ([pair[i] for pair in ((f.first_t, f.t) for f in guilty.values())] for i in (0, 1))
+    return Found(
+        len(guilty),
+        tuple(_tell(part, fault) for fault in told),
+        spread=part.facts.spread(np.minimum(one, other), np.maximum(one, other)),
+    )
 
 
 # ── changes of epoch ──────────────────────────────────────────────────────────────────────────

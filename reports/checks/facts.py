@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import polars as pl
 
+from reports.by_phase import Course, Spread
 from reports.history import Kind, Mark
-from reports.periods import NS, FaultWindow, fault_windows, start_ns
+from reports.periods import NS, FaultWindow, fault_windows, phases, start_ns
 
 from .contract import Contract
 from .lineage import Lineage
@@ -150,6 +151,7 @@ class Facts:
     exits: tuple[dict[str, Any], ...]  # lines of faults.jsonl about ended processes
     target_exits: tuple[int, ...] | None  # when processes under test ended; None: nobody watched them
     silences: tuple[Silence, ...]
+    course: Course
     last_t: int  # of the last record
 
     def active(self, first_t: int, last_t: int) -> tuple[str, ...]:
@@ -159,6 +161,24 @@ class Facts:
             for w in self.faults
             if w.applied_ns is not None and w.applied_ns <= last_t and w.until(self.last_t) >= first_t
         )
+
+    def spread(
+        self,
+        first_t: Int | Sequence[int],
+        last_t: Int | Sequence[int],
+        *,
+        at: Int | Sequence[int] | None = None,
+        weight: Int | None = None,
+    ) -> Spread:
+        """By stretch of the run, anomalies that each lie between two times, as in their findings.
+
+        Args:
+            at: when each fell; None: at ``last_t``, when it was seen. What never came has no such time:
+                it falls where it began to be missing.
+            weight: for how many anomalies each stands; None: for itself.
+        """
+        first, last = np.asarray(first_t, np.int64), np.asarray(last_t, np.int64)
+        return self.course.spread(last if at is None else np.asarray(at, np.int64), first, last, weight)
 
     def quiet_ns(self, first_t: int, last_t: int) -> int:
         """The longest stretch between two times in which no fault was in force."""
@@ -218,6 +238,7 @@ def read_facts(history: History) -> Facts:
         silences=silences(history, faults, closes, limit_ns=contract.detect_ns + SLACK_NS, last_t=end_t)
         if contract.detect_ns is not None
         else (),
+        course=Course(phases(history.run), faults, end_t),
         last_t=end_t,
     )
 

@@ -13,7 +13,7 @@ from .duplicate_commit import witness
 from .messages import Outcome
 from .part import Part
 from .result import CAP, Finding, Found
-from .rows import member
+from .rows import Int, member
 from .telling import finding, place_text
 
 
@@ -26,7 +26,20 @@ def failed_visible(part: Part) -> Found:
     seen = seen[np.lexsort((entries.place[seen], entries.first_t[seen]))]
     _, first = np.unique(entries.message[seen], return_index=True)
     guilty = seen[np.sort(first)]
-    return Found(len(guilty), tuple(_tell(part, int(at)) for at in guilty[:CAP]))
+    seen_t, refused_t = entries.first_t[guilty], _last_refused(part, entries.message[guilty])
+    return Found(
+        len(guilty),
+        tuple(_tell(part, int(at)) for at in guilty[:CAP]),
+        spread=part.facts.spread(np.minimum(seen_t, refused_t), np.maximum(seen_t, refused_t)),
+    )
+
+
+def _last_refused(part: Part, messages: Int) -> Int:
+    """When each of some messages that were all refused was refused last."""
+    nacks = part.records.nacks
+    order = np.lexsort((nacks.t, nacks.message))
+    last = np.searchsorted(nacks.message[order], messages, side="right") - 1
+    return np.asarray(nacks.t[order[last]])
 
 
 def _tell(part: Part, at: int) -> Finding:

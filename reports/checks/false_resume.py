@@ -32,7 +32,18 @@ def false_resume(part: Part) -> Found:
     windows = part.windows
     guilty = sorted(lacking.keys() | other.keys())
     told = heapq.nsmallest(CAP, guilty, key=lambda w: (int(windows.t[w]), windows.reference(w)))
-    return Found(len(guilty), tuple(_tell(part, w, lacking.get(w, []), other) for w in told))
+    resumed = windows.t[np.array(guilty, np.intp)]
+    until = [_until(part, w, lacking.get(w, [])) for w in guilty]
+    return Found(
+        len(guilty),
+        tuple(_tell(part, w, lacking.get(w, []), other) for w in told),
+        spread=part.facts.spread(resumed, until, at=resumed),
+    )
+
+
+def _until(part: Part, w: int, lacking: list[Missing]) -> int:
+    """By when all was due that a resumed window lacks."""
+    return max([int(part.windows.t[w]), *(span(part, missing)[1] for missing in lacking)])
 
 
 def _other_epochs(part: Part) -> Mapping[int, int]:
@@ -57,7 +68,7 @@ def _tell(part: Part, w: int, lacking: list[Missing], other: Mapping[int, int]) 
     windows, facts, names = part.windows, part.facts, part.facts.names
     channel, client, asked_epoch = (int(c[w]) for c in (windows.channel, windows.client, windows.asked_epoch))
     ranges: tuple[Range, ...] = ()
-    records, last_t, parts = [windows.reference(w)], int(windows.t[w]), []
+    records, last_t, parts = [windows.reference(w)], _until(part, w, lacking), []
     if w in other:
         parts.append(f"the stream served was {names.epoch(other[w])}'s")
     if lacking:
@@ -67,9 +78,7 @@ def _tell(part: Part, w: int, lacking: list[Missing], other: Mapping[int, int]) 
         never = place_text(part, channel, int(windows.epoch[w]), ranges)
         parts.append(f"{never} ({what}) did not come")
         for missing in lacking:
-            _, until_t, around = span(part, missing)
-            last_t = max(last_t, until_t)
-            records += [record for record in around if record not in records]
+            records += [record for record in span(part, missing)[2] if record not in records]
     return finding(
         part,
         "D2",

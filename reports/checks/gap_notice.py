@@ -32,7 +32,13 @@ def bad_gap_notice(part: Part) -> Found:
     """Counts notices: those that are wrong, and those that are lacking."""
     guilty = [*_openings(part), *_inside(part)]
     guilty.sort(key=lambda fault: (_time(part, fault), _reference(part, fault)))
-    return Found(len(guilty), tuple(_tell(part, fault) for fault in guilty[:CAP]))
+    opened = part.windows.t[np.array([w for w, _, _ in guilty], np.intp)]
+    told = np.array([_time(part, fault) for fault in guilty], np.int64)
+    return Found(
+        len(guilty),
+        tuple(_tell(part, fault) for fault in guilty[:CAP]),
+        spread=part.facts.spread(opened, np.maximum(opened, told)),
+    )
 
 
 def _openings(part: Part) -> Iterator[_Fault]:

@@ -40,7 +40,13 @@ def half_open(facts: Facts) -> Found:
             told.append((silence.since_t, silence.client, close_t, silence.record))
     told = [each for each in told if not facts.owners.broken(np.array([each[1]]))[0]]
     told.sort()
-    return Found(len(told), tuple(_tell(facts, *each) for each in told[:CAP]))
+    since = [since_t for since_t, _, _, _ in told]
+    until = [min(close_t, facts.last_t) for _, _, close_t, _ in told]
+    return Found(
+        len(told),
+        tuple(_tell(facts, *each) for each in told[:CAP]),
+        spread=facts.spread(since, until, at=since),
+    )
 
 
 def _close_t(facts: Facts, client: int, row: int) -> int:

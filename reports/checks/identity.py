@@ -80,6 +80,7 @@ def _told(part: Part, cls: str, rows: Rows, place: Int, by: Sequence[Int], what:
         tuple(
             _tell(part, cls, rows, int(first[i]), int(place[first[i]]), int(counts[i]), what) for i in told
         ),
+        spread=part.facts.spread(heads.t, heads.t),
     )
 
 
@@ -110,7 +111,12 @@ def _entries_told(part: Part, cls: str, guilty: Bool) -> Found:
     entries = part.entries
     at = np.flatnonzero(guilty)
     told = at[np.lexsort((entries.message[at], entries.place[at], entries.first_t[at]))[:CAP]]
-    return Found(len(at), tuple(_tell_entry(part, cls, int(i)) for i in told))
+    first_t, last_t = entries.first_t[at], entries.last_t[at]
+    return Found(
+        len(at),
+        tuple(_tell_entry(part, cls, int(i)) for i in told),
+        spread=part.facts.spread(first_t, last_t, at=first_t),
+    )
 
 
 def _tell_entry(part: Part, cls: str, at: int) -> Finding:

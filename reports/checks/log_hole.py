@@ -30,9 +30,12 @@ def log_hole(part: Part) -> Found:
     passed = {} if part.facts.owners.any_broken else part.passed
     fresh = _without(passed, read)
     holes = sorted([*read, *fresh], key=lambda hole: (_time(hole, read, fresh), hole))
+    times = [_time(hole, read, fresh) for hole in holes]
+    serials = np.array([last - first + 1 for _, first, last in holes], np.int64)
     return Found(
-        sum(last - first + 1 for _, first, last in holes),
+        int(serials.sum()),
         tuple(_tell(part, hole, read[hole] if hole in read else fresh[hole]) for hole in holes[:CAP]),
+        spread=part.facts.spread(times, times, weight=serials),
     )
 
 

@@ -26,7 +26,14 @@ def lost_acked(part: Part) -> Found:
     lost = np.array(part.fate.lost, np.intp)
     acks = part.acks.where(lost)
     told = lost[earliest_of(acks.t, acks)].tolist()
-    return Found(len(lost), tuple(_tell(part, ack) for ack in told), tuple(sorted(_unsure(part))[:CAP]))
+    read = [part.fate.read.get(ack) for ack in lost.tolist()]
+    until = [t if by is None else by.asked_t for t, by in zip(acks.t.tolist(), read, strict=True)]
+    return Found(
+        len(lost),
+        tuple(_tell(part, ack) for ack in told),
+        tuple(sorted(_unsure(part))[:CAP]),
+        part.facts.spread(acks.t, until, at=acks.t),
+    )
 
 
 def _unsure(part: Part) -> Iterator[str]:

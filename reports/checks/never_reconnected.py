@@ -34,7 +34,12 @@ def never_reconnected(facts: Facts) -> Found:
         if rows.t[since] <= marks.drain_t or over_t - rows.t[since] >= facts.contract.settle_ns:
             guilty.append((since, at))
     told = sorted(guilty, key=lambda pair: (int(rows.t[pair[0]]), rows.reference(pair[0])))[:CAP]
-    return Found(len(guilty), tuple(_tell(facts, rows, is_close, *pair, over_t) for pair in told))
+    gone_t = [int(rows.t[since]) for since, _ in guilty]
+    return Found(
+        len(guilty),
+        tuple(_tell(facts, rows, is_close, *pair, over_t) for pair in told),
+        spread=facts.spread(gone_t, [over_t] * len(guilty), at=gone_t),
+    )
 
 
 def _connections(facts: Facts, over_t: int) -> tuple[Rows, np.ndarray[tuple[int], np.dtype[np.bool_]]]:

@@ -41,7 +41,12 @@ def no_progress(part: Part) -> Found:
         elif shut is not None:
             guilty.append((channel, *shut))
     guilty.sort(key=lambda fault: (fault[1], fault[2], fault[0]))
-    return Found(len(guilty), tuple(_tell(part, *fault) for fault in guilty[:CAP]))
+    since = np.array([t for _, t, _ in guilty], np.int64)
+    return Found(
+        len(guilty),
+        tuple(_tell(part, *fault) for fault in guilty[:CAP]),
+        spread=facts.spread(since, since + facts.contract.settle_ns, at=since),
+    )
 
 
 def _accepted(part: Part, messages: np.ndarray[tuple[int], np.dtype[np.int64]], until_t: int) -> bool:

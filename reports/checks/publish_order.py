@@ -94,7 +94,19 @@ def _told(part: Part, cls: str, found: list[_Inversion]) -> Found:
         return _sent(part, inversion.late)[0], int(part.placed.place[inversion.late])
 
     told = sorted(found, key=key)[:CAP]
-    return Found(len(found), tuple(_tell(part, cls, inversion) for inversion in told))
+    one, other = ([t[i] for t in (_times(part, cls, inversion) for inversion in found)] for i in (0, 1))
+    return Found(
+        len(found),
+        tuple(_tell(part, cls, inversion) for inversion in told),
+        spread=part.facts.spread(np.minimum(one, other), np.maximum(one, other)),
+    )
+
+
+def _times(part: Part, cls: str, inversion: _Inversion) -> tuple[int, int]:
+    """When the earlier message was over, and when the later one was first sent."""
+    acked_t = int(part.placed.acked_t[inversion.early])
+    over_t = acked_t if cls == "L11" else _sent(part, inversion.early)[1]
+    return over_t, _sent(part, inversion.late)[0]
 
 
 def _sent(part: Part, at: int) -> tuple[int, int]:
@@ -105,10 +117,8 @@ def _sent(part: Part, at: int) -> tuple[int, int]:
 
 def _tell(part: Part, cls: str, inversion: _Inversion) -> Finding:
     placed, facts, early, late = part.placed, part.facts, inversion.early, inversion.late
-    sent_t, over_t = _sent(part, late)[0], _sent(part, early)[1]
-    how = "last sent"
-    if cls == "L11":
-        over_t, how = int(placed.acked_t[early]), "acked"
+    over_t, sent_t = _times(part, cls, inversion)
+    how = "acked" if cls == "L11" else "last sent"
     serials = [int(placed.place[i]) & 0xFFFF_FFFF for i in (late, early)]
     channel, epoch = part.places.stream(int(placed.place[late]))
     messages = [int(placed.message[i]) for i in (late, early)]

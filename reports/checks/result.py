@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
+from reports.by_phase import Spread, together
+
 CAP: Final = 20  # findings kept per class; counts are exact
 
 Range = tuple[int, int]  # of serials, both inclusive
@@ -49,12 +51,14 @@ class Found:
     count: int = 0
     findings: tuple[Finding, ...] = ()  # at most CAP, the earliest
     unknown: tuple[str, ...] = ()  # why it cannot say that there are no more; () = it can
+    spread: Spread = ()  # `count` by stretch of the run; its sum is `count`
 
     def __add__(self, other: Found) -> Found:
         return Found(
             self.count + other.count,
             earliest([*self.findings, *other.findings]),
             tuple(sorted({*self.unknown, *other.unknown})),
+            together(self.spread, other.spread),
         )
 
 
@@ -76,6 +80,7 @@ class ClassResult:
     gated: bool  # by the profile of the contract: a count above 0 makes the history invalid
     reasons: tuple[str, ...] = ()  # why it is unknown
     seen: int = 0  # of how many a count of 0 speaks; 0: that is not counted
+    spread: Spread = ()  # `count` by stretch of the run (reports.by_phase)
     lacks: tuple[str, ...] = ()  # capabilities that it rests on and the server does not promise: not judged
 
     @property

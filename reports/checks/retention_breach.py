@@ -63,7 +63,13 @@ def retention_breach(part: Part) -> Found:
             guilty[mine] = _retained(part, channel, newest[mine], said.t[mine], kept)
     found = np.flatnonzero(guilty)
     told = found[np.lexsort((said.row[found], said.file[found], said.t[found]))[:CAP]]
-    return Found(len(found), tuple(_tell(part, said, int(i), int(newest[i])) for i in told))
+    messages = part.messages
+    sent = messages.sent_t[messages.begin[part.placed.at[newest[found]]]]
+    return Found(
+        len(found),
+        tuple(_tell(part, said, int(i), int(newest[i])) for i in told),
+        spread=part.facts.spread(sent, said.t[found]),
+    )
 
 
 def _promised(part: Part) -> bool:

@@ -197,6 +197,7 @@ def _result(cls: str, check: Check, found: Found, facts: Facts, coverage: Covera
         count=found.count,
         unknown=bool(reasons),
         findings=found.findings,
+        spread=found.spread,
         gated=gated(cls, facts.contract.profile),
         reasons=reasons,
     )

@@ -24,7 +24,13 @@ def stalled_subscriber(part: Part) -> Found:
     windows, found = part.windows, part.stalled
     told = sorted(found, key=lambda s: (int(windows.t[s.window]), windows.reference(s.window)))[:CAP]
     unsure = [f"no acked sentinel in {name}" for name in channels_without(part, part.sentinels)]
-    return Found(len(found), tuple(_tell(part, stalled) for stalled in told), tuple(unsure[:CAP]))
+    opened = [int(windows.t[stalled.window]) for stalled in found]
+    return Found(
+        len(found),
+        tuple(_tell(part, stalled) for stalled in told),
+        tuple(unsure[:CAP]),
+        part.facts.spread(opened, [marks.deadline_t] * len(found)),
+    )
 
 
 def _tell(part: Part, stalled: Stalled) -> Finding:

@@ -41,7 +41,12 @@ def unacked(part: Part) -> Found:
         if facts.quiet_ns(int(lacking.t[i]), int(ends_t[i])) >= facts.contract.ack_ns
     ]
     guilty.sort(key=lambda i: (int(lacking.t[i]), lacking.reference(i)))
-    return Found(len(guilty), tuple(_tell(part, lacking, i, int(ends_t[i])) for i in guilty[:CAP]))
+    at = np.array(guilty, np.intp)
+    return Found(
+        len(guilty),
+        tuple(_tell(part, lacking, i, int(ends_t[i])) for i in guilty[:CAP]),
+        spread=facts.spread(lacking.t[at], ends_t[at], at=lacking.t[at]),
+    )
 
 
 def _unanswered(facts: Facts, sends: Rows, answers: Rows) -> Int:

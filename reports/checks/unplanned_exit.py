@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from reports.by_phase import NO_TIME
+
 from .facts import Facts
 from .result import CAP, Finding, Found
 
@@ -17,7 +19,8 @@ def unplanned_exit(facts: Facts) -> Found:
     """Counts exits."""
     exits = [line for line in facts.exits if line.get("role") == "target" and line.get("planned") is not True]
     told = sorted(exits, key=lambda line: (_time(facts, line), str(line.get("process"))))[:CAP]
-    return Found(len(exits), tuple(_tell(facts, line) for line in told))
+    ended = [line["t"] if type(line.get("t")) is int else NO_TIME for line in exits]
+    return Found(len(exits), tuple(_tell(facts, line) for line in told), spread=facts.spread(ended, ended))
 
 
 def _time(facts: Facts, line: Mapping[str, Any]) -> int:

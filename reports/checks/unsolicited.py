@@ -19,7 +19,7 @@ from reports.history import Flag
 
 from .part import Part
 from .result import Finding, Found
-from .rows import Index
+from .rows import Index, Int
 from .telling import earliest_of, finding, place_text
 
 
@@ -42,13 +42,20 @@ def echo(part: Part) -> Found:
 
 def start_edge(part: Part) -> Found:
     """Counts deliveries."""
-    return _found(part, "D9", part.continuity.before_start)
+    guilty, windows = part.continuity.before_start, part.windows
+    opened = windows.t[windows.first_of(windows.segment[windows.window[guilty]])]
+    return _found(part, "D9", guilty, np.minimum(opened, part.records.arrivals.t[guilty]))
 
 
-def _found(part: Part, cls: str, guilty: Index) -> Found:
+def _found(part: Part, cls: str, guilty: Index, since: Int | None = None) -> Found:
+    """``since``: from when a fault may have had to do with each; None: only when it arrived."""
     mine = part.records.arrivals.where(guilty)
     told = earliest_of(mine.t, mine).tolist()
-    return Found(len(guilty), tuple(_tell(part, cls, int(guilty[i])) for i in told))
+    return Found(
+        len(guilty),
+        tuple(_tell(part, cls, int(guilty[i])) for i in told),
+        spread=part.facts.spread(mine.t if since is None else since, mine.t),
+    )
 
 
 def _tell(part: Part, cls: str, at: int) -> Finding:

@@ -1,4 +1,4 @@
-"""Integrity: every anomaly class with its count, and examples with the message's own timeline."""
+"""Integrity: every anomaly class with its count, by phase, and examples with the message's timeline."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from typing import Final
 from reports import wording
 from reports.analysis import Analysis
 from reports.blocks import Badge, Block, Code, Column, Details, Para, Table, Text, Tone, bullets, pairs
+from reports.by_phase import Share, Stretch, Where, shares, stretches
 from reports.checks.result import ClassResult, Finding
-from reports.periods import seconds, start_ns
+from reports.periods import fault_windows, phases, seconds, start_ns
 from reports.stories import Story
 
 SHOWN: Final = 3  # findings of a class in the page; findings.jsonl has more
+MAX_PHASES: Final = 10  # of a run, of which all have a column; of more, those in which something fell
 
 
 def build(analysis: Analysis) -> tuple[Block, ...]:
@@ -34,6 +36,7 @@ def build(analysis: Analysis) -> tuple[Block, ...]:
     if reasons:
         blocks.append(bullets(reasons))
     blocks.append(_table(classes))
+    blocks += _by_phase(analysis, found)
     for place, result in enumerate(found):
         blocks.append(_examples(analysis, result, unfolded=place == 0))
     blocks.append(_coverage(analysis))
@@ -80,6 +83,62 @@ def _badge(result: ClassResult) -> Badge:
     if result.count:
         return Badge(Tone.FAIL, "found") if result.gated else Badge(Tone.UNKNOWN, "found, not gated")
     return Badge(Tone.UNKNOWN, "not decided") if result.unknown else Badge(Tone.PASS, "none")
+
+
+def _by_phase(analysis: Analysis, found: list[ClassResult]) -> list[Block]:
+    """What was found, by stretch of the run; nothing where the run had but one, and no fault."""
+    known = phases(analysis.run)
+    faulty = any(window.applied_ns is not None for window in fault_windows(analysis.history.faults))
+    if not analysis.integrity.classes:
+        return []
+    if not found:
+        return [Para("Nothing was found in any phase.")]
+    if len(known) < 2 and not faulty:
+        return []
+    told = [shares(result.spread, known) for result in found]
+    used = [any(own[place].count for own in told) for place in range(len(told[0]))]
+    shown = [
+        place
+        for place, stretch in enumerate(stretches(known))
+        if used[place] or stretch.where is Where.AFTER or (stretch.phase and len(known) <= MAX_PHASES)
+    ]
+    columns = (
+        Column("Class"),
+        *(_stretch(told[0][place].stretch) for place in shown),
+        Column("All", align="right"),
+        *([Column("Under a fault", "of all", "right")] if faulty else []),
+    )
+    rows = tuple(_fallen(c, own, shown, faulty) for c, own in zip(found, told, strict=True))
+    note = (
+        "What was seen falls where it was seen; what never came, where it began to be missing; "
+        "a delivery that never came, where its message was first sent."
+    )
+    if faulty:
+        note += " Under a fault: one was in force between the two times that the finding tells."
+    if not all(used[place] or place in shown for place, s in enumerate(stretches(known)) if s.phase):
+        note += " Phases in which nothing fell are left out."
+    return [Table(columns, rows, caption="Anomalies by phase", note=note)]
+
+
+def _stretch(stretch: Stretch) -> Column:
+    if stretch.where is Where.PHASE:
+        told = stretch.phase.lower().replace("-", "").startswith("warmup")
+        return Column(stretch.phase, "warm-up" if stretch.warmup and not told else "", "right")
+    head, unit = {
+        Where.NO_TIME: ("No time", "known"),
+        Where.BEFORE: ("Before", "the first phase"),
+        Where.AFTER: ("After", "the last phase"),
+    }[stretch.where]
+    return Column(head, unit, "right")
+
+
+def _fallen(result: ClassResult, own: list[Share], shown: list[int], faulty: bool) -> tuple[Text, ...]:
+    return (
+        Code(result.cls),
+        *(wording.count(own[place].count) for place in shown),
+        wording.count(result.count),
+        *([wording.count(sum(share.in_fault for share in own))] if faulty else []),
+    )
 
 
 def _examples(analysis: Analysis, result: ClassResult, *, unfolded: bool) -> Block:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
 import pytest
 
+import reports
 from reports import figures, html, markdown
 from reports.analysis import Analysis, summary
 from reports.blocks import Picture
 from reports.checks import run_checks
 from reports.effects import FaultEffect
 from reports.gates import parse_gates
-from reports.history import Kind, Transport
+from reports.history import Flag, Kind, Transport
 from reports.pipeline import analyse
 from reports.render import report_html, report_markdown
 from reports.sections import SECTIONS, capacity, faults, host
+from tests.reports.schema_check import violations
 from tests.reports.synthetic import T0, Cut, S, Synthetic, fault_lines, in_memory, small
 
 GATES = parse_gates(
@@ -127,6 +130,60 @@ def test_faults_are_shown_with_their_effects_and_recovery(stormy: Analysis) -> N
     idle = next(line for line in text if "`idle`" in line)
     assert "? none | the latency of its clients did not shift" in idle
     assert any(line.startswith("| `cut` | 4 | 8 | 0.") for line in text)
+
+
+def test_what_was_found_is_shown_by_phase_and_under_faults() -> None:
+    made = small(faults=fault_lines("slow", "latency", 4, 5))
+    # In the warm-up, twice under the fault, after it, and when all phases are over.
+    for serial, t in enumerate((0.5, 4.5, 4.6, 9.0, 10.5), start=1):
+        made.add(
+            Kind.RECV,
+            t,
+            client=2,
+            channel=1,
+            epoch=1,
+            serial=serial,
+            flags=int(Flag.REPLAYED | Flag.BAD_DIGEST),
+        )
+    told = analysed(made)
+    assert told.integrity.classes["L7"].count == 5
+    text = lines(told, "integrity")
+    head = next(i for i, line in enumerate(text) if line.startswith("| Class | ") and "After" in line)
+    assert text[head] == (
+        "| Class | warm-up | steady | After (the last phase) | All | Under a fault (of all) |"
+    )
+    assert "| `L7` | 1 | 3 | 1 | 5 | 2 |" in text[head + 2 :]
+    assert summary(told)["classes"]["L7"]["by_phase"] == [
+        {"where": "phase", "phase": "warm-up", "count": 1, "in_fault": 0},
+        {"where": "phase", "phase": "steady", "count": 3, "in_fault": 2},
+        {"where": "after", "phase": None, "count": 1, "in_fault": 0},
+    ]
+    schema = json.loads((Path(reports.__file__).parent / "schemas" / "summary.schema.json").read_text())
+    assert violations(summary(told), schema) == []
+
+
+def test_of_many_phases_those_in_which_nothing_fell_are_left_out() -> None:
+    many = [
+        {"name": f"p{i}", "start_ns": T0 + i * S // 2, "end_ns": T0 + (i + 1) * S // 2} for i in range(20)
+    ]
+    made = small(run={"phases": many})
+    damaged = int(Flag.REPLAYED | Flag.BAD_DIGEST)
+    made.add(Kind.RECV, 4.2, client=2, channel=1, epoch=1, serial=1, flags=damaged)
+    text = lines(analysed(made), "integrity")
+    head = next(line for line in text if line.startswith("| Class | ") and "After" in line)
+    assert head == "| Class | p8 | After (the last phase) | All |"
+    assert any("Phases in which nothing fell are left out." in line for line in text)
+
+
+def test_a_run_of_one_phase_and_no_fault_has_no_table_of_phases() -> None:
+    made = small(run={"phases": [{"name": "all", "start_ns": T0, "end_ns": T0 + 10 * S}]})
+    damaged = int(Flag.REPLAYED | Flag.BAD_DIGEST)
+    made.add(Kind.RECV, 4.2, client=2, channel=1, epoch=1, serial=1, flags=damaged)
+    assert not any("the last phase" in line for line in lines(analysed(made), "integrity"))
+
+
+def test_a_clean_run_says_so_in_one_line() -> None:
+    assert "Nothing was found in any phase." in lines(analysed(small()), "integrity")
 
 
 def test_every_figure_of_an_effect_has_its_unit() -> None:
