@@ -16,8 +16,9 @@ GO_INSTALL := $(shell command -v timeout >/dev/null && echo timeout 300) \
 
 # Pinned: what loadgen/drivers/README.md says of it was measured with this one.
 CENTRIFUGO := v6.9.1
+K6_VERSION := v2.2.0
 
-.PHONY: run soak test check fmt setup mutants frame-mutants node-mutants toxiproxy real-toxiproxy haproxy browser bench-chatd bench-checks bench-loadgen bench-proxy bench-cluster bench-peers centrifuge centrifugo clean help
+.PHONY: run soak test check fmt setup mutants frame-mutants node-mutants toxiproxy real-toxiproxy haproxy browser bench-chatd bench-checks bench-loadgen bench-proxy bench-cluster bench-peers centrifuge centrifugo k6 clean help
 
 run: $(READY) ## load chatd, break the wire and the process, prove what arrived (SCENARIO=…, ARGS=…)
 	@$(BIN)/chatproof run $(SCENARIO) $(ARGS)
@@ -94,7 +95,7 @@ bench-chatd: $(READY) ## what chatd costs, beside other servers (ARGS="--quick -
 bench-checks: $(READY) ## what judging a run costs, by the number of deliveries (ARGS="--quick")
 	@$(BIN)/python -m benchmarks.checks $(ARGS)
 
-bench-loadgen: $(READY) ## what the load client costs, beside stock Locust (ARGS="--quick --only received")
+bench-loadgen: $(READY) ## what the load client costs, beside stock Locust and k6 (ARGS="--quick --only received")
 	@$(BIN)/python -m benchmarks.loadgen $(ARGS)
 
 bench-proxy: $(READY) ## what a hop through the fault proxy costs
@@ -120,8 +121,16 @@ centrifugo: ## install Centrifugo itself into .tools/bin (needs Go, a module pro
 	  "Centrifugo $(CENTRIFUGO) was not installed: GOPROXY must name a module proxy that serves it, or be direct."; exit 1; }
 	@echo "$$(.tools/bin/centrifugo version) is ready in .tools/bin: examples/centrifugo says how to load it"
 
+k6: ## build k6 into .tools/bin, which bench-loadgen compares with (needs Go, and some minutes)
+	@command -v go >/dev/null || { echo "Building it needs Go (https://go.dev/dl or your system's packages)."; exit 1; }
+	@mkdir -p .tools/bin; module=$$(mktemp -d); trap 'rm -rf "$$module"' EXIT; \
+	printf 'module k6\nrequire go.k6.io/k6/v2 $(K6_VERSION)\n' >"$$module/go.mod"; \
+	build="go build -C $$module -mod=mod -o $(CURDIR)/.tools/bin/k6 go.k6.io/k6/v2"; \
+	$$build || { echo "k6 $(K6_VERSION) was not built; trying again without Go's checksum database."; GONOSUMDB='*' $$build; }
+	@.tools/bin/k6 version
+
 clean: ## remove what the targets made, but not runs/
 	@rm -rf $(VENV) .tools build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 help: ## this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12

@@ -4,12 +4,13 @@
 
 The client has one core. On another, peers/blaster.py writes frames that it has built before, so that it is
 not the server that is measured. The client is the real one: an engine, its sockets, its records on disk,
-counted again at the end. Beside it, in the same rounds: picows alone, which makes nothing of a frame; and
-stock Locust with websocket-client, json and an event for each message. CPU is the kernel's count of the
-process; what others on this machine do can only add to it, so each counts with the least of its rounds.
+counted again at the end. Beside it, in the same rounds: picows alone, which makes nothing of a frame;
+stock Locust with websocket-client, json and an event for each message; and k6 (`make k6`), left out with a
+line where it is not there, with its own WebSockets, JSON.parse and a Trend. CPU is the kernel's count of
+the process; what others on this machine do can only add to it, so each counts with the least of its rounds.
 
 A whole run writes benchmarks/loadgen.json. A target that is missed is shown and is no failure: shared
-machines are noisy. To set k6 beside it, blast the same frames at it and compare CPU a delivery.
+machines are noisy.
 """
 
 from __future__ import annotations
@@ -42,11 +43,14 @@ CLIENTS: Final = 200
 SHARED: Final = {"all get it": 1, "four get it": CLIENTS // 4, "one gets it": CLIENTS}
 """Channels, by how many of the clients get a message."""
 LOCUST: Final = "Locust"
+K6: Final = "k6"
+K6_BINARY: Final = servers.TOOLS / "bin/k6"
 FLOOR: Final = "picows alone"
 TEN: Final = 10  # frames in a read
 HELD, LOCUST_HELD = 8_000, 1_000
 RATES: Final = (10_000.0, 20_000.0, 30_000.0, 40_000.0)
 LAG_MS: Final = 5.0
+K6_TIMES: Final = 8.0
 START_S: Final = 60.0
 ENOUGH_FILES: Final = HELD + 500
 
@@ -113,11 +117,13 @@ class Side:
         if name == LOCUST:
             publish = {"CHATPROOF_PUBLISH": "1"} if publish_per_s else {}
             self.client = Program(name, CLIENT_CPU, _locust(port, clients), **publish)
+        elif name == K6:
+            self.client = Program(name, CLIENT_CPU, _k6(port, clients), GOMAXPROCS="1")
         elif name == FLOOR:
             self.client = Program(name, CLIENT_CPU, _module("peers.reader_picows", port, clients))
         else:
             self.client = Program(name, CLIENT_CPU, _module("generator", *numbers))
-        self.before_bytes = 0 if name == FLOOR else int(self.client.said()["rss_bytes"])
+        self.before_bytes = 0 if name in (FLOOR, K6) else int(self.client.said()["rss_bytes"])
         self.joined_s = 0.0
 
     def join(self) -> None:
@@ -149,7 +155,7 @@ class Side:
         Raises:
             Stalled: it has not.
         """
-        if self.name in (LOCUST, FLOOR):
+        if self.name in (LOCUST, FLOOR, K6):
             return
         self.client.process.communicate(timeout=30)
         logs = sorted(self.folder.glob("events/*.rec"))
@@ -174,6 +180,13 @@ def _locust(port: int, users: int) -> list[str]:
     rates = ["-u", str(users), "-r", str(users), "--host", f"ws://127.0.0.1:{port}"]
     quiet = ["--headless", "--only-summary", "--loglevel", "ERROR", "--reset-stats"]
     return [sys.executable, "-m", "locust", "-f", locustfile, *rates, *quiet]
+
+
+def _k6(port: int, users: int) -> list[str]:
+    script = str(servers.PEERS / "k6_websocket.js")
+    told = ["-e", f"TARGET=ws://127.0.0.1:{port}/ws", "-e", f"USERS={users}"]
+    quiet = ["--quiet", "--address", "", "--no-usage-report", "--summary-mode", "disabled"]
+    return [str(K6_BINARY), "run", *quiet, *told, script]
 
 
 @contextmanager
@@ -204,6 +217,8 @@ def received(bench: Bench) -> list[Row]:
         lambda: Side(FLOOR, CLIENTS),
         lambda: Side(LOCUST, CLIENTS),
     ]
+    if K6_BINARY.exists():
+        makers.append(lambda: Side(K6, CLIENTS))
     with joined(makers) as sides:
         for side in sides:
             side.blast(0.3, TEN)  # to be warm
@@ -222,6 +237,11 @@ def received(bench: Bench) -> list[Row]:
             row.at_least(f"≥ {least:,.0f} a core and second, {name}", each["a core and s"], least)
         times = row.ratio("µs CPU", LOCUST, "all get it")
         row.at_least(f"≥ {cheaper:g} times cheaper than stock Locust", times, cheaper)
+        if K6 not in row.figures:
+            row.skipped.append("skipped: k6: `make k6` installs it (needs Go)")
+        elif a_write == TEN:
+            times = row.ratio("µs CPU", K6, "all get it")
+            row.at_least(f"≥ {K6_TIMES:g} times cheaper than k6", times, K6_TIMES)
     return list(rows.values())
 
 
@@ -335,7 +355,8 @@ def main() -> int:
     out = arguments.out or (OUT if whole else None)
     if out is not None:
         told = {name: version(name) for name in ("locust", "websocket-client", "numpy")}
-        report.write(out, rows, quick=arguments.quick, versions=report.versions({}) | told)
+        versions = report.versions({K6: [str(K6_BINARY), "version"]}) | told
+        report.write(out, rows, quick=arguments.quick, versions=versions)
         print(f"written to {out}")
     return int(failed)
 
