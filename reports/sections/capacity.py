@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from reports.analysis import Analysis
-from reports.blocks import Block, Column, Details, Para, Picture, Table, pairs
+from reports.blocks import Block, Code, Column, Details, Para, Picture, Table, pairs
 from reports.capacity import Held
 from reports.capacity_report import (
     CAPACITY_FILE,
@@ -30,9 +30,8 @@ def build(analysis: Analysis) -> tuple[Block, ...]:
 
 
 def _none() -> tuple[Block, ...]:
-    return (
-        Para("This run was no part of a search for capacity: `chatproof capacity` makes one.", quiet=True),
-    )
+    told = ("This run was no part of a search for capacity: ", Code("chatproof capacity"), " makes one.")
+    return (Para(told, quiet=True),)
 
 
 def _shown(found: dict[str, Any]) -> tuple[Block, ...]:

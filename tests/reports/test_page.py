@@ -191,3 +191,12 @@ def test_on_paper_the_charts_are_drawings_on_white(show: Show, scheme: str) -> N
     assert page.locator(".live:visible").count() == 0
     ink = page.locator("h1").evaluate("e => getComputedStyle(e).color")
     assert max(int(part) for part in ink[4:-1].split(",")) < 80
+
+
+@pytest.mark.parametrize("width", [pytest.param(718, id="A4"), pytest.param(1000, id="1000 px")])
+@pytest.mark.parametrize("name", PAGES)
+def test_on_paper_nothing_is_wider_than_the_sheet(show: Show, name: str, width: int) -> None:
+    page = show(name, width=width)
+    page.emulate_media(media="print")
+    assert fits(page)
+    assert page.locator(".scroll").evaluate_all("all => all.every(e => e.scrollWidth <= e.clientWidth)")
