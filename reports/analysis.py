@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import polars as pl
 
+from reports.baseline import Baseline
 from reports.by_phase import shares
 from reports.checks.result import Integrity
 from reports.effects import FaultEffect
@@ -38,7 +39,7 @@ class Analysis:
     ``by_channel``. ``intervals``: of ``timeline``. ``presence``: of ``sessions.presence``.
     ``workers``: each load worker's counters. ``samples``: metrics/*.parquet by name.
     ``predicted``: figures beside their prediction, of ``prediction.held``.
-    ``stories``: timelines of the messages in examples.
+    ``stories``: timelines of the messages in examples. ``baseline``: another run to be shown beside it.
     """
 
     history: History
@@ -61,6 +62,7 @@ class Analysis:
     excerpts: Mapping[str, str] = field(default_factory=dict)  # sentence -> folder of its excerpt
     usage: Sequence[Usage] = ()
     probed: Sequence[GateResult] = ()
+    baseline: Baseline | None = None
 
     @property
     def run(self) -> dict[str, Any]:

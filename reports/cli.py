@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from reports import compare_page
+from reports.baseline import read_baseline
 from reports.checks.replay import findings_of
 from reports.compare import LEAST, MOST, as_json, read_side
 from reports.compare import compare as side_by_side
@@ -37,17 +38,24 @@ _GATES = click.option(
 @click.command()
 @_RUN
 @_GATES
-def report(run_dir: Path, gates_file: Path | None) -> None:
+@click.option(
+    "--baseline",
+    "baseline_dir",
+    metavar="RUN0",
+    type=click.Path(path_type=Path),
+    help="Another run that was judged: shown beside this one. Only read; no verdict hangs on it.",
+)
+def report(run_dir: Path, gates_file: Path | None, baseline_dir: Path | None) -> None:
     """Judge the run in RUN again and write its report.
 
-    Reads only RUN, so an old run can be judged by new checks and other gates.
+    Reads only RUN, and RUN0 if there is one, so an old run can be judged by new checks and other gates.
 
     \b
     Exit status: 0 valid and all gates hold    1 a threshold gate failed
                  2 RUN or FILE cannot be used  3 integrity: a message was lost, repeated …
                  4 unknown                     5 void: the harness was the limit
     """
-    outcome = _judged(run_dir, gates_file)
+    outcome = _judged(run_dir, gates_file, baseline_dir)
     click.echo(text(outcome, colour=sys.stdout.isatty()), nl=False)
     sys.exit(outcome.exit)
 
@@ -143,10 +151,11 @@ def replay(excerpt: Path) -> None:
     sys.exit(Exit.INTEGRITY if found else Exit.UNKNOWN)
 
 
-def _judged(run_dir: Path, gates_file: Path | None) -> Outcome:
+def _judged(run_dir: Path, gates_file: Path | None, baseline_dir: Path | None = None) -> Outcome:
     try:
+        beside = None if baseline_dir is None else read_baseline(baseline_dir)
         with Reporter(sys.stderr, time.monotonic) as told:
-            return report_run(run_dir, gates_file=gates_file, progress=told)
+            return report_run(run_dir, gates_file=gates_file, progress=told, baseline=beside)
     except (HistoryError, GatesError) as error:
         for line in str(error).splitlines():
             click.echo(f"error: {line}", err=True)

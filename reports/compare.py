@@ -6,18 +6,28 @@ strategies that differ much, such as one large node against four small ones.
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import polars as pl
 
 from reports.history import HistoryError
-from reports.rundir import read_json
+from reports.rundir import read_json, read_text
 
 COMPARE_VERSION: Final = 1
+MOST_SCENARIO_BYTES: Final = 4 * 1024 * 1024
+MOST_SECONDS_BYTES: Final = 256 * 1024 * 1024  # of intervals.parquet
+DAMAGED: Final = (
+    AttributeError,
+    KeyError,
+    TypeError,
+    ValueError,
+    OverflowError,
+)  # by a file of another shape
 LEAST, MOST = 2, 8  # runs: of more, lines in a chart can no longer be told apart
 SAME: Final = frozenset({"why"})  # keys that differ without changing a run
 Better = Literal["lower", "higher", "neither"]
@@ -30,8 +40,8 @@ class Side:
     path: Path
     summary: Mapping[str, Any]
     settings: Mapping[str, str]
-    seconds: pl.DataFrame
-    nodes: int
+    seconds: pl.DataFrame = field(default_factory=pl.DataFrame)
+    nodes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +52,11 @@ class Row:
     unit: str
     values: tuple[float | None, ...]
     better: Better = "neither"
+
+    @property
+    def told(self) -> str:
+        """Its name, and which way is better."""
+        return f"{self.name} {dict(lower='↓', higher='↑', neither='')[self.better]}".strip()
 
     def changes(self) -> tuple[float | None, ...]:
         """Against the first run, as ratios: 0.1 is a tenth more."""
@@ -66,20 +81,52 @@ def read_side(run_dir: Path) -> Side:
     Raises:
         HistoryError: it is none, or was not judged by this version.
     """
+    side = read_figures(run_dir)
+    path = run_dir / "analysis" / "intervals.parquet"
+    try:
+        if path.is_symlink() or (size := path.stat().st_size) > MOST_SECONDS_BYTES:
+            told = "a link" if path.is_symlink() else f"{size} bytes"
+            raise HistoryError(f"{path}: is {told}: a file of at most {MOST_SECONDS_BYTES} bytes is read")
+        seconds = pl.read_parquet(path, glob=False)
+    except (HistoryError, OSError, ValueError, pl.exceptions.PolarsError) as bad:
+        raise unjudged(run_dir, bad) from None
+    return replace(side, seconds=seconds)
+
+
+def read_figures(run_dir: Path) -> Side:
+    """As ``read_side``, without the seconds."""
     try:
         summary = read_json(run_dir / "analysis" / "summary.json")
-        seconds = pl.read_parquet(run_dir / "analysis" / "intervals.parquet", glob=False)
-        scenario = tomllib.loads((run_dir / "config" / "scenario.toml").read_text(encoding="utf-8"))
-    except (HistoryError, OSError, ValueError, pl.exceptions.PolarsError) as bad:
-        why = " ".join(str(bad).split())
+        text = read_text(run_dir / "config" / "scenario.toml", most_bytes=MOST_SCENARIO_BYTES)
+        settings = flattened(tomllib.loads(text))
+    except (HistoryError, ValueError, RecursionError) as bad:
+        raise unjudged(run_dir, bad) from None
+    try:
+        side = side_of(run_dir, summary, settings)
+        warnings([side])
+        if any(
+            value is not None and not math.isfinite(value) for row in rows([side]) for value in row.values
+        ):
+            raise ValueError("a figure is not finite")
+    except DAMAGED as bad:
         raise HistoryError(
-            f"{run_dir}: is no run that was judged ({why}): `chatproof report` does it"
+            f"{run_dir}: was judged by another version, or analysis/summary.json is damaged "
+            f"({type(bad).__name__}: {bad}): `chatproof report` judges it again"
         ) from None
-    if not isinstance(summary, Mapping) or not {"latency_ms", "load", "anomalies"} <= summary.keys():
-        raise HistoryError(f"{run_dir}: was judged by another version: `chatproof report` judges it again")
+    return side
+
+
+def side_of(path: Path, summary: Mapping[str, Any], settings: Mapping[str, str]) -> Side:
+    """A run of which ``summary`` is known, without its seconds."""
     processes = [str(used.get("process")) for used in summary.get("processes", ()) if used.get("target")]
     nodes = sum(name.startswith("chatd-") for name in processes)
-    return Side(run_dir, summary, flattened(scenario), seconds, nodes)
+    return Side(path, summary, settings, nodes=nodes)
+
+
+def unjudged(run_dir: Path, bad: Exception) -> HistoryError:
+    """The error for a run that lacks a file of its analysis, or has one that cannot be read."""
+    why = " ".join(str(bad).split())
+    return HistoryError(f"{run_dir}: is no run that was judged ({why}): `chatproof report` does it")
 
 
 def compare(sides: Sequence[Side]) -> Compared:
@@ -116,14 +163,20 @@ def differing(settings: Sequence[Mapping[str, str]]) -> tuple[tuple[str, tuple[s
     Of a table of a list (a fault, a phase, a gate) that not all have, one line says who has it.
     """
     found: dict[str, tuple[str, ...]] = {}
+    items = [{_item(key) for key in each} for each in settings]
     for key in dict.fromkeys(key for each in settings for key in each):
-        item = key.partition("].")[0] + "]" if "]." in key else ""
-        there = [any(own.startswith(f"{item}.") for own in each) for each in settings]
+        item = _item(key)
+        there = [item in own for own in items]
         if item and not all(there):
             found[item] = tuple("yes" if has else "" for has in there)
         elif key not in SAME:
             found[key] = tuple(each.get(key, "") for each in settings)
     return tuple((key, values) for key, values in found.items() if len(set(values)) > 1)
+
+
+def _item(key: str) -> str:
+    """The table of a list that a dotted key is in, as ``fault[cut]``; "" when in none."""
+    return key.partition("].")[0] + "]" if "]." in key else ""
 
 
 def labels(sides: Sequence[Side], differs: Sequence[tuple[str, tuple[str, ...]]]) -> tuple[str, ...]:
@@ -232,15 +285,20 @@ def as_json(found: Compared) -> dict[str, Any]:
             for label, side in zip(found.labels, found.sides, strict=True)
         ],
         "differs": {key: list(values) for key, values in found.differs},
-        "figures": [
-            {
-                "name": row.name,
-                "unit": row.unit,
-                "better": row.better,
-                "values": list(row.values),
-                "changes": [None if change is None else round(change, 6) for change in row.changes()],
-            }
-            for row in found.rows
-        ],
+        "figures": figures(found.rows),
         "warnings": list(found.warnings),
     }
+
+
+def figures(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Rows as plain values."""
+    return [
+        {
+            "name": row.name,
+            "unit": row.unit,
+            "better": row.better,
+            "values": list(row.values),
+            "changes": [None if change is None else round(change, 6) for change in row.changes()],
+        }
+        for row in rows
+    ]

@@ -50,21 +50,17 @@ def _facts(found: Compared) -> list[tuple[str, str]]:
 
 def _figures(found: Compared) -> Table:
     heads = tuple(Column(label, align="right") for label in found.labels)
-    rows = tuple((_name(row), *_cells(row)) for row in found.rows)
+    rows = tuple((row.told, *_cells(row)) for row in found.rows)
     return Table(
         (Column(""), *heads), rows, note="In brackets: against the first run. ↓ less is better, ↑ more is."
     )
-
-
-def _name(row: Row) -> str:
-    return f"{row.name} {dict(lower='↓', higher='↑', neither='')[row.better]}".strip()
 
 
 def _cells(row: Row) -> tuple[str, ...]:
     """Every value, with its change where there is one."""
     cells = []
     for number, (value, change) in enumerate(zip(row.values, row.changes(), strict=True)):
-        text = figure(value, row.unit)
+        text = wording.figure(value, row.unit)
         if number and change is not None and abs(change) >= _LEAST_CHANGE:
             text += f"{wording.NBSP}({_change(change)})"
         cells.append(text)
@@ -76,15 +72,6 @@ def _change(change: float) -> str:
     if change >= _TIMES:
         return f"×{wording.NBSP}{wording.decimal(1 + change)}"
     return f"{change * 100:+,.0f}{wording.NBSP}%"
-
-
-def figure(value: float | None, unit: str) -> str:
-    """A figure with its unit."""
-    if value is not None and unit == "us":
-        return f"{wording.decimal(value)}{wording.NBSP}µs"
-    if value is not None and unit == "s":
-        return wording.span_s(value)
-    return wording.figure(value, unit)
 
 
 def _differs(found: Compared) -> Table | Para:
@@ -147,7 +134,7 @@ def _points(side: Side, column: str) -> list[Point]:
 
 def text(found: Compared) -> str:
     """For a terminal."""
-    table = [("", *found.labels), *((_name(row), *_cells(row)) for row in found.rows)]
+    table = [("", *found.labels), *((row.told, *_cells(row)) for row in found.rows)]
     lines = ["", *_aligned([tuple(map(_plain, row)) for row in table]), ""]
     if found.differs:
         told = [(key, *(value or wording.NONE for value in values)) for key, values in found.differs]

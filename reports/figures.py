@@ -41,6 +41,7 @@ SLOTS: Final = {  # colour and dash of each thing that is drawn, the same in eve
     "p99": 0,
     "p99.9": 1,
     "max": 5,
+    "baseline": 5,
 }
 _TIME: Final = Axis("time since the start of the schedule", "s")
 MOST_FAULTS: Final = 5  # in the chart of latency by fault: the slots but one
@@ -107,14 +108,17 @@ def timeline(analysis: Analysis) -> Chart:
 def percentiles(analysis: Analysis) -> Chart:
     drawn = [name for name in ("delivery", "service", "ack") if analysis.latency[name].count]
     series = tuple(Series(_NAMED[name], _curve(analysis.latency[name]), SLOTS[name]) for name in drawn)
+    told = f"p99 of delivery is {wording.ms(analysis.latency['delivery'].quantile_ms(0.99))}"
+    if series and (other := analysis.baseline) is not None and other.curve:
+        series += (Series("baseline, delivery", thin(other.curve, 400), SLOTS["baseline"]),)
+        told += f"; in the baseline it was {wording.ms(other.delivery['p99'])}"
     values = [y for s in series for _, y in s.points if y]
-    p99 = analysis.latency["delivery"].quantile_ms(0.99)
     return Chart(
         "latency-percentiles",
         "Latency by percentile",
         Axis("percentile", "%", "quantile"),
         (Panel(Axis("latency", "ms", axis_kind(values)), series),),
-        f"Latency at each percentile. p99 of delivery is {wording.ms(p99)}.",
+        f"Latency at each percentile. {told}.",
     )
 
 

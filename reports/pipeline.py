@@ -19,6 +19,7 @@ import polars as pl
 
 from reports import figures, hdrlog, plots, render
 from reports.analysis import Analysis, promised, summary
+from reports.baseline import Baseline, refuse_itself
 from reports.catch_up import catch_ups, groups, returns
 from reports.checks import run_checks
 from reports.checks.result import Integrity
@@ -38,6 +39,7 @@ from reports.prediction import Held, Offered, held
 from reports.progress import Progress, Step
 from reports.recovery import recoveries
 from reports.rundir import log_files, read_json
+from reports.sections import comparison
 from reports.sessions import closes, connects, presence, stays
 from reports.steady import Probes, read_probes, steady_gate
 from reports.stories import stories
@@ -68,6 +70,7 @@ class Outcome:
     gates: tuple[GateResult, ...] = field(default_factory=tuple)
     examples: tuple[str, ...] = ()
     probes: tuple[GateResult, ...] = ()
+    baseline: str | None = None  # id of the run that is shown beside it
 
 
 def report_run(
@@ -76,6 +79,7 @@ def report_run(
     gates_file: Path | None = None,
     probes: Sequence[Gate] = (),
     progress: Progress | None = None,
+    baseline: Baseline | None = None,
 ) -> Outcome:
     """Judge a run directory and write its analysis and report.
 
@@ -83,8 +87,9 @@ def report_run(
         gates_file: TOML with ``[[gate]]`` tables that are added to the scenario's, or override them.
         probes: measured into ``Outcome.probes``; no verdict hangs on them.
         progress: called at the start of each step, and while the records are checked.
+        baseline: another run, shown beside this one; no verdict hangs on it.
     Raises:
-        HistoryError: the directory cannot be read or written.
+        HistoryError: the directory cannot be read or written, or the baseline is the same run.
         GatesError: gates that cannot be used; every fault of the file at once.
     """
     run_dir = Path(run_dir)
@@ -92,6 +97,8 @@ def report_run(
     gates = gates_of(run_dir, gates_file)
     told(Step(what="reading"))
     history = open_history(run_dir)
+    if baseline is not None:
+        refuse_itself(baseline, run_dir, history.run)
     if history.run.get("interactive"):
         gates = ()  # a load that was steered by hand is no basis for an objective
     integrity = run_checks(history, progress=told)
@@ -107,13 +114,18 @@ def report_run(
     )
     told(Step(what="writing"))
     made = list(excerpts(history, integrity))
-    analysis = replace(analysis, excerpts={e.finding.sentence: f"{EXCERPTS}/{e.name}" for e in made})
+    told_of = {e.finding.sentence: f"{EXCERPTS}/{e.name}" for e in made}
+    analysis = replace(analysis, excerpts=told_of, baseline=baseline)
     try:
         write(run_dir, analysis)
         write_excerpts(run_dir / EXCERPTS, made)
     except OSError as error:
         raise HistoryError(f"{error.filename or run_dir}: cannot be written: {error.strerror}") from error
-    judged = analysis.judgement
+    return _outcome(run_dir, analysis)
+
+
+def _outcome(run_dir: Path, analysis: Analysis) -> Outcome:
+    judged, beside = analysis.judgement, analysis.baseline
     return Outcome(
         verdict=judged.verdict,
         void=list(judged.void),
@@ -123,9 +135,12 @@ def report_run(
         report=run_dir / "report" / "report.html",
         gates=tuple(analysis.results),
         examples=tuple(
-            f"{name}: {c.findings[0].sentence}" for name, c in integrity.classes.items() if c.findings
+            f"{name}: {c.findings[0].sentence}"
+            for name, c in analysis.integrity.classes.items()
+            if c.findings
         ),
         probes=tuple(analysis.probed),
+        baseline=None if beside is None else beside.made.run_id,
     )
 
 
@@ -290,6 +305,11 @@ def write(run_dir: Path, analysis: Analysis) -> None:
     plotted = _folder(report / "plots")
     _put(derived / "summary.json", _json(summary(analysis)))
     _put(derived / "findings.jsonl", _findings(analysis))
+    beside = derived / "baseline.json"
+    if (told := comparison.as_json(analysis)) is not None:
+        _put(beside, _json(told))
+    else:
+        beside.unlink(missing_ok=True)  # of an earlier judgement
     partial = derived / "intervals.parquet.partial"
     partial.unlink(missing_ok=True)
     analysis.intervals.write_parquet(partial, compression="zstd")

@@ -20,8 +20,9 @@ _ANSI: Final = {"pass": "32", "fail": "31", "unknown": "33", "void": "35"}
 
 
 def sections(analysis: Analysis) -> list[Section]:
-    """Every section of SECTIONS, in order."""
-    return [Section(name, title, build(analysis)) for name, (title, build) in SECTIONS.items()]
+    """Every section of SECTIONS that has something to say of this run, in order."""
+    made = [Section(name, title, build(analysis)) for name, (title, build) in SECTIONS.items()]
+    return [section for section in made if section.blocks]
 
 
 def report_html(analysis: Analysis) -> str:
@@ -83,6 +84,8 @@ def text(outcome: Outcome, *, colour: bool = False) -> str:
         lines.append(f"  {'':>8}  and {len(told) - 8} more, in the report")
     lines += [f"  {'e.g.':>8}  {_plain(example)}" for example in outcome.examples]
     figures = _figures(found)
+    if outcome.baseline is not None:
+        figures.append(("shown beside", f"{_plain(outcome.baseline)}, in the report; no verdict hangs on it"))
     width = max((len(name) for name, _ in figures), default=0)
     lines += ["", *(f"  {name:<{width}}  {value}" for name, value in figures)]
     lines += ["", f"  report  {_plain(str(outcome.report))}"]

@@ -106,6 +106,22 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
+def read_text(path: Path, *, most_bytes: int) -> str:
+    """A small text file.
+
+    Raises:
+        HistoryError: missing, a link, too large, or not UTF-8.
+    """
+    try:
+        if path.is_symlink() or not path.is_file():
+            raise HistoryError(f"{path}: not found: a run that was judged has this file")
+        if (size := path.stat().st_size) > most_bytes:
+            raise HistoryError(f"{path}: {size} bytes: at most {most_bytes} are read")
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise HistoryError(f"{path}: {error}") from error
+
+
 def write_json(path: Path, value: dict[str, Any]) -> None:
     """Replace a JSON file in one step, so that a crash leaves the old one or the new one."""
     partial = path.with_name(path.name + ".partial")

@@ -57,9 +57,13 @@ def span_s(x: float | None) -> str:
 
 
 def figure(x: float | None, unit: str) -> str:
-    """A figure with the unit of a gate: "ms", "/s", "x", "MiB" or "" (a count)."""
+    """A figure with its unit: one of a gate ("ms", "/s", "x", "MiB" or "", a count), "us" or "s"."""
     if x is None:
         return NONE
+    if unit == "us":
+        return f"{decimal(x)}{NBSP}µs"
+    if unit == "s":
+        return span_s(x)
     if unit == "ms":
         return ms(x)
     if unit == "/s":

@@ -15,8 +15,10 @@ from rich.console import Console
 from chaos.proxy.cli import proxy
 from loadgen.cli import load as load_command
 from loadgen.cli import prediction_text
+from reports.baseline import Baseline, read_baseline
 from reports.cli import compare, gate, replay, report
 from reports.gates import GatesError
+from reports.history import HistoryError
 from reports.verdict import Exit
 
 from . import away
@@ -154,6 +156,15 @@ def read_page(host: str, port: int, login_file: Path | None) -> Page:
     return Page(host, port, login_file)
 
 
+def read_other(run_dir: Path) -> Baseline:
+    """The run to be shown beside one that is about to be made, or end with status 2."""
+    try:
+        return read_baseline(run_dir)
+    except HistoryError as wrong:
+        click.echo(f"error: {wrong}", err=True)
+        sys.exit(Exit.USAGE)
+
+
 def with_options(overrides: tuple[str, ...], seed: int | None, scale: float | None) -> tuple[str, ...]:
     """The overrides, and what the options of their own come to."""
     options = {"seed": seed, "scale": scale}
@@ -168,6 +179,13 @@ def with_options(overrides: tuple[str, ...], seed: int | None, scale: float | No
 @workers_option
 @away_options
 @gates_option
+@click.option(
+    "--baseline",
+    "baseline_dir",
+    metavar="RUN",
+    type=click.Path(path_type=Path),
+    help="A run that was judged: shown beside this one in its report. Only read; no verdict hangs on it.",
+)
 @click.option("--ui", is_flag=True, help="Serve Locust's web page; the run is then not gated.")
 @click.option("--ui-host", default="127.0.0.1", show_default=True, help="What the page listens on.")
 @click.option(
@@ -194,6 +212,7 @@ def run(
     bind_port: int,
     wait_s: float,
     gates_file: Path | None,
+    baseline_dir: Path | None,
     ui: bool,
     ui_host: str,
     ui_port: int,
@@ -210,10 +229,11 @@ def run(
 
     chosen = read_scenario(scenario, overrides, seed, scale, allow_targets, swarm_seed)
     page = read_page(ui_host, ui_port, ui_login_file) if ui else None
+    beside = read_other(baseline_dir) if baseline_dir else None  # `latest` will be another in a moment
     elsewhere = away.Away(expect_workers, bind_host, bind_port, wait_s) if expect_workers else None
     options = Options(
-        out=out, workers=workers, away=elsewhere, gates_file=gates_file, page=page, as_json=as_json,
-        quiet=quiet or as_json, allow_targets=allow_targets,
+        out=out, workers=workers, away=elsewhere, gates_file=gates_file, baseline=beside, page=page,
+        as_json=as_json, quiet=quiet or as_json, allow_targets=allow_targets,
     )  # fmt: skip
     sys.exit(run_scenario(chosen, options, Console(stderr=as_json, highlight=False)))
 

@@ -25,6 +25,7 @@ from rich.console import Console
 
 from chaos.plan import PROCESSES, Plan, make_plan
 from loadgen.cli import prediction_text
+from reports.baseline import Baseline
 from reports.gates import Gate, load_gates
 from reports.pipeline import Outcome, report_run
 from reports.progress import Reporter
@@ -54,6 +55,8 @@ class Options:
     away: Away | None = None
     """Workers that come from other hosts, in the place of ``workers`` of our own."""
     gates_file: Path | None = None
+    baseline: Baseline | None = None
+    """Another run, shown beside this one."""
     page: Page | None = None
     """Locust's web page, if it is served."""
     as_json: bool = False
@@ -131,6 +134,7 @@ def run_once(scenario: Scenario, options: Options, console: Console, *, probes: 
                 gates_file=options.gates_file,
                 probes=probes,
                 progress=None if options.quiet else told,
+                baseline=options.baseline,
             )
     return Ran(rundir.path, outcome, interrupted)
 

@@ -1,7 +1,8 @@
 """Sections of a report, in their order: one module each, ``build(analysis) -> blocks``.
 
 To add one, write a module with a ``build`` and put a line into SECTIONS. A section reads the
-analysis, returns blocks and knows no markup; it renders for an empty run too.
+analysis, returns blocks and knows no markup; it renders for an empty run too. One without blocks
+is left out.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from reports.analysis import Analysis
 from reports.blocks import Block
 from reports.sections import (
     capacity,
+    comparison,
     faults,
     glance,
     host,
@@ -34,5 +36,6 @@ SECTIONS: Final[dict[str, tuple[str, Callable[[Analysis], tuple[Block, ...]]]]] 
     "faults": ("Faults and recovery", faults.build),
     "host": ("Server and host", host.build),
     "capacity": ("Capacity", capacity.build),
+    "comparison": ("Comparison", comparison.build),
     "method": ("Method and contract", method.build),
 }

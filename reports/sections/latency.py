@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from reports import figures, wording
 from reports.analysis import Analysis
+from reports.baseline import Baseline
 from reports.blocks import Block, Column, Pair, Para, Picture, Table, Text
 from reports.clock import ACROSS, host_clocks
 from reports.latency import Selection, measure, transports
@@ -56,16 +58,28 @@ def _classes(analysis: Analysis) -> Table:
         name: f"{words} ± {wording.ms(apart_ms)}" if apart_ms is not None and name in ACROSS else words
         for name, words in TOLD.items()
     }
-    rows = tuple(
-        (name, told[name], wording.count(h.count), *_points(h.summary()), _never(analysis, name))
-        for name, h in analysis.latency.items()
-    )
+    rows: list[tuple[Text, ...]] = []
+    for name, h in analysis.latency.items():
+        rows.append((name, told[name], wording.count(h.count), *_points(h.summary()), _never(analysis, name)))
+        if name == "delivery" and analysis.baseline is not None:
+            rows.append(_baseline(analysis.baseline))
     note = _across(analysis) + (
         "Buckets are at most 0.1 % wide; a percentile is the value at rank ⌈q·n⌉, never interpolated. "
         "Warm-up is left out of all classes but connect and resume. "
         "What never arrived has no latency and is counted in the last column."
     )
-    return Table(columns, rows, note=note)
+    return Table(columns, tuple(rows), note=note)
+
+
+def _baseline(other: Baseline) -> tuple[Text, ...]:
+    count = wording.figure(other.delivery["count"], "")
+    return (
+        "delivery, baseline",
+        TOLD["delivery"],
+        count,
+        *_points(other.delivery),
+        wording.figure(other.never, ""),
+    )
 
 
 def _across(analysis: Analysis) -> str:
@@ -78,7 +92,7 @@ def _across(analysis: Analysis) -> str:
     return f"{of}± {wording.ms(apart_ms)}: what their clocks may be apart. "
 
 
-def _points(summary: dict[str, float | None]) -> tuple[Text, ...]:
+def _points(summary: Mapping[str, float | None]) -> tuple[Text, ...]:
     return tuple(wording.decimal(summary[key]) for key in ("p50", "p90", "p99", "p99_9", "max"))
 
 

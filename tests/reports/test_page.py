@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 
+from reports.analysis import Analysis
+from reports.baseline import read_baseline
+from reports.pipeline import report_run
 from reports.render import report_html
 from tests.browser import CHROMIUM, MISSING, needs_browser
 from tests.reports.long_run import an_hour
+from tests.reports.synthetic import small
+from tests.reports.test_baseline import made
 from tests.reports.test_sections import RUNS, analysed
 
 pytestmark = [
@@ -24,8 +31,16 @@ SIZES = [pytest.param(375, 667, id="375 px"), pytest.param(1440, 900, id="1440 p
 PAGES: dict[str, Callable[[], str]] = {
     **{name: lambda made=made: report_html(analysed(made())) for name, made in RUNS.items()},  # type: ignore[misc]
     "an hour": lambda: report_html(an_hour(200)),
+    "beside a baseline": lambda: report_html(beside_a_baseline()),
 }
 Show = Callable[..., "Page"]
+
+
+def beside_a_baseline() -> Analysis:
+    with TemporaryDirectory() as folder:
+        before = made(Path(folder), small(seed=3), mutant="x", run_id="before", started_utc="2026-01-01")
+        report_run(before)
+        return replace(analysed(RUNS["under faults"]()), baseline=read_baseline(before))
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +138,17 @@ def test_beyond_the_end_of_a_curve_there_is_no_value(show: Show) -> None:
     assert "–" in values.all_text_contents()
     plot.hover(position={"x": 60, "y": 40})
     assert all("ms" in told for told in values.all_text_contents())
+
+
+def test_the_baselines_curve_is_read_out_beside_the_runs_own(show: Show) -> None:
+    page = show("beside a baseline")
+    figure = page.locator("#chart-latency-percentiles")
+    figure.locator(".u-over").hover(position={"x": 100, "y": 40})
+    toggle = figure.locator(".toggle", has_text="baseline, delivery")
+    expect(toggle).to_contain_text("ms")
+    toggle.press("Enter")
+    expect(toggle).to_have_attribute("aria-pressed", "false")
+    expect(page.locator("#comparison th", has_text="delivery, p99.9")).to_be_visible()
 
 
 def test_a_drag_zooms_all_charts_of_time_and_a_double_click_shows_everything(show: Show) -> None:

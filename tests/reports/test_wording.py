@@ -30,6 +30,8 @@ from reports import wording
         pytest.param(wording.span_s(None), "–", id="no span"),
         pytest.param(wording.figure(3.0, ""), "3", id="a count has no unit"),
         pytest.param(wording.figure(1234.5, "/s"), "1,234/s", id="rate"),
+        pytest.param(wording.figure(12.34, "us"), "12.3 µs", id="microseconds"),
+        pytest.param(wording.figure(1234.5, "s"), "1,234 s", id="a length of time"),
         pytest.param(wording.size_bytes(512), "512 B", id="bytes"),
         pytest.param(wording.size_bytes(64 << 20), "64.0 MiB", id="mebibytes"),
         pytest.param(wording.share(0.125), "12.5 %", id="share"),

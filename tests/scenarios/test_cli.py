@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 from click.testing import CliRunner
 
 import scenarios.cli
+import scenarios.run
+from reports.pipeline import report_run
 from reports.verdict import Exit
+from tests.reports.synthetic import small
 
 ON_A_SCENARIO = {
     "run": ["run", "nowhere"],
@@ -50,3 +56,45 @@ def test_what_click_refuses_keeps_its_own_words() -> None:
     assert ended.exit_code == Exit.USAGE
     assert "Invalid value for '--workers'" in ended.output
     assert CliRunner().invoke(scenarios.cli.main, ["--version"]).exit_code == Exit.PASS
+
+
+def judged(path: Path, run_id: str = "run-0") -> Path:
+    small(run={"run_id": run_id}).write(path)
+    (path / "config").mkdir()
+    (path / "config" / "scenario.toml").write_text("[server]\n")
+    report_run(path)
+    return path
+
+
+def test_a_baseline_that_cannot_be_used_starts_nothing(tmp_path: Path) -> None:
+    broken = judged(tmp_path / "broken")
+    (broken / "analysis" / "summary.json").write_text('{"latency_ms": 1}')
+    for other in (broken, tmp_path / "nowhere"):
+        ended = CliRunner().invoke(
+            scenarios.cli.main, ["run", "smoke", "--out", str(tmp_path / "out"), "--baseline", str(other)]
+        )
+        assert ended.exit_code == Exit.USAGE, ended.output
+        assert ended.output.startswith(f"error: {other}: ")
+        assert "`chatproof report`" in ended.output
+        assert not (tmp_path / "out").exists()
+
+
+def test_the_baseline_is_read_before_the_run_and_shown_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``latest`` is the baseline, although it is this run by the time that the report is made."""
+    (tmp_path / "latest").symlink_to(judged(tmp_path / "before"))
+    seen: list[Any] = []
+
+    def report(path: Path, **more: Any) -> Any:
+        seen.append(((tmp_path / "latest").resolve() == path, more["baseline"].made.run_id))
+        return report_run(judged(tmp_path / "made", "run-1"), baseline=more["baseline"])
+
+    monkeypatch.setattr(scenarios.run, "perform", lambda *_: None)
+    monkeypatch.setattr(scenarios.run, "report_run", report)
+    ended = CliRunner().invoke(
+        scenarios.cli.main,
+        ["run", "smoke", "--quiet", "--out", str(tmp_path), "--baseline", str(tmp_path / "latest")],
+    )
+    assert seen == [(True, "run-0")]
+    assert "shown beside" in ended.output
