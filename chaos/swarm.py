@@ -8,6 +8,9 @@ No two faults contradict each other: they come one after the other, with time to
 them, each kind at most once (or more often where another one needs it below); only what leaves
 another fault's trace to be seen may be laid over it, on all proxies (``over``). So each can be seen.
 
+Of several nodes each may be hit alone, on its wires, its process or its way to the broker, and so may a
+broker that the run started and that has no replica: ``Ground`` says what there is.
+
 Draws are hashes of the seed and of what is drawn (``chaos.plan.draw``): the same on every machine.
 """
 
@@ -23,11 +26,12 @@ from chaos.draws import draw
 from chaos.faults import FAULTS
 from chaos.faults.base import Where
 from chaos.faults.frame_close import OF_INTERMEDIARIES
-from chaos.plan import PROXIES
-from chaos.wires import ALL
+from chaos.plan import PROCESSES, PROXIES
+from chaos.wires import ALL, is_link, targets
 
 NODES: Final = ("chatd-*",)
 WIRES: Final = (*PROXIES, ALL)
+BROKER: Final = "broker-1"
 Range = tuple[float, float]  # lowest and highest; a pair of integers draws an integer
 
 QUIET_S: Final = 2.0  # after the warm-up, before the first fault: what a shift is compared with
@@ -41,7 +45,8 @@ OVER_SHARE: Final = 0.4  # of the faults that have another one laid over them
 class Envelope:
     """What may be drawn for a kind.
 
-    ``keys``: ranges of its own keys. ``among``: keys of which one of some values is drawn. ``over``: kinds
+    ``targets``: with one node; WIRES and NODES stand for what there is of the kind. ``keys``: ranges of its
+    own keys. ``among``: keys of which one of some values is drawn. ``over``: kinds
     that it may be laid over; one with ``alone`` False shows only there, and brings one of them.
     """
 
@@ -57,6 +62,12 @@ ENDING: Final = ("kill", "restart", "term", "rolling", "crash_loop")  # chatd's 
 CUTTING: Final = (*ENDING, "down", "reset_peer", "disconnect", "storm", "flap")
 STOPPING: Final = ("pause", "loop_block", "disk_full")
 DOORS: Final = ("disconnect",)  # who dials anew meets what is done to new connections
+LINKED: Final = (  # kinds that may strike a node's way to its broker, where their effect is measured
+    *("latency", "reset_peer", "down", "disconnect", "flap", "blackhole", "partition"),
+)
+OF_BROKERS: Final = ("kill", "pause")  # kinds that may strike the broker
+OF_ONE_LOG: Final = ("disk_full",)  # kinds that need a node with a log of its own
+OF_CLIENTS: Final = ("share",)  # keys that choose among clients: nobody dials a link
 SIDES: Final = {"direction": ("downstream", "upstream", "both")}
 
 ENVELOPE: Final[Mapping[str, Envelope]] = {
@@ -157,13 +168,61 @@ class SwarmSection(BaseModel):
         return most
 
 
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What there is to strike.
+
+    ``proxies``: of clients and links. ``processes``: of the run's own, under test; () with a server that
+    somebody else started.
+    """
+
+    proxies: Sequence[str] = PROXIES
+    processes: Sequence[str] = PROCESSES
+
+    def has(self, kind: str) -> bool:
+        """Whether there is anything for this kind."""
+        if kind in OF_ONE_LOG and self._shared:
+            return False
+        return bool(self.processes) or FAULTS[kind].where is Where.PROXY
+
+    def places(self, kind: str, *, alone: bool) -> tuple[str, ...]:
+        """What a fault of this kind may be aimed at.
+
+        Args:
+            alone: no other fault lies over it. One that does needs clients that feel both.
+        """
+        targets_ = ENVELOPE[kind].targets
+        if not self._shared:
+            return targets_
+        if targets_ == WIRES:
+            known = targets(self.proxies)
+            wires = [name for name in known if not is_link(name)]
+            links = [name for name in known if is_link(name) and name.removeprefix("link-").isdecimal()]
+            return (*wires, *(links if alone and kind in LINKED else ()))
+        if kind == "rolling":
+            return targets_
+        nodes = [name for name in self.processes if name.startswith("chatd-")]
+        brokers = [name for name in self.processes if name.startswith("broker-")]
+        strikes = alone and kind in OF_BROKERS and brokers == [BROKER]
+        return (*nodes, *(brokers if strikes else ()))
+
+    def stretch(self, kind: str) -> int:
+        """How many times as long a fault of this kind takes as with one node."""
+        return sum(name.startswith("chatd-") for name in self.processes) if kind == "rolling" else 1
+
+    @property
+    def _shared(self) -> bool:
+        """Several nodes, or one, with a log behind a broker."""
+        return len(self.proxies) > len(PROXIES)
+
+
 def swarm(
     section: SwarmSection,
     seed: int,
     *,
     run_s: float,
     warmup_s: float = 0.0,
-    processes: bool = True,
+    ground: Ground | None = None,
     able: Sequence[str] = tuple(FAULTS),
 ) -> list[dict[str, Any]]:
     """The [[fault]] tables of one seed, in order of start.
@@ -171,16 +230,12 @@ def swarm(
     Args:
         seed: used where the section has none.
         run_s, warmup_s: length of the load, and of the warm-up at its beginning.
-        processes: whether the run has target processes of its own.
+        ground: what there is to strike; None: one node, started by the run.
         able: kinds that the engine can do.
     """
     seed = seed if section.seed is None else section.seed
-    dice = _Dice(seed)
-    usable = {
-        kind: ENVELOPE[kind]
-        for kind in section.kinds
-        if kind in able and (processes or FAULTS[kind].where is Where.PROXY)
-    }
+    dice, ground = _Dice(seed), ground or Ground()
+    usable = {kind: ENVELOPE[kind] for kind in section.kinds if kind in able and ground.has(kind)}
     left = [kind for kind, one in usable.items() if one.alone or set(one.over) & set(usable)]
     count = section.least + dice.below("count", section.most - section.least + 1)
     at_s = warmup_s + QUIET_S if section.from_s is None else section.from_s
@@ -189,14 +244,14 @@ def swarm(
     while left and number < count:
         kind = left.pop(dice.below(f"{number}/kind/{len(left)}", len(left)))
         under, upper = _pair(dice, f"{number}/{kind}", kind, usable)
-        main = _drawn(dice, f"{number}-{under}", under, usable[under])
+        main = _drawn(dice, f"{number}-{under}", under, ground, alone=upper is None)
         main["at_s"] = round(at_s + AROUND_S + dice.between(f"{main['id']}/at", (0.0, 1.0)), 1)
         end_s = main["at_s"] + main["duration_s"]
         if end_s + AROUND_S + TAIL_S > run_s:
             continue  # another kind may be shorter
         tables.append(main)
         if upper is not None:
-            laid = _drawn(dice, f"{number}-over-{upper}", upper, usable[upper])
+            laid = _drawn(dice, f"{number}-over-{upper}", upper, ground, alone=False)
             long_s = round(main["duration_s"] + 2 * AROUND_S, 1)
             tables.append(
                 laid | {"target": ALL, "at_s": round(main["at_s"] - AROUND_S, 1), "duration_s": long_s}
@@ -218,11 +273,17 @@ def _pair(dice: _Dice, what: str, kind: str, usable: Mapping[str, Envelope]) -> 
     return kind, over[dice.below(f"{what}/upper", len(over))]
 
 
-def _drawn(dice: _Dice, fault_id: str, kind: str, envelope: Envelope) -> dict[str, Any]:
+def _drawn(dice: _Dice, fault_id: str, kind: str, ground: Ground, *, alone: bool) -> dict[str, Any]:
     """One fault, without its start."""
-    target = envelope.targets[dice.below(f"{fault_id}/target", len(envelope.targets))]
-    keys = {key: dice.between(f"{fault_id}/{key}", span) for key, span in envelope.keys.items()}
-    duration_s = round(float(dice.between(f"{fault_id}/duration", envelope.duration_s)), 1)
+    envelope, places = ENVELOPE[kind], ground.places(kind, alone=alone)
+    target = places[dice.below(f"{fault_id}/target", len(places))]
+    keys = {
+        key: dice.between(f"{fault_id}/{key}", span)
+        for key, span in envelope.keys.items()
+        if not (is_link(target) and key in OF_CLIENTS)
+    }
+    lasts_s = float(dice.between(f"{fault_id}/duration", envelope.duration_s))
+    duration_s = round(lasts_s * ground.stretch(kind), 1)
     choices = {
         key: values[dice.below(f"{fault_id}/{key}", len(values))] for key, values in envelope.among.items()
     }

@@ -23,7 +23,7 @@ from chaos.engines import ENGINES
 from chaos.faults import FAULTS
 from chaos.plan import FaultsError, FaultSpecs, FaultsSection, parse_faults
 from chaos.proxy.frame_view import FrameView, load_view
-from chaos.swarm import SwarmSection, swarm
+from chaos.swarm import Ground, SwarmSection, swarm
 from loadgen.drivers import DRIVERS
 from loadgen.personas import personas_of
 from loadgen.scale import scaled
@@ -261,13 +261,14 @@ def _swarm(
     """The faults of a swarm plan, of kinds that the scenario's engine can do."""
     named = section.get("engine", "auto")
     engine = ENGINES.get(FaultsSection(engine=named).engine_name if isinstance(named, str) else "")
+    parts = layout(server)
     warmups = itertools.takewhile(lambda phase: phase.warmup, workload.phase)
     return swarm(
         drawn,
         seed,
         run_s=workload.duration_s,
         warmup_s=sum(phase.duration_s for phase in warmups),
-        processes=not server.url,
+        ground=Ground(parts.proxies, parts.processes),
         able=[kind for kind, model in FAULTS.items() if engine and model.needs() <= engine.claims],
     )
 

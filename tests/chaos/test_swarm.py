@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from hypothesis import given, settings
@@ -14,7 +14,8 @@ from chaos.faults import FAULTS
 from chaos.faults.base import Where
 from chaos.plan import make_plan, parse_faults
 from chaos.proxy.frame_view import load_view
-from chaos.swarm import ENVELOPE, LEFT_OUT, RECOVER_S, SwarmSection, swarm
+from chaos.swarm import BROKER, ENVELOPE, LEFT_OUT, RECOVER_S, Ground, SwarmSection, swarm
+from chaos.wires import links, proxies
 from loadgen.drivers.chatd import ChatdDriver
 
 RUN_S, WARMUP_S = 25.0, 2.5
@@ -113,9 +114,55 @@ def test_every_kind_may_be_drawn_or_says_why_not():
 
 
 def test_a_run_without_processes_of_its_own_has_faults_of_the_wire_only():
-    kinds = {table["kind"] for seed in SOAK for table in drawn(seed, processes=False)}
+    kinds = {table["kind"] for seed in SOAK for table in drawn(seed, ground=Ground(processes=()))}
     assert kinds
     assert {FAULTS[kind].where for kind in kinds} == {Where.PROXY}
+
+
+THREE: Final = Ground((*proxies(3), *links(3)), ("chatd-1", "chatd-2", "chatd-3", BROKER))
+
+
+@settings(deadline=None)
+@given(seeds)
+def test_every_swarm_over_several_nodes_is_a_legal_plan(seed):
+    tables = drawn(seed, ground=THREE, run_s=40.0)
+    where = {"proxies": THREE.proxies, "processes": THREE.processes}
+    view = load_view(str(ChatdDriver.frame_view))
+    specs = parse_faults({}, tables, run_s=40.0, view=view, clients=60, **where)
+    assert len(make_plan(specs, seed=seed, clients=60, phases=(), **where).faults) == len(tables) >= 1
+
+
+def test_over_several_nodes_each_part_is_struck_alone():
+    tables = [table for seed in SOAK for table in drawn(seed, ground=THREE, run_s=40.0)]
+    aimed = {table["target"] for table in tables}
+    assert aimed >= {
+        "chatd-1",
+        "chatd-2",
+        "chatd-3",
+        BROKER,
+        "link-1",
+        "link-2",
+        "link-3",
+        "node-2",
+        "a",
+        "all",
+    }
+    assert "disk_full" not in {table["kind"] for table in tables}  # the log is the broker's
+    assert {t["target"] for t in tables if t["kind"] == "rolling"} == {"chatd-*"}
+
+
+@settings(deadline=None)
+@given(seeds)
+def test_what_lies_over_another_fault_has_clients_that_feel_both(seed):
+    tables = drawn(seed, ground=THREE, run_s=60.0)
+    for upper in filter(over, tables):
+        (under,) = [t for t in tables if t["id"].split("-")[0] == upper["id"].split("-")[0] and not over(t)]
+        assert not under["target"].startswith(("link-", "broker-"))
+
+
+def test_a_broker_with_a_replica_is_not_struck():
+    both = Ground(THREE.proxies, (*THREE.processes, "broker-2"))
+    assert not [t for seed in SOAK for t in drawn(seed, ground=both) if "broker" in t["target"]]
 
 
 def test_what_the_engine_cannot_do_is_not_drawn():

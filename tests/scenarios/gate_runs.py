@@ -368,6 +368,7 @@ BASES: Final[dict[str, Callable[[], Run]]] = {
     "half_open": lambda: Run(dark(), {1: notice()}),
     "capacity": lambda: Run(smoke()),
     "swarm": lambda: Run(swarm()),
+    "cluster_swarm": lambda: Run(swarm()),
     "publisher_retry": acks_lost,
     "node_pause": lambda: Run(standstill()),
 }
@@ -426,6 +427,10 @@ SPOILED: Final[dict[tuple[str, str], Callable[[], Run]]] = {
     ("swarm", "nothing-twice"): _spoiled(swarm, 1, repeat),
     ("swarm", "nothing-out-of-order"): _spoiled(swarm, 1, swap),
     ("swarm", "soon-while-quiet"): lambda: Run(swarm(slows=[Slow(1, 4.4, 1500)])),
+    ("cluster_swarm", "nothing-lost"): _spoiled(swarm, 1, leave_out),
+    ("cluster_swarm", "nothing-twice"): _spoiled(swarm, 1, repeat),
+    ("cluster_swarm", "nothing-out-of-order"): _spoiled(swarm, 1, swap),
+    ("cluster_swarm", "soon-while-quiet"): lambda: Run(swarm(slows=[Slow(1, 4.4, 1500)])),
     ("publisher_retry", "nothing-posted-twice"): lambda: (
         acks_lost().with_spoil(0, post_twice).with_spoil(1, post_twice)
     ),
