@@ -6,20 +6,22 @@ ones are folded with numpy. What is shown therefore is what was recorded.
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, Final, TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
 
-from reports.history import CONN_OK, Flag, Kind
+from reports.history import CONN_ERRNO, CONN_OK, Flag, Kind
 
 from .meters import Histogram, Sparse
 from .recorder import Recorder, Records
 
-_SECOND_NS: Final = 1_000_000_000
+_REPLAYED = "replayed"
+_DIAL, _PUBLISH = "connect", "publish"  # rows of Locust's table that are there when one of them has failed
 
 
 class Totals(TypedDict):
@@ -45,7 +47,16 @@ class Figures:
         self._recent_delivery = Histogram()
         self._recent_lag = Histogram()
         self._recent_hiccup = Histogram()
-        self._entries = {"delivery": LocustEntry("delivery", "RECV"), "ack": LocustEntry("ack", "SEND")}
+        self._entries = {
+            name: LocustEntry(name, method, failed=failed)
+            for name, method, failed in (
+                ("delivery", "RECV", False),
+                (_REPLAYED, "RECV", False),
+                ("ack", "SEND", False),
+                (_DIAL, "CONN", True),
+                (_PUBLISH, "SEND", True),
+            )
+        }
         self._errors: Counter[tuple[str, str]] = Counter()
 
     def fold(self, lags_ns: list[int]) -> None:
@@ -78,7 +89,7 @@ class Figures:
         self._ahead_ns = np.array([*by_stripe, 0], np.int64) - ahead_ns[index - 1]
 
     def take_recent(self) -> tuple[Sparse, Sparse]:
-        """Delivery latency and lag since the last call."""
+        """Latency of live deliveries, and lag, since the last call."""
         taken = self._recent_delivery.sparse(), self._recent_lag.sparse()
         self._recent_delivery.clear()
         self._recent_lag.clear()
@@ -103,10 +114,12 @@ class Figures:
                 "last_seen": time.time(),
             }
             for (method, text), count in self._errors.items()
-            for name in ["connect" if method == "CONN" else "publish"]
+            for name in [_DIAL if method == "CONN" else _PUBLISH]
         }
         self._errors.clear()
-        return {"stats": entries, "stats_total": total(entries), "errors": errors}
+        # Locust's charts show what is aggregated: a minute away would hide every live delivery.
+        whole = total([entry for entry in entries if entry["name"] != _REPLAYED])
+        return {"stats": entries, "stats_total": whole, "errors": errors}
 
     def _fold_deliveries(self, received: Records) -> None:
         self.totals["received"] += len(received)
@@ -116,8 +129,11 @@ class Figures:
         stripe, itself = clean["publisher"] % (len(self._ahead_ns) - 1), len(self._ahead_ns) - 1
         apart_ns = self._ahead_ns[np.where(clean["publisher"] == 0, itself, stripe)]
         took_ns = clean["t"] - clean["t2"] - apart_ns
-        self._recent_delivery.add(took_ns)
-        self._entries["delivery"].add(took_ns)
+        # What is caught up on shows for how long its reader was away; the report keeps it apart too.
+        replayed = (clean["flags"] & Flag.REPLAYED) != 0
+        self._recent_delivery.add(took_ns[~replayed])
+        self._entries["delivery"].add(took_ns[~replayed])
+        self._entries[_REPLAYED].add(took_ns[replayed])
 
     def _fold_acks(self, acks: Records) -> None:
         own = acks[(acks["flags"] & Flag.NOT_OPEN) == 0]
@@ -127,20 +143,33 @@ class Figures:
     def _fold_errors(self, dials: Records, nacks: Records) -> None:
         failed = dials[dials["serial"] != CONN_OK]
         self.totals["connects"] += len(dials) - len(failed)
+        self._entries[_DIAL].add(failed["t"] - failed["t2"])
         for status, count in zip(*np.unique(failed["serial"], return_counts=True), strict=True):
-            self._errors["CONN", f"HTTP {status}" if status < 65_536 else f"errno {status - 65_536}"] += int(
-                count
-            )
+            self._errors["CONN", refusal(int(status))] += int(count)
+        self._entries[_PUBLISH].add_untimed(len(nacks))
         for code, count in zip(*np.unique(nacks["t2"], return_counts=True), strict=True):
             self._errors["SEND", f"error {code}" if code else "not written"] += int(count)
 
 
-class LocustEntry:
-    """One row of Locust's statistics table, gathered without an event per message."""
+def refusal(status: int) -> str:
+    """Why a dial came to nothing, from the ``serial`` of its CONN record."""
+    if status < CONN_ERRNO:
+        return f"HTTP {status}"
+    number = status - CONN_ERRNO
+    return f"{os.strerror(number)} (errno {number})"
 
-    def __init__(self, name: str, method: str) -> None:
-        self._name, self._method = name, method
+
+class LocustEntry:
+    """One row of Locust's statistics table, gathered without an event per message.
+
+    Args:
+        failed: everything that it counts has failed.
+    """
+
+    def __init__(self, name: str, method: str, *, failed: bool = False) -> None:
+        self._name, self._method, self._failed = name, method, failed
         self._values: list[npt.NDArray[np.int64]] = []
+        self._untimed = 0
         self.count = 0
 
     def add(self, took_ns: npt.NDArray[np.int64]) -> None:
@@ -148,11 +177,17 @@ class LocustEntry:
             self._values.append(np.asarray(took_ns))
             self.count += len(took_ns)
 
+    def add_untimed(self, count: int) -> None:
+        """Something of which nobody knows how long it took."""
+        self._untimed += count
+        self.count += count
+
     def take(self) -> dict[str, Any]:
-        """What Locust calls a stripped report, and start afresh."""
-        took_ms = np.concatenate(self._values) / 1e6
+        """What Locust calls a stripped report, and start afresh; there must be something."""
+        took_ms = np.concatenate(self._values) / 1e6 if self._values else np.zeros(0)
+        count, untimed = self.count, self._untimed
         self._values.clear()
-        count, self.count = self.count, 0
+        self.count = self._untimed = 0
         now = time.time()
         # Locust's table wants round numbers: 0.1 ms below 100 ms, 1 ms above. Ours are the histograms.
         rounded = np.where(took_ms < 100, np.round(took_ms, 1), np.round(took_ms))
@@ -163,15 +198,15 @@ class LocustEntry:
             "last_request_timestamp": now,
             "start_time": now,
             "num_requests": count,
-            "num_none_requests": 0,
-            "num_failures": 0,
+            "num_none_requests": untimed,
+            "num_failures": count if self._failed else 0,
             "total_response_time": float(took_ms.sum()),
-            "max_response_time": float(took_ms.max()),
-            "min_response_time": float(took_ms.min()),
+            "max_response_time": float(took_ms.max(initial=0.0)),
+            "min_response_time": float(took_ms.min()) if len(took_ms) else None,
             "total_content_length": 0,
             "response_times": dict(zip(buckets.tolist(), counts.tolist(), strict=True)),
             "num_reqs_per_sec": {int(now): count},
-            "num_fail_per_sec": {},
+            "num_fail_per_sec": {int(now): count} if self._failed else {},
         }
 
 
@@ -181,21 +216,19 @@ def total(entries: list[dict[str, Any]]) -> dict[str, Any]:
     times: Counter[float] = Counter()
     for entry in entries:
         times.update(entry["response_times"])
-    smallest = [entry["min_response_time"] for entry in entries]
-    count = sum(entry["num_requests"] for entry in entries)
+    smallest = [least for entry in entries if (least := entry["min_response_time"]) is not None]
+    summed = ("num_requests", "num_none_requests", "num_failures", "total_response_time")
+    sums = {name: sum(entry[name] for entry in entries) for name in summed}
     return {
         "name": "Aggregated",
         "method": "",
         "last_request_timestamp": now if entries else None,
         "start_time": now,
-        "num_requests": count,
-        "num_none_requests": 0,
-        "num_failures": 0,
-        "total_response_time": sum(entry["total_response_time"] for entry in entries),
+        **sums,
         "max_response_time": max((entry["max_response_time"] for entry in entries), default=0),
         "min_response_time": min(smallest, default=None),
         "total_content_length": 0,
         "response_times": dict(times),
-        "num_reqs_per_sec": {int(now): count} if count else {},
-        "num_fail_per_sec": {},
+        "num_reqs_per_sec": {int(now): sums["num_requests"]} if sums["num_requests"] else {},
+        "num_fail_per_sec": {int(now): sums["num_failures"]} if sums["num_failures"] else {},
     }

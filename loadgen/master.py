@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import signal
 import stat
@@ -42,23 +43,24 @@ import click
 import gevent
 import gevent.event
 import gevent.socket
-from locust import User, task
+from locust import User, stats, task
 from locust.env import Environment
 from locust.exception import RPCError
-from locust.runners import STATE_MISSING
-from locust.stats import stats_history
+from locust.log import LogReader
+from locust.runners import STATE_INIT, STATE_MISSING, STATE_STOPPED
 from zmq.error import ZMQError
 
 from .clock import BURST, BURST_S, PROBE_S, Reading
 from .collect import NotCollected
 from .guests import Guests
-from .page import Guard, LoginError, Tables, add_tabs, read_login
+from .page import Guard, LoginError, Tables, add_tabs, read_login, wait_for_start
 from .roster import Roster
 from .workload import LoadSpec, SpecError, read_spec
 
 log = logging.getLogger("loadgen.master")
 
 STATS_S: Final = 0.5
+ASKED_S: Final = 2.5  # a page that is open asks for its figures every 2 s
 FINISH_S: Final = 10.0  # for the workers to close their files; and for each piece of one that is fetched
 
 
@@ -86,7 +88,10 @@ class StripedDispatcher:
     def new_dispatch(
         self, target_user_count: int, spawn_rate: float, user_classes: list[Any] | None = None
     ) -> None:
-        self._steps = self._ramp(min(target_user_count, self._roster.spec.workload.clients), spawn_rate)
+        clients = self._roster.spec.workload.clients
+        if target_user_count > clients:
+            log.warning("%d users were asked for: the scenario has %d clients", target_user_count, clients)
+        self._steps = self._ramp(min(target_user_count, clients), spawn_rate)
 
     def add_worker(self, worker_node: Any) -> None:
         """Nothing: the stripes are fixed."""
@@ -145,6 +150,7 @@ class Master:
         self._stop = gevent.event.Event()
         self._tables: Tables | None = None  # of the page
         self._interactive = False
+        self._asked_s = -math.inf  # when a page asked for its figures last
         self._ready = self._started = False
         self._env = Environment(
             user_classes=[ChatClient],
@@ -176,6 +182,7 @@ class Master:
         gevent.killall(background)
         self._finish()
         if self._env.web_ui is not None:
+            self._dismiss()
             self._env.web_ui.stop()
         self._runner.greenlet.kill(block=True)
 
@@ -308,6 +315,8 @@ class Master:
             log.error("command 'start' came twice: the schedule is running already")
             return
         self._started = True
+        if self._tables is not None:
+            self._tables.begin(t0_ns / 1e9)
         ahead_ns = self._guests.ahead_ns() if self._guests is not None else []
         phase = {"t0_ns": t0_ns, "interactive": self._interactive, "ahead_ns": ahead_ns}
         self._runner.send_message("phase", phase)
@@ -315,6 +324,7 @@ class Master:
         # Headless, this opens the gate and the schedule opens the sessions; else it opens them, as fast
         # as the schedule would, and the page may then ask for more or fewer.
         ramp_s = workload.connect_over_s if self._interactive else 0.0
+        log.info("the load starts: %d workers, %d clients", self._roster.workers, workload.clients)
         gevent.spawn(self._runner.start, workload.clients, workload.clients / max(ramp_s, 1.0))
 
     # What goes out ------------------------------------------------------------------------------------
@@ -378,17 +388,40 @@ class Master:
     # The page -----------------------------------------------------------------------------------------
 
     def _serve(self, page: Page) -> str:
+        run, events = self._spec.run_dir.name, self._env.events
+        stats.PERCENTILES_TO_CHART = [0.5, 0.95, 0.99]
+        self._env.locustfile = run  # the page's word for what was run, and a part of its files' names
         ui = self._env.create_web_ui(page.host, page.port, delayed_start=True)
         ui.app.debug = False
         ui.app.before_request(Guard(host=page.host, login=page.login, target=self._spec.targets[0]))
-        self._tables = Tables()
-        add_tabs(ui.app, ui.template_args, self._tables)
+        wait_for_start(ui.app, self._waiting)
+        self._tables = tables = Tables()
+        add_tabs(ui.app, ui.template_args, tables, run, self._shown_now)
+        for begun in (events.reset_stats, events.test_start):
+            begun.add_listener(lambda **_: tables.clear())
         ui.start()
-        gevent.spawn(stats_history, self._runner)  # what the page's charts show
+        gevent.spawn(stats.stats_history, self._runner)  # what the page's charts show
         while ui.server is None or not ui.server.started:
             gevent.sleep(0.01)
         shown = f"[{page.host}]" if ":" in page.host else page.host
         return f"http://{shown}:{ui.server.server_port}"
+
+    def _waiting(self) -> str | None:
+        if self._runner.state != STATE_INIT:
+            return None
+        return f"{len(self._roster.prepared)} of {self._roster.workers} workers are ready"
+
+    def _shown_now(self) -> dict[str, Any]:
+        """For the page; it asks on for as long as the state is that of a load."""
+        self._asked_s = time.monotonic()
+        return {"state": self._runner.state, "user_count": self._runner.user_count}
+
+    def _dismiss(self) -> None:
+        """Tell a page that is open that this is the end, or it would ask for ever."""
+        self._runner.update_state(STATE_STOPPED)
+        now_s = time.monotonic()
+        while now_s - ASKED_S < self._asked_s < now_s and time.monotonic() < now_s + ASKED_S:
+            gevent.sleep(0.05)
 
 
 def _lines(descriptor: int) -> Iterator[bytes]:
@@ -415,6 +448,16 @@ def _own_stdout() -> IO[str]:
     return out
 
 
+def _set_up_logs() -> None:
+    """Warnings go to standard error; what the page shows as its log is told a little more."""
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    (errors,) = logging.getLogger().handlers
+    errors.setLevel(logging.WARNING)
+    logging.getLogger().addHandler(page := LogReader())
+    page.name = "log_reader"  # by which the page finds it
+    page.setFormatter(logging.Formatter("[%(asctime)s] %(levelname)s/%(name)s: %(message)s"))
+
+
 @click.command()
 @click.option("--spec", "spec_file", type=click.Path(path_type=Path), required=True, help="config/load.json")
 @click.option("--workers", type=click.IntRange(1, 1024), required=True, help="How many workers will come.")
@@ -432,9 +475,7 @@ def main(
     ui: bool, ui_host: str, ui_login_file: Path | None, ui_port: int,
 ) -> None:  # fmt: skip
     """Run the Locust master of a load. Commands on standard input, events on standard output."""
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
-    )
+    _set_up_logs()
     try:
         spec = read_spec(spec_file)
         page = Page(ui_host, ui_port, read_login(ui_login_file, ui_host)) if ui else None

@@ -50,7 +50,10 @@ class Roster:
         self._recent.append((now_s, data))
 
     def stats(self, now_s: float) -> dict[str, Any]:
-        """The fields of a stats event: sums over the workers, and quantiles of the last second."""
+        """The fields of a stats event: sums over the workers, and quantiles of the last second.
+
+        p50_ms, p99_ms: of live deliveries; None: there was none.
+        """
         while self._recent and self._recent[0][0] < now_s - RECENT_S:
             self._recent.popleft()
         delivery, lag = Histogram(), Histogram()
@@ -61,8 +64,8 @@ class Roster:
         sums = {field: sum(report[field] for report in there) for field in _SUMMED}
         return {
             **sums,
-            "p50_ms": delivery.quantile_ms(0.5),
-            "p99_ms": delivery.quantile_ms(0.99),
+            "p50_ms": delivery.quantile_ms(0.5) if delivery.count else None,
+            "p99_ms": delivery.quantile_ms(0.99) if delivery.count else None,
             "lag_p99_ms": lag.quantile_ms(0.99),
             "workers": [
                 {"index": index, "cpu": self.cpu.get(index, 0.0), "rss_bytes": report["rss_bytes"]}

@@ -41,6 +41,7 @@ import json
 import logging
 import resource
 import signal
+import socket
 import sys
 import uuid
 from pathlib import Path
@@ -78,7 +79,9 @@ class Master:
     """The worker's end of the connection to its master."""
 
     def __init__(self, host: str, port: int, index: int) -> None:
-        self._id = f"worker-{index}-{uuid.uuid4().hex}"
+        # What Locust's page calls it. Those of other hosts, several of each, have no number yet.
+        name = f"worker-{index}" if index else socket.gethostname()
+        self._id = f"{name}-{uuid.uuid4().hex[:12]}"
         self._context = Context()
         self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self._socket = self._context.socket(SocketType.DEALER)

@@ -128,6 +128,7 @@ def summary(analysis: Analysis) -> dict[str, Any]:
         "scenario": run.get("scenario"),
         "seed": run.get("seed"),
         "via": run.get("via"),
+        "interactive": bool(run.get("interactive")),
         "status": run.get("status"),
         "started_utc": run.get("started_utc"),
         "duration_s": run.get("duration_s"),

@@ -252,6 +252,7 @@ def _judgement(
         acked=covered.acked,
         unjudged=[name for name in COMBINED if not promised(integrity, name)],
         forked_away=forked_away(history),
+        by_hand=bool(history.run.get("interactive")),
     )
 
 

@@ -122,7 +122,7 @@ def _figures(found: Mapping[str, Any]) -> list[tuple[str, str]]:
             f"{wording.ms(load['lag_p99_ms'])} (limit {wording.ms(load['lag_limit_ms'])})",
         ),
         *_fault_line(found["faults"]),
-        *_gate_line(found["gates"]),
+        *_gate_line(found["gates"], by_hand=found["interactive"]),
     ]
     return [(name, _plain(value)) for name, value in rows]
 
@@ -146,7 +146,9 @@ def _fault_line(faults: list[dict[str, Any]]) -> list[tuple[str, str]]:
     return [("faults with an effect", f"{seen} of {len(faults)}{back}")]
 
 
-def _gate_line(gates: list[dict[str, Any]]) -> list[tuple[str, str]]:
+def _gate_line(gates: list[dict[str, Any]], *, by_hand: bool) -> list[tuple[str, str]]:
+    if by_hand:
+        return [("gates", "none judged: the load was steered by hand")]
     if not gates:
         return []
     held = sum(gate["verdict"] == "pass" for gate in gates)

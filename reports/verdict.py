@@ -179,6 +179,7 @@ def judge(
     acked: int,
     unjudged: Sequence[str] = (),
     forked_away: int = 0,
+    by_hand: bool = False,
 ) -> Judgement:
     """Weigh everything.
 
@@ -190,6 +191,7 @@ def judge(
         deliveries, acked: how much the verdict stands on.
         unjudged: of "lost", "duplicated", "reordered" what the server does not wholly promise to prevent.
         forked_away: acked messages that went with a fork which was declared.
+        by_hand: the load was steered by hand, so there are no gates.
     """
     failed = [r for r in results if r.verdict is GateVerdict.FAIL]
     undecided = [r for r in results if r.verdict is GateVerdict.UNKNOWN]
@@ -217,7 +219,7 @@ def judge(
         Exit.VOID: lambda: _first_of(void),
         Exit.GATE: lambda: _gates_failed(threshold, len(results)),
         Exit.UNKNOWN: lambda: _first_of(reasons or [f"gate {r.id}: {r.why}" for r in undecided]),
-        Exit.PASS: lambda: _passed(results, deliveries, acked, unjudged, forked_away),
+        Exit.PASS: lambda: _passed(results, deliveries, acked, unjudged, forked_away, by_hand),
     }[exit_]()
     return Judgement(verdict=verdict, void=tuple(void), reasons=tuple(reasons), exit=exit_, sentence=sentence)
 
@@ -262,10 +264,16 @@ def _headline(n: int, what: str) -> str:
 
 
 def _passed(
-    results: Sequence[GateResult], deliveries: int, acked: int, unjudged: Sequence[str], forked_away: int
+    results: Sequence[GateResult],
+    deliveries: int,
+    acked: int,
+    unjudged: Sequence[str],
+    forked_away: int,
+    by_hand: bool,
 ) -> str:
     held = "its one gate holds" if len(results) == 1 else f"all {len(results)} gates hold"
-    gates = f"; {held}" if results else "; no gate was set"
+    none = "the load was steered by hand, so no gate was judged" if by_hand else "no gate was set"
+    gates = f"; {held if results else none}"
     judged = [name for name in ("lost", "duplicated", "reordered") if name not in unjudged]
     found = f"none {wording.either(judged)}" if judged else "nothing that was promised is missing"
     less = f"; this server does not promise that none is {wording.either(unjudged)}" if unjudged else ""

@@ -59,14 +59,52 @@ def test_locust_gets_one_row_for_an_interval_and_errors_by_kind(recorder: Record
     recorder.write(Kind.NACK, t=1, t2=0)
     figures.fold([])
     report = figures.take_locust()
-    (row,) = report["stats"]
+    row = report["stats"][0]
     assert (row["name"], row["num_requests"]) == ("delivery", 3)
     assert row["response_times"] == {1.0: 2, 250.0: 1}
-    assert report["stats_total"]["num_requests"] == 3
+    assert [each["name"] for each in report["stats"][1:]] == ["connect", "publish"]
+    assert report["stats_total"]["num_requests"] == 6
     told = {(error["name"], error["error"]): error["occurrences"] for error in report["errors"].values()}
     assert told == {("connect", "HTTP 503"): 1, ("publish", "error 429"): 1, ("publish", "not written"): 1}
     empty = figures.take_locust()
     assert (empty["stats"], empty["errors"], empty["stats_total"]["num_requests"]) == ([], {}, 0)
+    recorder.close()
+
+
+def test_what_is_caught_up_on_is_no_live_delivery(recorder: Recorder) -> None:
+    figures = Figures(recorder)
+    recorder.write(Kind.RECV, t=4 * MS, t2=MS)
+    recorder.write(Kind.RECV, t=30_000 * MS, t2=MS, flags=Flag.REPLAYED)
+    figures.fold([])
+    delivery, _ = figures.take_recent()
+    told = Histogram()
+    told.merge(delivery)
+    assert (told.count, told.quantile_ms(1.0)) == (1, pytest.approx(3, rel=0.002))
+    report = figures.take_locust()
+    rows = {row["name"]: row["max_response_time"] for row in report["stats"]}
+    assert rows == {"delivery": 3.0, "replayed": 29_999.0}
+    assert report["stats_total"]["max_response_time"] == 3.0
+    assert figures.totals["received"] == 2
+    recorder.close()
+
+
+def test_failures_are_rows_of_their_own_so_that_locust_counts_them(recorder: Recorder) -> None:
+    figures = Figures(recorder)
+    recorder.write(Kind.ACK, t=3 * MS, t2=MS)
+    recorder.write(Kind.CONN, t=5 * MS, t2=MS, serial=CONN_ERRNO + 111)
+    recorder.write(Kind.CONN, t=5 * MS, t2=MS, serial=101)
+    recorder.write(Kind.NACK, t=1, t2=429)
+    figures.fold([])
+    report = figures.take_locust()
+    told = ("num_requests", "num_failures", "num_none_requests", "min_response_time")
+    assert {row["name"]: tuple(row[key] for key in told) for row in report["stats"]} == {
+        "ack": (1, 0, 0, 2.0), "connect": (1, 1, 0, 4.0), "publish": (1, 1, 1, None),
+    }  # fmt: skip
+    assert tuple(report["stats_total"][key] for key in told) == (3, 2, 1, 2.0)
+    assert sum(report["stats_total"]["num_fail_per_sec"].values()) == 2
+    assert {error["error"] for error in report["errors"].values()} == {
+        "Connection refused (errno 111)", "error 429",
+    }  # fmt: skip
     recorder.close()
 
 

@@ -14,6 +14,7 @@ import pytest
 from reports.gates import GatesError
 from reports.history import HistoryError, Kind
 from reports.pipeline import Outcome, report_run
+from reports.render import text
 from tests.reports.schema_check import violations
 from tests.reports.synthetic import Cut, Slow, Synthetic, exit_line, fault_lines, small, start_line
 
@@ -210,6 +211,9 @@ def test_a_run_that_was_steered_by_hand_is_judged_by_no_gate(tmp_path: Path) -> 
     outcome = report_run(run)
     assert (outcome.exit, outcome.gates) == (0, ())
     assert "steered by hand" in (run / "report/report.md").read_text()
+    assert outcome.sentence.endswith("; the load was steered by hand, so no gate was judged.")
+    assert outcome.summary["interactive"] is True
+    assert "none judged: the load was steered by hand" in text(outcome)
 
 
 def test_a_gates_file_overrides_the_scenarios(tmp_path: Path) -> None:
