@@ -85,9 +85,11 @@ def refused_over(transport: Transport) -> Callable[[Scene], Found]:
 
 
 def unanswered(scene: Scene) -> Found:
-    """Attempts to connect that failed, or were answered only after its end."""
+    """Attempts to connect that failed, or were answered only after its end, or while it was being undone: of
+    several proxies one lets its callers in before the last is told to.
+    """
     figures, why_not = turned_away(scene)
-    late = _attempts(scene).filter(pl.col("ok") & (pl.col("t") >= scene.end_ns)).height
+    late = _attempts(scene).filter(pl.col("ok") & (pl.col("t") >= _stopped_ns(scene))).height
     return figures | {"late": late}, "" if late else why_not
 
 

@@ -9,7 +9,7 @@ from reports.effects import EFFECTS, SLOWING, FaultEffect, effects
 from reports.history import CONN_ERRNO, CONN_OK, Kind, Transport
 from reports.noticing import Noticings, noticings
 from reports.sessions import closes
-from tests.reports.synthetic import T0, Cut, S, Slow, Synthetic, fault_lines, in_memory, small
+from tests.reports.synthetic import MS, T0, Cut, S, Slow, Synthetic, fault_lines, in_memory, small
 
 ODD = [1, 3, 5, 7]
 
@@ -124,6 +124,14 @@ def test_an_attempt_that_is_answered_at_the_end_shows_a_black_hole() -> None:
     found = effect(dialled(small(faults=on("connect_blackhole")), 3, 5.0, 6.05))
     assert found.had_effect
     assert (found.effects["failed"], found.effects["late"]) == (0, 1)
+
+
+def test_and_so_does_one_through_a_proxy_that_is_opened_before_the_last_one_is() -> None:
+    began, undone_ms = on("connect_blackhole"), 200  # that the nemesis takes
+    stopped_ns = T0 + 6 * S - undone_ms * MS
+    lines = [line | ({"t": stopped_ns} if line["phase"] == "stop" else {}) for line in began]
+    found = effect(dialled(small(faults=lines), 3, 5.0, 5.9))
+    assert (found.had_effect, found.effects["late"]) == (True, 1)
 
 
 @pytest.mark.parametrize(("took_s", "had_effect"), [(0.2, True), (0.006, False)], ids=["late", "as ever"])
