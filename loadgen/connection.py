@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import ssl
 from collections.abc import Callable
 from socket import IPPROTO_TCP, SO_RCVBUF, SOL_SOCKET, TCP_INFO
 from time import monotonic_ns
@@ -298,7 +299,11 @@ class _SlowSocket(_Socket):
 
 
 async def open_websocket(client: Client, url: str, wires: Wires) -> Failed | None:
-    """Connect a client by WebSocket. None: its socket is open, or was and has ended already."""
+    """Connect a client by WebSocket. None: its socket is open, or was and has ended already.
+
+    Raises:
+        AuthFailed: the server is not the one that is trusted.
+    """
 
     def listener(_request: WSUpgradeRequest, _response: WSUpgradeResponse) -> _Socket:
         per_s = client.persona.read_per_s
@@ -316,6 +321,8 @@ async def open_websocket(client: Client, url: str, wires: Wires) -> Failed | Non
             use_aiofastnet=False,
             **wires.trust.of(url),
         )
+    except ssl.SSLCertVerificationError as error:
+        raise wires.trust.stranger(url, error) from None
     except (OSError, WSHandshakeError) as error:
         return failure(error)
     # picows gives no listener when the server closed the connection before it answered the upgrade.
@@ -326,7 +333,9 @@ def failure(error: OSError | WSHandshakeError) -> Failed:
     """What a dial that raised this comes to."""
     if not isinstance(error, WSHandshakeError):
         number = error.errno
-        if number is None and isinstance(error, TimeoutError):
+        if isinstance(error, ssl.SSLError):
+            number = errno.EPROTO  # it has a number of its own there
+        elif number is None and isinstance(error, TimeoutError):
             number = errno.ETIMEDOUT
         return Failed(CONN_ERRNO + (number if number is not None and number > 0 else errno.EIO), 0.0)
     if error.response is None:

@@ -82,7 +82,7 @@ class Engine:
         workload = spec.workload
         self.recorder = Recorder(Path(spec.run_dir) / "events", index, spec.nonce, alone=alone)
         self._alone, self._first_seq, self._crashed = alone, first_seq, crashed
-        trust = Trust(workload.auth, spec.tls, spec.host, spec.http_host)
+        trust = Trust(workload.auth, spec.tls, spec.host, spec.http_host, spec.http_server_name)
         self._shared = Shared(
             token=trust.token,
             recorder=self.recorder,

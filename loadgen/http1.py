@@ -32,6 +32,12 @@ class Head(NamedTuple):
         return self.fields.get("connection", "").lower() != "close"
 
 
+def addressed(request: bytes, host: str) -> bytes:
+    """A request of an ``HttpDriver``, which does not know where it goes, with the header Host."""
+    first, rest = request.split(b"\r\n", 1)
+    return b"%b\r\nHost: %b\r\n%b" % (first, host.encode(), rest)
+
+
 class Done(Enum):
     """The answer at hand is whole."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import ssl
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -22,7 +23,7 @@ from reports.history import CONN_ERRNO, Transport
 from .client import ABNORMAL, Client
 from .connection import ESTABLISHED, HANDSHAKE_S, Failed, Wires, failure, feed, retry_after_s
 from .drivers import HTTP_DRIVERS
-from .http1 import DONE, Answers, BadAnswer, Events, Head, Part
+from .http1 import DONE, Answers, BadAnswer, Events, Head, Part, addressed
 
 FIRST_WORD_S: Final = 3.0  # a stream that has not begun by then is held back by somebody between
 IDLE_S: Final = 15.0  # a connection that was not used for so long may be closed by the server at any time
@@ -111,14 +112,18 @@ class _Requests:
         self._held = self._closed = False
 
     async def connect(self) -> None:
-        """Raises OSError, TimeoutError."""
+        """Raises OSError, TimeoutError, AuthFailed."""
         parts = urlsplit(self._site.url)
         port = parts.port or {"http": 80, "https": 443}[parts.scheme]
         wire = _Wire(self._part, self._lost)
-        async with asyncio.timeout(HANDSHAKE_S):
-            await asyncio.get_running_loop().create_connection(
-                lambda: wire, str(parts.hostname), port, **self._wires.trust.tls_of(self._site.url)
-            )
+        trust = self._wires.trust
+        try:
+            async with asyncio.timeout(HANDSHAKE_S):
+                await asyncio.get_running_loop().create_connection(
+                    lambda: wire, str(parts.hostname), port, **trust.tls_of(self._site.url)
+                )
+        except ssl.SSLCertVerificationError as error:
+            raise trust.stranger(self._site.url, error) from None
         self._wire = wire
         if self._closed:
             wire.abort()
@@ -127,8 +132,7 @@ class _Requests:
 
     def ask(self, request: bytes) -> None:
         """Send a request, now or after those before it."""
-        first, rest = request.split(b"\r\n", 1)
-        self._waiting.append(b"%b\r\nHost: %b\r\n%b" % (first, self._site.host.encode(), rest))
+        self._waiting.append(addressed(request, self._site.host))
         self._go_on()
 
     def hold(self, held: bool) -> None:
@@ -224,7 +228,7 @@ class HttpLink:
         self.accepted: asyncio.Future[Failed | None] = asyncio.get_running_loop().create_future()
 
     async def open(self) -> None:
-        """Connect and ask to be let in. Raises OSError."""
+        """Connect and ask to be let in. Raises OSError, AuthFailed."""
         await self._stream.connect()
         self._client.opened(self, monotonic_ns(), self._codec)
 
@@ -363,6 +367,8 @@ async def open_http(
 
     Args:
         patience_s: to be accepted in, from the moment that the socket is connected.
+    Raises:
+        AuthFailed: the server is not the one that is trusted.
     """
     link = HttpLink(client, wires, Site(url, wires.trust.host_for(urlsplit(url).netloc)))
     try:

@@ -27,6 +27,9 @@ from .section import Section
 MARGIN_S: Final = 30.0  # before a token expires, another is made
 COMMAND_S: Final = 20.0  # for a command to give a token
 CLIENT: Final = "{client}"  # in a command: the client's name
+# X509_V_ERR_* of openssl/x509_vfy.h
+_ANOTHER_NAME: Final = frozenset({62, 63, 64})  # HOSTNAME_, EMAIL_, IP_ADDRESS_MISMATCH
+_OUT_OF_DATE: Final = frozenset({9, 10})  # CERT_NOT_YET_VALID, CERT_HAS_EXPIRED
 
 
 class AuthFailed(Exception):
@@ -113,6 +116,34 @@ class Tls(Section):
                 raise AuthFailed(f"server.tls.ca is {str(self.ca)!r}: cannot be used: {why}") from None
         return context
 
+    def arguments(self, url: str) -> dict[str, Any]:
+        """What a dialler is given besides the URL, by the names that the standard library has for it.
+
+        Raises:
+            AuthFailed: the file cannot be used.
+        """
+        if not url.startswith(("wss:", "https:")):
+            return {}
+        name = {"server_hostname": self.server_name} if self.server_name else {}
+        return {"ssl": self.context(), **name}
+
+    def stranger(self, url: str, error: ssl.SSLCertVerificationError) -> AuthFailed:
+        """Why nobody talks to what answered at ``url``: its certificate."""
+        why = error.verify_message or str(error)
+        if error.verify_code in _ANOTHER_NAME:
+            name = f"server.tls.server_name is {self.server_name!r}" if self.server_name else "the host"
+            return AuthFailed(
+                f"{name}: the certificate at {url} is for another name ({why}): "
+                "write the name that it is for as server.tls.server_name"
+            )
+        if error.verify_code in _OUT_OF_DATE:
+            return AuthFailed(f"the certificate at {url} cannot be used ({why}): the server needs another")
+        where = "is not set" if self.ca is None else f"is {str(self.ca)!r}"
+        return AuthFailed(
+            f"server.tls.ca {where}: it does not vouch for the certificate at {url} ({why}): "
+            "name the PEM file of the authority that signed it, or of the certificate itself"
+        )
+
 
 class Tokens:
     """Tokens by client name, made when first asked for; none where no auth is asked for."""
@@ -164,15 +195,24 @@ class Trust:
     Args:
         host, http_host: for the header Host of WebSockets and of other requests, where it is not the
             dialled one.
+        http_server_name: whom the certificate of those other requests must be for, where it is not
+            ``tls.server_name``.
     Raises:
         AuthFailed: a secret cannot be used.
     """
 
     def __init__(
-        self, auth: Auth | None = None, tls: Tls | None = None, host: str = "", http_host: str = ""
+        self,
+        auth: Auth | None = None,
+        tls: Tls | None = None,
+        host: str = "",
+        http_host: str = "",
+        http_server_name: str = "",
     ) -> None:
         self.tokens, self._tls, self._host, self._http_host = Tokens(auth), tls or Tls(), host, http_host
-        self._context: ssl.SSLContext | None = None
+        named = {"server_name": http_server_name} if http_server_name else {}
+        self._http_tls = self._tls.model_copy(update=named)
+        self._known: dict[str, dict[str, Any]] = {}  # arguments by scheme: reading authorities takes 20 ms
 
     def token(self, client: str) -> str | None:
         """What a client logs in with; ``prepare`` came first."""
@@ -193,19 +233,22 @@ class Trust:
         Raises:
             AuthFailed: a certificate cannot be used.
         """
-        if not url.startswith(("wss:", "https:")):
-            return {}
-        if self._context is None:
-            self._context = self._tls.context()
-        name = {"server_hostname": self._tls.server_name} if self._tls.server_name else {}
-        return {"ssl_context": self._context, **name}
+        told = self.tls_of(url)
+        return {"ssl_context": told.pop("ssl"), **told} if told else {}
 
     def tls_of(self, url: str) -> dict[str, Any]:
         """Arguments for a loop's ``create_connection``; raises as ``of`` does."""
-        if not url.startswith("https:"):
-            return {}
-        told = self.of(url)
-        return {"ssl": told.pop("ssl_context"), **told}
+        scheme = url.partition(":")[0]
+        if scheme not in self._known:
+            self._known[scheme] = self._tls_for(url).arguments(url)
+        return dict(self._known[scheme])
+
+    def stranger(self, url: str, error: ssl.SSLCertVerificationError) -> AuthFailed:
+        """Why nobody talks to what answered at ``url``; it ends the load, as a missing token does."""
+        return self._tls_for(url).stranger(url, error)
+
+    def _tls_for(self, url: str) -> Tls:
+        return self._http_tls if url.startswith("http") else self._tls
 
     def host_for(self, dialled: str) -> str:
         """The header Host of a request over HTTP to ``dialled``."""

@@ -62,6 +62,7 @@ from .home import Home
 from .recorder import RecorderError
 from .roster import USER_CLASS
 from .schedule import count_publishes
+from .trust import AuthFailed
 from .workload import LoadSpec, SpecError, parse_spec
 
 log = logging.getLogger("loadgen.worker")
@@ -168,7 +169,10 @@ class Worker:
         """A bug of ours: what follows could not be believed, so the worker ends, and the run is void."""
         if self._failure is None:
             self._failure = error
-            log.error("worker %d: internal error", self._index, exc_info=error)
+            if isinstance(error, AuthFailed):  # it says what to do; where it was found says nothing
+                log.error("worker %d: %s", self._index, error)
+            else:
+                log.error("worker %d: internal error", self._index, exc_info=error)
         self._done.set()
 
     async def _listen(self) -> None:

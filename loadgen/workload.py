@@ -257,6 +257,8 @@ class LoadSpec(Section):
     """What clients say in the header Host, where a proxy stands before the target; empty: what they dial."""
     http_host: str = ""
     """The same of those that come over HTTP."""
+    http_server_name: str = ""
+    """Whom the certificate must be for there; empty: as tls says."""
     workload: Workload
 
     @field_validator("targets", "http_targets")

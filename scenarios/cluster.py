@@ -119,9 +119,13 @@ class Cluster:
         ]
 
 
-def trusted(server: Server) -> Tls:
-    """What clients of the target trust: a chatd of the run's own is known by its own certificate."""
-    host = str(urlsplit(server.url).hostname) if server.url else server.host
+def trusted(server: Server, url: str) -> Tls:
+    """What clients of the target trust: a chatd of the run's own is known by its own certificate.
+
+    Args:
+        url: of a server that the run did not start; by another one it may be known by another name.
+    """
+    host = str(urlsplit(url).hostname) if server.url and url else server.host
     ca = server.tls.ca or (None if server.url else server.tls_cert)
     return Tls(ca=ca, server_name=server.tls.server_name or host)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import json
+import ssl
 import time
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -180,7 +181,8 @@ class Control:
     ) -> None:
         try:
             self._tokens = Tokens(auth)
-            self._tls = (tls or Tls()).context() if urls[0].startswith("wss:") else None
+            self._tls = tls or Tls()
+            self._secure = self._tls.arguments(urls[0])
         except AuthFailed as failed:
             raise ControlFailed(str(failed)) from None
         self._urls, self._at, self._driver_type = list(urls), 0, DRIVERS[driver]
@@ -389,12 +391,14 @@ class _Connection:
             control._attempts += 1
             started_ns = time.monotonic_ns()
             try:
-                opening = connect(
+                opening: ClientConnection = connect(
                     control._url.rstrip("/") + self.driver.path(CLIENT),
                     subprotocols=[Subprotocol(subprotocol)] if subprotocol else None,
-                    compression=None, max_size=None, open_timeout=ANSWER_S, proxy=None, ssl=control._tls,
+                    compression=None, max_size=None, open_timeout=ANSWER_S, proxy=None, **control._secure,
                 )  # fmt: skip
                 socket = self._open.enter_context(opening)
+            except ssl.SSLCertVerificationError as unknown:
+                raise ControlFailed(str(control._tls.stranger(control._url, unknown))) from None
             except (OSError, InvalidHandshake, TimeoutError) as failed:
                 self._record_dial(started_ns, _dial_result(failed))
                 if time.monotonic() >= self._deadline_s:

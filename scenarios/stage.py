@@ -26,6 +26,7 @@ from loadgen.drivers import DRIVERS
 from loadgen.drivers.base import Welcome
 from loadgen.prediction import quiet_channels
 from loadgen.topology import Topology
+from loadgen.trust import AuthFailed
 from loadgen.workload import LoadSpec, channel_names
 from reports.history import Mark
 
@@ -34,6 +35,7 @@ from .away import Away
 from .cluster import Cluster, start_cluster, trusted
 from .control import Control, ControlFailed
 from .describe import described, write_inputs
+from .http_trip import ask_over_http
 from .live import Progress
 from .load import Load, LoadFailed, Page
 from .model import Scenario
@@ -97,7 +99,7 @@ class Stage:
         out when the plan does not touch the wire, and clients dial the target itself.
         """
         server = self._scenario.server
-        self._tls = trusted(server)
+        self._tls, self._http_tls = trusted(server, server.url), trusted(server, server.http_url)
         self._wiring = start_wiring(
             self._scenario,
             self._plan,
@@ -151,9 +153,8 @@ class Stage:
     def _rehearse(self, token: str | None) -> None:
         """A message there and back, where somebody else set the server up: what he forbids is no anomaly."""
         workload, cluster = self._scenario.workload, self._cluster
-        tls = self._tls.context() if cluster.urls[0].startswith("wss:") else None
         trip = RoundTrip(
-            cluster.urls, workload.driver, self._rundir.run_id[-6:], tls=tls, token=token,
+            cluster.urls, workload.driver, self._rundir.run_id[-6:], tls=self._tls, token=token,
             channel=CHANNEL + self._suffix, patience_s=START_S,
         )  # fmt: skip
         try:
@@ -162,6 +163,23 @@ class Stage:
             raise StageFailed(
                 f"before the load, a message to {CHANNEL + self._suffix} on {cluster.urls[0]} was {failed}; "
                 "let clients publish, subscribe and read the channel back"
+            ) from None
+        if workload.over_http:
+            self._rehearse_over_http(cluster.members[0].http_url, token)
+
+    def _rehearse_over_http(self, url: str, token: str | None) -> None:
+        """One poll: who is not let in, or talks to a stranger, is told before the load."""
+        try:
+            ask_over_http(
+                url, self._scenario.workload.driver, tls=self._http_tls, token=token,
+                channel=CHANNEL + self._suffix, patience_s=START_S,
+            )  # fmt: skip
+        except AuthFailed as stranger:
+            raise StageFailed(str(stranger)) from None
+        except (ProbeFailed, OSError) as failed:
+            raise StageFailed(
+                f"before the load, a poll of {CHANNEL + self._suffix} at {url} was {failed}; some personas "
+                "come over HTTP: let them in at server.http_url"
             ) from None
 
     def _tell_wires(self) -> None:
@@ -185,6 +203,7 @@ class Stage:
             nodes=self._cluster.load_nodes,
             http_targets=self._cluster.http_targets,
             tls=self._tls,
+            http_server_name=self._http_tls.server_name,
             channel_suffix=self._suffix,
             host=self._cluster.host if self._wiring.engine else "",
             http_host=urlsplit(self._cluster.members[0].http_url).netloc if self._wiring.engine else "",
@@ -323,9 +342,8 @@ class Stage:
         ready = all_ready(cluster.asked, self._supervisor.running) if cluster.asked else None
         # A planted mutant may fire only once: no message of ours may take it away from the load's.
         free = not (server.url or server.mutant or server.namespaces or workload.auth)
-        tls = self._tls.context() if cluster.urls[0].startswith("wss:") else None
         run = self._rundir.run_id[-6:]
-        trip = RoundTrip(cluster.urls, workload.driver, run, tls=tls) if free else None
+        trip = RoundTrip(cluster.urls, workload.driver, run, tls=self._tls) if free else None
         return probes_of(ready, trip)
 
     # -- parts -----------------------------------------------------------------------------------------------

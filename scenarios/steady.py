@@ -14,7 +14,6 @@ A thread of its own asks while the load goes on: a stopped server delays a probe
 from __future__ import annotations
 
 import json
-import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +26,7 @@ from websockets.typing import Subprotocol
 
 from loadgen.drivers import DRIVERS
 from loadgen.drivers.base import Buffer, Capability, Driver, Hole, Position, Subscribed, Want, Welcome
+from loadgen.trust import Tls
 from loadgen.workload import client_name
 from reports.history import BadReason
 
@@ -112,13 +112,14 @@ class RoundTrip:
         driver: str,
         run: str,
         *,
-        tls: ssl.SSLContext | None = None,
+        tls: Tls | None = None,
         token: str | None = None,
         channel: str = CHANNEL,
         patience_s: float | None = None,
     ) -> None:
-        self._urls, self._driver_type, self._run, self._tls = tuple(urls), DRIVERS[driver], run, tls
+        self._urls, self._driver_type, self._run = tuple(urls), DRIVERS[driver], run
         self._token, self._channel, self._patience_s = token, channel, patience_s
+        self._secure = (tls or Tls()).arguments(urls[0])
         self._asked = 0
 
     def __call__(self) -> None:
@@ -133,7 +134,7 @@ class RoundTrip:
             url + driver.path(0),
             subprotocols=[Subprotocol(driver.subprotocol)] if driver.subprotocol else None,
             compression=None, open_timeout=patience_s, close_timeout=ANSWER_S, proxy=None,
-            ssl=self._tls,
+            **self._secure,
         ) as socket:  # fmt: skip
 
             def pump(done: Callable[[], bool], what: str) -> None:

@@ -22,13 +22,18 @@ Channels = list[m.ChannelFrom]
 
 
 class Stream(threading.Thread):
-    """One subscription (or several): calls ``put`` with every frame, until ``close``."""
+    """One subscription (or several): calls ``put`` with every frame, until ``close``.
 
-    def __init__(self, address: str, client: str, channels: Channels, put: Any) -> None:
+    Args:
+        place: go on from this, the ``place`` of an earlier stream, byte for byte.
+    """
+
+    def __init__(self, address: str, client: str, channels: Channels, put: Any, place: str = "") -> None:
         super().__init__()
         self.address, self.client, self.put = address, client, put
         self.channels = [wish.channel for wish in channels]
-        self.query = query(client, channels)
+        self.query = query(client, channels) if channels else urlencode([("client", client)])
+        self.place = place  # behind the frame that was put last, in the words of the server
         self.ending = False
         self.http = http.client.HTTPConnection(address, timeout=PATIENCE_S * 4)
         self.start()
@@ -79,12 +84,16 @@ class SseStream(Stream):
     """``GET /sse``."""
 
     def frames(self) -> Iterator[bytes]:
-        response, data = self.get(f"/sse?{self.query}"), []
+        fields = {"Last-Event-ID": self.place} if self.place else {}
+        response, data, place = self.get(f"/sse?{self.query}", **fields), list[bytes](), self.place
         for line in iter(response.readline, b""):
             name, _, value = line.rstrip(b"\n").partition(b": ")
             if name == b"data":
                 data.append(value)
+            elif name == b"id":
+                place = value.decode()
             elif not name and data:
+                self.place = place  # an event that is not whole has no id (HTML, § Server-sent events)
                 yield b"\n".join(data)
                 data = []
 
@@ -94,6 +103,8 @@ class PollStream(Stream):
 
     def frames(self) -> Iterator[bytes]:
         where = self.query + "&wait_s=0"  # the answer to the subscription, without waiting for news
+        if self.place:
+            where += "&" + urlencode([("position", self.place)])
         for turn in itertools.count():
             answer = msgspec.json.decode(self.get(f"/poll?{where}").read(), type=Answer)
             for raw in answer.frames:
@@ -101,13 +112,13 @@ class PollStream(Stream):
                 # What every later answer begins and ends with says nothing new.
                 if not (turn and (isinstance(frame, m.Live) or getattr(frame, "resumed", False))):
                     yield bytes(raw)
-            place = msgspec.json.encode(answer.position)
-            fields = [("client", self.client), ("position", place), ("wait_s", "20")]
+            self.place = bytes(answer.position).decode()
+            fields = [("client", self.client), ("position", self.place), ("wait_s", "20")]
             where = urlencode(fields) + ("&echo=0" if "echo=0" in self.query else "")
 
 
 class Answer(msgspec.Struct):
-    position: dict[str, m.Position]
+    position: msgspec.Raw
     frames: list[msgspec.Raw]
 
 
@@ -131,8 +142,14 @@ class HttpWire(Wire):
                 pass
             self.streams.pop().close()
 
-    def open(self, channels: Channels) -> None:
-        self.streams.append(self.kind(self.address, self.client, channels, self.arrived.put))
+    def open(self, channels: Channels, place: str = "") -> None:
+        self.streams.append(self.kind(self.address, self.client, channels, self.arrived.put, place))
+
+    def cut(self) -> str:
+        """End the only stream at once; returns the place behind what had come."""
+        stream = self.streams.pop()
+        stream.close()
+        return stream.place
 
     def __exit__(self, *error: object) -> None:
         for stream in self.streams:
