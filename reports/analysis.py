@@ -82,6 +82,11 @@ class Analysis:
         """Whether all classes behind "lost", "duplicated" or "reordered" may be held against the server."""
         return promised(self.integrity, name)
 
+    def in_recovery(self, name: str, fault: str) -> int | None:
+        """Of "lost", "duplicated" or "reordered", how many may have happened from the start of a fault until
+        all whom it cut off were back; None: not judged."""
+        return self.integrity.in_span(fault, COMBINED[name])
+
     def checked(self, name: str) -> list[str]:
         """The classes behind "lost", "duplicated" or "reordered" that were judged."""
         classes = self.integrity.classes
@@ -180,9 +185,16 @@ def summary(analysis: Analysis) -> dict[str, Any]:
     }
 
 
+def _recovery(analysis: Analysis, recovery: Recovery) -> dict[str, Any]:
+    told = asdict(recovery)
+    for stage in ("slo", "backlog"):
+        told |= {f"{stage}_s": told[stage]["after_s"], f"{stage}_why": told.pop(stage)["why"]}
+    return told | {name: analysis.in_recovery(name, recovery.fault) for name in COMBINED}
+
+
 def _fault(analysis: Analysis, effect: FaultEffect) -> dict[str, Any]:
     recovery = next((r for r in analysis.recoveries if r.fault == effect.id), None)
     told = asdict(effect)
     told["errors"] = list(effect.errors)
-    told["recovery"] = None if recovery is None else asdict(recovery)
+    told["recovery"] = None if recovery is None else _recovery(analysis, recovery)
     return told

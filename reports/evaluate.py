@@ -217,16 +217,8 @@ def _actual(gate: Gate, expr: Expr, measures: Measures) -> tuple[float, bool]:
         return _of_values(list(kept[name]), expr, f"no fault left a {side} in the dark"), False
     if name in CATCH_UP_METRICS:
         return _of_catch_ups(name, measures, expr), False
-    if name == "recovery.all_back":
-        found = measures.recoveries
-        if gate.where.persona is not None:
-            found = recoveries_among(measures.history, clients_of(measures.history.names, gate.where.persona))
-        return _of_values(_all_back_ms(found), expr, "no fault cut anybody off"), False
-    if name == "recovery.away":
-        values = aways_ms(measures.history, gate.where.fault)
-        if lost := sum(map(math.isinf, values)):
-            raise _Failed(f"subscriptions that never came back: {lost}")
-        return _of_values(values, expr, "no fault cut anybody off"), False
+    if name.startswith("recovery."):
+        return _of_recovery(name, gate, measures), False
     if name == "cpu_per_delivery":
         if (spent_us := target_cpu_us_per_delivery(measures.usage)) is None:
             raise _Missing("the processes under test were not sampled, or nothing was delivered")
@@ -373,6 +365,32 @@ def _of_ephemerals(name: str, workers: Sequence[Mapping[str, Any]]) -> float:
         raise _Missing("no worker left its counters")
     keys = [f"{kind}_{suffix}" for kind in ("typing", "receipt", "presence")]
     return float(sum(int(worker.get(key, 0)) for worker in workers for key in keys))
+
+
+def _of_recovery(name: str, gate: Gate, measures: Measures) -> float:
+    """In milliseconds."""
+    if name == "recovery.away":
+        values = aways_ms(measures.history, gate.where.fault)
+        if lost := sum(map(math.isinf, values)):
+            raise _Failed(f"subscriptions that never came back: {lost}")
+        return _of_values(values, gate.parsed, "no fault cut anybody off")
+    if name in ("recovery.slo", "recovery.backlog"):
+        return _of_stages(name, gate, measures.recoveries)
+    found = measures.recoveries
+    if gate.where.persona is not None:
+        found = recoveries_among(measures.history, clients_of(measures.history.names, gate.where.persona))
+    return _of_values(_all_back_ms(found), gate.parsed, "no fault cut anybody off")
+
+
+def _of_stages(name: str, gate: Gate, recoveries: Iterable[Recovery]) -> float:
+    """A statistic over all faults: one of which it is not known leaves the figure missing."""
+    chosen = [r for r in recoveries if gate.where.fault in (None, r.fault)]
+    stages = [(r.fault, r.slo if name == "recovery.slo" else r.backlog) for r in chosen]
+    unknown = [f"{fault} ({stage.why})" for fault, stage in stages if stage.after_s is None]
+    if unknown:
+        raise _Missing(f"not seen after {', '.join(unknown)}")
+    values = [stage.after_s * 1000 for _, stage in stages if stage.after_s is not None]
+    return _of_values(values, gate.parsed, "no such fault was applied")
 
 
 def _all_back_ms(found: Iterable[Recovery]) -> list[float]:

@@ -9,6 +9,7 @@
     where = { fault = "none" }       # or a fault's id; channel = "room:3"; persona = "slow";
                                      # transport = "sse"
 
+The tightest of the gates on p(99) of all deliveries is the objective that ``recovery.slo`` waits for.
 What may be asked of which metric is in ``reports.metrics``. Metrics that compare two groups of clients
 take both: ``where = { persona = "beside", against = "control" }``.
 
@@ -390,6 +391,22 @@ def validation_lines(error: ValidationError) -> list[str]:
             told = "there is no such key; remove it or mend its spelling"
         lines.append(f"{place}{given}: {told}")
     return lines
+
+
+def objective_ms(gates: Iterable[Gate]) -> float | None:
+    """Lowest upper limit that a gate sets on p(99) of delivery, milliseconds; None without such a gate.
+
+    Gates on one channel, persona, transport or fault do not speak of all deliveries and are left out.
+    """
+    limits = [
+        gate.parsed.threshold
+        for gate in gates
+        if gate.kind == "threshold"
+        and gate.metric == "delivery"
+        and (gate.parsed.name, gate.parsed.op[0]) == ("p(99)", "<")
+        and gate.where.model_dump(exclude_none=True).items() <= {"fault": "none"}.items()
+    ]
+    return min(limits, default=None)
 
 
 def tightest_ms(gates: Iterable[Gate]) -> float | None:

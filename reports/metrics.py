@@ -60,6 +60,7 @@ _WITHOUT_SCHEDULE: Final = Metric(
 _RATE: Final = Metric(unit=Unit.RATE, stats="p min max mean", kinds="threshold validity", selects="phase")
 _HARNESS: Final = Metric(unit=Unit.TIME, stats="p max", kinds="validity threshold", quantiles=(50.0, 99.0))
 _EXERCISED: Final = Metric(unit=Unit.COUNT, stats="count", kinds="validity threshold")
+_STAGE: Final = Metric(unit=Unit.TIME, stats="p min max mean count", kinds="threshold", selects="fault")
 _COMPARED: Final = "phase fault persona against"
 METRICS: Final[dict[str, Metric]] = {
     **dict.fromkeys(COMBINED, _CLASS),
@@ -80,6 +81,10 @@ METRICS: Final[dict[str, Metric]] = {
     "recovery.all_back": Metric(
         unit=Unit.TIME, stats="p min max mean count", kinds="threshold", selects="persona"
     ),
+    # From the revert of each fault to the first of five seconds with p99 of delivery within its tightest
+    # gate, and until no more publishes are due and not acked than before the fault.
+    "recovery.slo": _STAGE,
+    "recovery.backlog": _STAGE,
     # From the end of a subscription that a fault cut to the moment in which it was live again.
     "recovery.away": Metric(unit=Unit.TIME, stats="p min max mean count", kinds="threshold", selects="fault"),
     # Dials begun in the busiest second, successful or not, for each client that may dial.

@@ -27,7 +27,7 @@ from reports.creep import creep
 from reports.effects import FaultEffect, effects
 from reports.evaluate import ClassCount, GateResult, Measures, evaluate
 from reports.excerpts import excerpts, write_excerpts
-from reports.gates import Gate, load_gates, override, parse_gates
+from reports.gates import Gate, load_gates, objective_ms, override, parse_gates
 from reports.histogram import Histogram
 from reports.history import History, HistoryError, open_history
 from reports.latency import CLASSES, EVERYTHING, by_channel, by_second, histograms_by_second
@@ -37,7 +37,7 @@ from reports.noticing import noticings
 from reports.periods import NS, fault_windows, phases, start_ns
 from reports.prediction import Held, Offered, held
 from reports.progress import Progress, Step
-from reports.recovery import recoveries
+from reports.recovery import recoveries, spans, staged
 from reports.rundir import log_files, read_json
 from reports.sections import comparison
 from reports.sessions import closes, connects, presence, stays
@@ -101,7 +101,7 @@ def report_run(
         refuse_itself(baseline, run_dir, history.run)
     if history.run.get("interactive"):
         gates = ()  # a load that was steered by hand is no basis for an objective
-    integrity = run_checks(history, progress=told)
+    integrity = run_checks(history, progress=told, spans=spans(history))
     told(Step(what="measuring"))
     analysis = analyse(
         history,
@@ -176,7 +176,7 @@ def analyse(
     present = presence(history, stayed)
     intervals = timeline(history, counted, present)
     found = effects(history, closed, (samples or {}).get("chatd"))
-    mended = recoveries(history, closed, stayed)
+    mended = staged(history, recoveries(history, closed, stayed), intervals, objective_ms(gates))
     caught_up = catch_ups(history, closed)
     processes, tested = (samples or {}).get("processes"), targets(history.faults)
     spent = usage(processes, intervals, phases(history.run), zero_ns=start_ns(history.run), targets=tested)

@@ -1,4 +1,4 @@
-"""Recovery: after a fault is undone, how long until everybody it cut off is back.
+"""Recovery: after a fault is undone, how long until everybody it cut off is back, and all is as it was.
 
 A client was cut off when a connection of it ended, not on purpose, while the fault was in force or
 shortly after; where a fault that cuts began inside of another, the end is the inner one's doing.
@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from reports.by_phase import Span
 from reports.effects import SLOWING, affected, grace_end
 from reports.history import Flag, Kind
 from reports.nodes import windows as windows_of
-from reports.periods import NS, FaultWindow
+from reports.periods import NS, FaultWindow, fault_windows, start_ns
+from reports.recovery_stages import NOT_MEASURED, Stage, backlog, backlog_back, latency_back
 from reports.sessions import closes, stays
 
 if TYPE_CHECKING:
@@ -39,6 +41,8 @@ class Recovery:
     never_back: int  # of those subscriptions
     all_back_s: float | None
     replayed: int
+    slo: Stage = NOT_MEASURED  # p99 of a second within the objective again
+    backlog: Stage = NOT_MEASURED  # no more publishes in flight than before the fault
 
 
 def recoveries(history: History, closed: pl.DataFrame, stayed: pl.DataFrame) -> list[Recovery]:
@@ -55,6 +59,45 @@ def recoveries(history: History, closed: pl.DataFrame, stayed: pl.DataFrame) -> 
         for window in windows
         if window.applied_ns is not None
     ]
+
+
+def spans(history: History) -> dict[str, Span]:
+    """From the start of each applied fault to its revert, or until all whom it cut off were back; by id."""
+    windows = windows_of(history)
+    applied = [window for window in windows if window.applied_ns is not None]
+    if not applied:
+        return {}
+    closed, stayed, last = closes(history), stays(history), _last_ns(history)
+    found = {}
+    for window in applied:
+        cut = _cut_off(window, [w for w in windows if w is not window], closed, last)
+        ended, back = _ended_and_back(cut, stayed)
+        latest: Any = back["back_ns"].max() or 0
+        until = last if back.height < ended.height else max(window.until(last), latest)
+        found[window.id] = (window.applied_ns or 0, until)
+    return found
+
+
+def staged(
+    history: History, found: Sequence[Recovery], intervals: pl.DataFrame, objective_ms: float | None
+) -> list[Recovery]:
+    """Recoveries with the stages that ``reports.recovery_stages`` measures.
+
+    Args:
+        intervals: of ``timeline``.
+        objective_ms: for p99 of delivery; None: the run has none.
+    """
+    if not found:
+        return []
+    windows, in_flight, zero = fault_windows(history.faults), backlog(history), start_ns(history.run)
+    by_id = {window.id: window for window in windows}
+    told = []
+    for recovery in found:
+        window = by_id[recovery.fault]
+        others = [w for w in windows if w is not window]
+        slo = latency_back(window, others, intervals, objective_ms=objective_ms, zero_ns=zero)
+        told.append(replace(recovery, slo=slo, backlog=backlog_back(window, others, in_flight)))
+    return told
 
 
 def recoveries_among(history: History, clients: Sequence[int]) -> list[Recovery]:

@@ -18,7 +18,7 @@ import heapq
 
 import numpy as np
 
-from reports.by_phase import Spread
+from reports.by_phase import NOTHING, Spread
 
 from .owed import Missing
 from .part import Part, channels_without
@@ -47,7 +47,7 @@ def delivery_gap(part: Part) -> Found:
 def _spread(part: Part, mine: list[Missing], spans: list[tuple[int, int]]) -> Spread:
     """By when the messages were first sent; where that is not known, by when they began to be missing."""
     if not mine:
-        return ()
+        return NOTHING
     first, last = np.repeat(np.array(spans, np.int64), [len(m.places) for m in mine], axis=0).T
     sent = _first_sent(part, np.concatenate([missing.places for missing in mine]))
     return part.facts.spread(first, last, at=np.where(sent < 0, first, sent))

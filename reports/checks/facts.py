@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import polars as pl
 
-from reports.by_phase import Course, Spread
+from reports.by_phase import Course, Span, Spread
 from reports.history import Kind, Mark
 from reports.periods import NS, FaultWindow, fault_windows, phases, start_ns
 
@@ -204,8 +204,12 @@ class Facts:
         return f"{self.names.client(message >> 32)}:{message & 0xFFFF_FFFF}"
 
 
-def read_facts(history: History) -> Facts:
-    """Scan the run-wide records, and the identity and channel of every send."""
+def read_facts(history: History, spans: Iterable[Span] = ()) -> Facts:
+    """Scan the run-wide records, and the identity and channel of every send.
+
+    Args:
+        spans: in which anomalies are counted, beside the phases.
+    """
     scan = history.scan()
     run_wide = pl.col("kind").is_in([int(kind) for kind in _RUN_WIDE])
     sent = pl.col("kind") == int(Kind.SEND)
@@ -238,7 +242,7 @@ def read_facts(history: History) -> Facts:
         silences=silences(history, faults, closes, limit_ns=contract.detect_ns + SLACK_NS, last_t=end_t)
         if contract.detect_ns is not None
         else (),
-        course=Course(phases(history.run), faults, end_t),
+        course=Course(phases(history.run), faults, end_t, spans),
         last_t=end_t,
     )
 

@@ -6,12 +6,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
-from reports.by_phase import Spread, together
+from reports.by_phase import NOTHING, Span, Spread, by_span
 
 CAP: Final = 20  # findings kept per class; counts are exact
 
@@ -51,14 +51,14 @@ class Found:
     count: int = 0
     findings: tuple[Finding, ...] = ()  # at most CAP, the earliest
     unknown: tuple[str, ...] = ()  # why it cannot say that there are no more; () = it can
-    spread: Spread = ()  # `count` by stretch of the run; its sum is `count`
+    spread: Spread = NOTHING  # `count` by stretch of the run; its sum is `count`
 
     def __add__(self, other: Found) -> Found:
         return Found(
             self.count + other.count,
             earliest([*self.findings, *other.findings]),
             tuple(sorted({*self.unknown, *other.unknown})),
-            together(self.spread, other.spread),
+            self.spread + other.spread,
         )
 
 
@@ -80,7 +80,7 @@ class ClassResult:
     gated: bool  # by the profile of the contract: a count above 0 makes the history invalid
     reasons: tuple[str, ...] = ()  # why it is unknown
     seen: int = 0  # of how many a count of 0 speaks; 0: that is not counted
-    spread: Spread = ()  # `count` by stretch of the run (reports.by_phase)
+    spread: Spread = NOTHING  # `count` by stretch of the run (reports.by_phase)
     lacks: tuple[str, ...] = ()  # capabilities that it rests on and the server does not promise: not judged
 
     @property
@@ -135,3 +135,13 @@ class Integrity:
     coverage: Coverage
     verdict: Verdict
     reasons: tuple[str, ...]  # why it is invalid or unknown, worst first; () = valid
+    spans: Mapping[str, Span] = field(
+        default_factory=dict
+    )  # what the classes' spreads count beside stretches
+
+    def in_span(self, name: str, classes: Sequence[str]) -> int | None:
+        """Anomalies of some classes that may have happened in a span; None: none of them was judged in it."""
+        known = [self.classes[cls] for cls in classes if cls in self.classes and self.classes[cls].promised]
+        if not known or name not in self.spans:
+            return None
+        return sum(by_span(result.spread, self.spans)[name] for result in known)

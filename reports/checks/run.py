@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 import polars as pl
 
+from reports.by_phase import Span
 from reports.history import HistoryError
 from reports.progress import Progress, Step
 
@@ -37,25 +39,31 @@ def run_checks(
     progress: Progress | None = None,
     checks: Mapping[str, Check] = CHECKS,
     part_rows: int = PART_ROWS,
+    spans: Mapping[str, Span] | None = None,
 ) -> Integrity:
     """Judge a history by every class of ``checks``.
 
     Args:
         progress: called as records are sorted into parts, and after each part.
         part_rows: records judged at once; bounds the memory. Results do not depend on it.
+        spans: stretches of time to count anomalies in, by name (``Integrity.in_span``).
     Raises:
         HistoryError: a sealed file is damaged inside.
     """
     try:
-        return _run_checks(history, progress, checks, part_rows)
+        return _run_checks(history, progress, checks, part_rows, spans or {})
     except (pl.exceptions.PolarsError, OSError) as error:
         raise HistoryError(f"{history.path}: the records cannot be read: {error}") from error
 
 
 def _run_checks(
-    history: History, progress: Progress | None, checks: Mapping[str, Check], part_rows: int
+    history: History,
+    progress: Progress | None,
+    checks: Mapping[str, Check],
+    part_rows: int,
+    spans: Mapping[str, Span],
 ) -> Integrity:
-    facts, first = read_facts(history), survey(history)
+    facts, first = read_facts(history, spans.values()), survey(history)
     judged = {cls: check for cls, check in checks.items() if not lacking(check, facts.contract)}
     shards = parted(history, first.channels, part_rows)
     told = _Told(progress, shards)
@@ -88,7 +96,7 @@ def _run_checks(
     if first.unknown_kinds:
         reasons.append(f"{first.unknown_kinds} records are of a kind that this build does not know")
     reasons = history.ingest.reasons() + reasons
-    return _verdict(classes, coverage, reasons)
+    return replace(_verdict(classes, coverage, reasons), spans=spans)
 
 
 def _judge(check: Callable[[T], Found], subject: T) -> Found:

@@ -9,8 +9,11 @@ from reports.analysis import Analysis
 from reports.blocks import Badge, Block, Code, Column, Para, Picture, Table, Text, Tone, bullets
 from reports.effects import FaultEffect
 from reports.exposure import SPAN_S, Exposure, exposures
-from reports.periods import fault_windows, start_ns
+from reports.gates import objective_ms
+from reports.metrics import COMBINED
+from reports.periods import NS, fault_windows, start_ns
 from reports.recovery import Recovery
+from reports.recovery_stages import BEFORE_NS, IN_A_ROW, NO_OBJECTIVE
 from reports.steady import counted, lost
 
 MAX_ROWS = 100  # of faults
@@ -29,7 +32,7 @@ def build(analysis: Analysis) -> tuple[Block, ...]:
     if not chart.empty:
         blocks.append(Picture(chart))
     if analysis.recoveries:
-        blocks.append(_recovery(analysis))
+        blocks += _recovery(analysis)
     around = _around(analysis)
     if around.rows:
         blocks.append(around)
@@ -131,22 +134,66 @@ def _figure(name: str, value: object) -> str:
     return f"{name.replace('_', ' ')} {shown}"
 
 
-def _recovery(analysis: Analysis) -> Table:
+def _recovery(analysis: Analysis) -> list[Block]:
+    """How soon all was as before, fault by fault, and of which stage that is not known and why."""
+    objective = objective_ms(analysis.gates)
+    slo = [] if objective is None else [Column(f"p99 ≤ {wording.ms(objective)}", "s", "right")]
     columns = (
         Column("Recovery after"),
-        Column("Clients cut off", align="right"),
-        Column("Subscriptions", align="right"),
-        Column("All back", "s after revert", "right"),
-        Column("Never back", align="right"),
-        Column("Replayed", align="right"),
-        *(Column(name.capitalize(), "in examples", "right") for name in ("lost", "duplicated")),
+        Column("All back", "s", "right"),
+        *slo,
+        Column("Backlog", "s", "right"),
     )
-    rows = tuple(_recovered(analysis, r) for r in analysis.recoveries[:MAX_ROWS])
+    rows = tuple(_recovered(r, bool(slo)) for r in analysis.recoveries[:MAX_ROWS])
+    within = f"p99 of delivery: the first of {IN_A_ROW} seconds on end within its tightest gate. "
     note = (
-        "Lost and duplicated: examples of anomalies that name the fault as in force; "
-        "the integrity section has the exact totals. All back counts from the revert; 0 means before it."
+        "From the revert; 0 means before it, or at once. All back: the last subscription that was cut is "
+        f"live. {within if slo else ''}Backlog: no more publishes are due and not acked than at most in the "
+        f"{BEFORE_NS // NS} s before the fault."
     )
-    return Table(columns, rows, note=note + _left_out(len(analysis.recoveries)))
+    table = Table(columns, rows, note=note + _left_out(len(analysis.recoveries)))
+    return [table, *_not_known(analysis, bool(slo)), _inside(analysis)]
+
+
+def _inside(analysis: Analysis) -> Table:
+    """Who was cut off by each fault, and what came of it."""
+    columns = (
+        Column("Until all back"),
+        Column("Clients", "cut off", "right"),
+        Column("Subscriptions", "cut off", "right"),
+        Column("Never", "back", "right"),
+        *(Column(name.capitalize(), align="right") for name in ("replayed", *COMBINED)),
+    )
+    rows = tuple(_counted(analysis, r) for r in analysis.recoveries[:MAX_ROWS])
+    note = (
+        "From the start of the fault until all are back. Lost, duplicated, reordered: all that may have "
+        "happened in it, by the two times that a finding tells; where faults overlap, one counts for each."
+    )
+    return Table(columns, rows, note=note)
+
+
+def _counted(analysis: Analysis, recovery: Recovery) -> tuple[Text, ...]:
+    anomalies = [analysis.in_recovery(name, recovery.fault) for name in COMBINED]
+    return (
+        Code(recovery.fault),
+        *(wording.count(n) for n in (recovery.cut_off, recovery.subscriptions, recovery.never_back)),
+        wording.count(recovery.replayed),
+        *(wording.NONE if n is None else wording.count(n) for n in anomalies),
+    )
+
+
+def _not_known(analysis: Analysis, with_slo: bool) -> list[Block]:
+    """Which stages have no figure, and why: a line for each reason."""
+    by_why: dict[tuple[str, str], list[str]] = {}
+    for recovery in analysis.recoveries[:MAX_ROWS]:
+        stages = [("p99", recovery.slo)] if with_slo else []
+        for told, stage in (*stages, ("backlog", recovery.backlog)):
+            if stage.after_s is None:
+                by_why.setdefault((told, stage.why), []).append(recovery.fault)
+    lines = [f"{told} after {', '.join(faults)}: {why}" for (told, why), faults in by_why.items()]
+    if not with_slo:
+        lines.append(f"p99 within an objective: {NO_OBJECTIVE}")
+    return [Para("Not known:", quiet=True), bullets(lines)] if lines else []
 
 
 def _around(analysis: Analysis) -> Table:
@@ -174,27 +221,13 @@ def _points(exposure: Exposure, q: float) -> tuple[str, str, str]:
     return before, during, after
 
 
-def _recovered(analysis: Analysis, recovery: Recovery) -> tuple[Text, ...]:
+def _recovered(recovery: Recovery, with_slo: bool) -> tuple[Text, ...]:
     back: Text = wording.decimal(recovery.all_back_s)
     if recovery.never_back:
         back = Badge(Tone.FAIL, "never")
     return (
         Code(recovery.fault),
-        wording.count(recovery.cut_off),
-        wording.count(recovery.subscriptions),
         back,
-        wording.count(recovery.never_back),
-        wording.count(recovery.replayed),
-        _named(analysis, recovery.fault, ("L3", "D1")),
-        _named(analysis, recovery.fault, ("L2", "D5")),
+        *([wording.decimal(recovery.slo.after_s)] if with_slo else []),
+        wording.decimal(recovery.backlog.after_s),
     )
-
-
-def _named(analysis: Analysis, fault: str, classes: tuple[str, ...]) -> str:
-    found = [analysis.integrity.classes[c] for c in classes if c in analysis.integrity.classes]
-    found = [c for c in found if c.promised]
-    if not found:
-        return wording.NONE
-    n = sum(fault in finding.faults for c in found for finding in c.findings)
-    capped = any(c.count > len(c.findings) for c in found)
-    return ("≥ " if capped and n else "") + wording.count(n)

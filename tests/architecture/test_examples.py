@@ -132,7 +132,7 @@ def test_the_gates_of_the_page_for_pipelines_are_right(tmp_path: Path) -> None:
     text = (ROOT / PAGES[0]).read_text(encoding="utf-8")
     (shown,) = re.findall(r"```toml\n(.*?)```", text, flags=re.S)
     (tmp_path / "gates.toml").write_text(shown, encoding="utf-8")
-    assert len(load_gates(tmp_path / "gates.toml")) == 2
+    assert len(load_gates(tmp_path / "gates.toml")) == 3
     assert len(load_regressions(tmp_path / "gates.toml")) == 1
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from reports.by_phase import NO_TIME, Course, Share, Stretch, Where, shares, stretches, together
+from reports.by_phase import NO_TIME, Course, Share, Spread, Stretch, Where, by_span, shares, stretches
 from reports.periods import FaultWindow, Phase
 
 WARM, STEADY = Phase("warm", 100, 200, True), Phase("steady", 200, 300)
@@ -30,7 +30,7 @@ def spread(at: int, *windows: FaultWindow, **how: Any) -> list[int]:
     """Counts by stretch, and after them how many under a fault."""
     first, last = how.pop("first", at), how.pop("last", at)
     course = Course([WARM, STEADY], windows, 400)
-    found = course.spread(np.array([at]), np.array([first]), np.array([last]), **how)
+    found = course.spread(np.array([at]), np.array([first]), np.array([last]), **how).stretches
     return [*(n for n, _ in found), sum(under for _, under in found)]
 
 
@@ -83,18 +83,27 @@ def test_one_may_stand_for_many() -> None:
 
 def test_a_run_without_a_phase_has_all_before_or_after() -> None:
     at = np.array([5, NO_TIME])
-    assert Course([], [], 400).spread(at, at, at) == ((1, 0), (1, 0), (0, 0))
+    assert Course([], [], 400).spread(at, at, at).stretches == ((1, 0), (1, 0), (0, 0))
 
 
 def test_spreads_add_up_and_nothing_adds_nothing() -> None:
-    some = ((0, 0), (1, 1), (2, 0))
-    assert together(some, some) == ((0, 0), (2, 2), (4, 0))
-    assert together((), some) == some == together(some, ())
-    assert together((), ()) == ()
+    some, none = Spread(((0, 0), (1, 1), (2, 0)), (4, 0)), Spread()
+    assert some + some == Spread(((0, 0), (2, 2), (4, 0)), (8, 0))
+    assert none + some == some == some + none
+    assert none + none == none
+
+
+def test_spans_count_what_may_have_happened_in_them() -> None:
+    course = Course([WARM], [], 400, [(120, 140), (130, 300)])
+    at, first = np.array([110, 125, 150, 145, NO_TIME]), np.array([100, 119, 141, 140, 0])
+    last, weight = np.array([119, 130, 150, 145, 400]), np.array([1, 2, 3, 10, 90])
+    found = course.spread(at, first, last, weight)
+    assert by_span(found, {"a": (120, 140), "b": (130, 300)}) == {"a": 12, "b": 15}
+    assert by_span(Spread(), {"a": (1, 2)}) == {"a": 0}
 
 
 def test_shares_have_the_names_of_their_stretches() -> None:
-    told = shares(((0, 0), (0, 0), (3, 1), (0, 0), (2, 2)), [WARM, STEADY])
+    told = shares(Spread(((0, 0), (0, 0), (3, 1), (0, 0), (2, 2))), [WARM, STEADY])
     assert [share.stretch for share in told] == NAMED
     assert [share for share in told if share.count] == [Share(NAMED[2], 3, 1), Share(NAMED[4], 2, 2)]
-    assert [(share.count, share.in_fault) for share in shares((), [WARM, STEADY])] == [(0, 0)] * 5
+    assert [(share.count, share.in_fault) for share in shares(Spread(), [WARM, STEADY])] == [(0, 0)] * 5

@@ -14,10 +14,12 @@ from reports import figures, html, markdown
 from reports.analysis import Analysis, summary
 from reports.blocks import Picture
 from reports.checks import run_checks
+from reports.checks.result import CAP
 from reports.effects import FaultEffect
 from reports.gates import parse_gates
 from reports.history import Flag, Kind, Transport
 from reports.pipeline import analyse
+from reports.recovery import spans
 from reports.render import report_html, report_markdown
 from reports.sections import SECTIONS, capacity, faults, host
 from tests.reports.schema_check import violations
@@ -30,7 +32,9 @@ GATES = parse_gates(
 
 def analysed(made: Synthetic) -> Analysis:
     history = in_memory(made)
-    return analyse(history, run_checks(history), GATES, workers=[{"worker": 1, "lag_p99_ms": 1.0}])
+    return analyse(
+        history, run_checks(history, spans=spans(history)), GATES, workers=[{"worker": 1, "lag_p99_ms": 1.0}]
+    )
 
 
 RUNS = {
@@ -129,7 +133,54 @@ def test_faults_are_shown_with_their_effects_and_recovery(stormy: Analysis) -> N
     )
     idle = next(line for line in text if "`idle`" in line)
     assert "? none | the latency of its clients did not shift" in idle
-    assert any(line.startswith("| `cut` | 4 | 8 | 0.") for line in text)
+    assert any(line.startswith("| `cut` | 4 | 8 | 0 | ") for line in text)
+
+
+def test_recovery_has_all_of_its_stages_and_says_of_which_nothing_is_known() -> None:
+    made = RUNS["under faults"]()
+    arrived = made.records()[1]
+    again = (arrived["kind"] == Kind.RECV) & (arrived["client"] % 2 == 0)  # of those who were not cut off
+    again &= (arrived["t"] > T0 + round(4.1 * S)) & (arrived["t"] < T0 + round(4.9 * S))
+    again &= arrived["flags"] == 0
+    copies = arrived[again]
+    for row in copies:
+        made._rows[1].append((int(row["t"]) + 1000, *row.tolist()[1:]))
+    assert len(copies) > CAP  # more than there are examples of
+    history = in_memory(made)
+    p99 = {"id": "p99", "kind": "threshold", "metric": "delivery", "expr": "p(99) < 2s"}
+    told = analyse(
+        history,
+        run_checks(history, spans=spans(history)),
+        parse_gates({"gate": [p99]}, source="t"),
+        workers=[{"worker": 1, "lag_p99_ms": 1.0}],
+    )
+    text = lines(told, "faults")
+    head = next(i for i, line in enumerate(text) if line.startswith("| Recovery after"))
+    assert text[head] == "| Recovery after | All back (s) | p99 ≤ 2.00 s (s) | Backlog (s) |"
+    assert text[head + 2].startswith("| `cut` | 0.")
+    assert text[head + 2].split(" | ")[2] == "–"
+    assert text[head + 3].split(" | ")[1:3] == ["–", "–"]
+    assert "- p99 after cut: idle began first" in text
+    assert "- p99 after idle: the load ended first" in text
+    inside = [line for line in text if line.startswith(("| `cut` | 4 | 8 | 0 |", "| `idle` | 0 | 0 | 0 |"))]
+    assert [row.strip("| ").split(" | ")[-3:] for row in inside] == [
+        ["0", str(len(copies)), "0"],
+        ["0", "0", "0"],
+    ]
+    found = [fault["recovery"] for fault in summary(told)["faults"]]
+    assert [(f["lost"], f["duplicated"], f["reordered"]) for f in found] == [(0, len(copies), 0), (0, 0, 0)]
+    assert [(f["slo_s"], f["slo_why"]) for f in found] == [
+        (None, "idle began first"),
+        (None, "the load ended first"),
+    ]
+    schema = json.loads((Path(reports.__file__).parent / "schemas" / "summary.schema.json").read_text())
+    assert violations(summary(told), schema) == []
+
+
+def test_without_an_objective_there_is_no_column_for_it(stormy: Analysis) -> None:
+    text = lines(stormy, "faults")
+    assert "| Recovery after | All back (s) | Backlog (s) |" in text
+    assert "- p99 within an objective: no gate sets an upper limit on p(99) of all deliveries" in text
 
 
 def test_what_was_found_is_shown_by_phase_and_under_faults() -> None:
