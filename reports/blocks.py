@@ -129,7 +129,34 @@ class Details:
     unfolded: bool = False
 
 
-Block = Para | Bullets | Table | Tiles | Picture | Pair | Pre | Verdict | Details
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A field of a form. ``value``: what stands in it at first; ``rule``: what it takes, in words."""
+
+    name: str
+    label: str
+    unit: str
+    value: str
+    rule: str
+    required: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Planner:
+    """A plan of nodes, and in a page with a script a form to plan another.
+
+    ``sentence`` and ``table`` are the plan that was asked for; "" and a table without rows where none was.
+    """
+
+    head: str
+    entries: tuple[Entry, ...]
+    node_deliveries_per_s: float
+    currency: str
+    sentence: str
+    table: Table
+
+
+Block = Para | Bullets | Table | Tiles | Picture | Pair | Pre | Verdict | Details | Planner
 
 
 @dataclass(frozen=True, slots=True)

@@ -224,41 +224,6 @@ def slope(points: Iterable[tuple[float, float | None]]) -> Slope | None:
     return Slope(float(line.slope), *ends, float(line.intercept), max(xs))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Need:
-    """What a planner wants to serve. ``growth``: ratio on top of the peak. ``spare``: nodes that may fail."""
-
-    peak_deliveries_per_s: float
-    growth: float = 0.3
-    spare: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class NodePlan:
-    """``nodes`` serve the peak, ``total`` do so with ``spare`` of them gone. ``share``: of a node's confirmed
-    capacity that is used at the peak, all nodes there."""
-
-    nodes: int
-    total: int
-    share: float
-
-
-def node_plan(need: Need, node_deliveries_per_s: float) -> NodePlan:
-    """Nodes for a need, when each serves what one was measured to.
-
-    Args:
-        node_deliveries_per_s: a rate that one node was seen to hold, such as that of the soak.
-    Raises:
-        ValueError: it is not above 0.
-    """
-    if node_deliveries_per_s <= 0:
-        raise ValueError("no rate was held by a node: there is nothing to plan with")
-    peak = need.peak_deliveries_per_s * (1 + need.growth)
-    nodes = max(1, math.ceil(peak / node_deliveries_per_s))
-    total = nodes + need.spare
-    return NodePlan(nodes, total, need.peak_deliveries_per_s / (total * node_deliveries_per_s))
-
-
 def _rate(trials: Sequence[Trial], load: float) -> float:
     """Deliveries/s at a load: the median of its trials."""
     return median_low(t.deliveries_per_s for t in trials if t.load == load)

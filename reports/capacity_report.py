@@ -17,20 +17,19 @@ from reports.capacity import (
     BEYOND,
     Bracket,
     Held,
-    Need,
     Search,
     Slope,
     Trial,
     bracket,
     critical_rate,
     ladder,
-    node_plan,
     slope,
 )
 from reports.creep import Creep, creep
 from reports.escape import for_markdown, for_terminal
 from reports.history import HistoryError
 from reports.periods import start_ns
+from reports.planning import RULES, Need, NodePlan, Price, node_plan, rows, sentence
 from reports.rundir import read_json
 
 CAPACITY_FILE: Final = "config/capacity.json"  # in the run directory of the soak
@@ -63,7 +62,14 @@ def _processes(run_dir: Path) -> Iterable[Mapping[str, Any]]:
     return found if isinstance(found, list) else ()
 
 
-def as_json(name: str, vary: str, search: Search, soaks: Sequence[Soak], need: Need | None) -> dict[str, Any]:
+def as_json(
+    name: str,
+    vary: str,
+    search: Search,
+    soaks: Sequence[Soak],
+    need: Need | None,
+    price: Price | None = None,
+) -> dict[str, Any]:
     """The content of capacity.json: plain values, every key always there. Rates are deliveries/s.
 
     Args:
@@ -90,7 +96,8 @@ def as_json(name: str, vary: str, search: Search, soaks: Sequence[Soak], need: N
         },
         "soak": _soak(soak),
         "soaks": [_trial(each.trial) for each in soaks],
-        "plan": _plan(need, confirmed),
+        "price": None if price is None else asdict(price),
+        "plan": _plan(need, confirmed, price),
         "trials": [_trial(each) for each in search.trials],
     }
 
@@ -117,22 +124,56 @@ def _soak(soak: Soak | None) -> dict[str, Any] | None:
     }
 
 
-def _plan(need: Need | None, confirmed: float | None) -> dict[str, Any] | None:
+def _plan(need: Need | None, confirmed: float | None, price: Price | None) -> dict[str, Any] | None:
     if need is None:
         return None
     asked = asdict(need)
     if confirmed is None:
-        return asked | {"refused": "no rate was confirmed by the soak: there is nothing to plan with"}
-    plan = node_plan(need, confirmed)
-    assumed = (
-        f"{plan.total} nodes serve {plan.total} times what one was measured to serve. That was not measured "
-        "here: run vertical_vs_horizontal"
-    )
+        return asked | {"refused": "no rate was confirmed by a longer run: there is nothing to plan with"}
+    plan = node_plan(need, confirmed, price)
     return (
         asked
         | asdict(plan)
-        | {"node_deliveries_per_s": confirmed, "assumption": assumed if plan.total > 1 else ""}
+        | {"node_deliveries_per_s": confirmed, "assumption": ASSUMED if plan.total > 1 else ""}
     )
+
+
+ASSUMED: Final = (
+    "Several nodes are taken to serve several times what one was measured to serve. That was not measured "
+    "here: run vertical_vs_horizontal"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What the page's form begins with: a rate that was confirmed, and what was asked for."""
+
+    node_deliveries_per_s: float
+    need: Need | None
+    price: Price | None
+
+    @property
+    def plan(self) -> NodePlan | None:
+        return None if self.need is None else node_plan(self.need, self.node_deliveries_per_s, self.price)
+
+
+def planned(found: Mapping[str, Any]) -> Planned | None:
+    """From the content of capacity.json; None where no rate that can be planned with was confirmed.
+
+    Raises:
+        KeyError, TypeError, ValueError: the file is of another shape.
+    """
+    rate = found["confirmed_rate"]
+    if rate is None or not RULES["node_deliveries_per_s"].holds(float(rate)):
+        return None
+    asked, price = found["plan"], found.get("price")  # a file that an earlier version wrote has no price
+    need = asked and Need(
+        peak_deliveries_per_s=float(asked["peak_deliveries_per_s"]),
+        growth=float(asked["growth"]),
+        spare=int(asked["spare"]),
+    )
+    cost = price and Price(float(price["per_hour"]), str(price["currency"]))
+    return Planned(float(rate), need or None, cost or None)
 
 
 # Words ---------------------------------------------------------------------------------------------------
@@ -177,20 +218,17 @@ def facts(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     return rows
 
 
-def planned(found: Mapping[str, Any]) -> list[str]:
-    """The plan in sentences; [] when none was asked for."""
-    plan = found["plan"]
-    if not plan:
-        return []
-    if plan.get("refused"):
-        return [f"No plan: {plan['refused']}."]
-    asked = f"{_rate(plan['peak_deliveries_per_s'])} at the peak, {wording.share(plan['growth'])} of growth"
-    lines = [
-        f"For {asked}: {wording.plural(plan['nodes'], 'node')}, and {plan['total']} with "
-        f"{wording.plural(plan['spare'], 'node')} to spare. At the peak, with all there, each is used to "
-        f"{wording.share(plan['share'])} of what was confirmed."
-    ]
-    return lines + ([plan["assumption"] + "."] if plan["assumption"] else [])
+def plan_told(found: Mapping[str, Any]) -> tuple[list[str], list[tuple[str, str]]]:
+    """The plan in sentences, and its figures with names; nothing when none was asked for."""
+    asked = found["plan"]
+    if not asked:
+        return [], []
+    begun = planned(found)
+    if begun is None or begun.need is None or begun.plan is None:
+        return [f"No plan: {asked.get('refused', 'no rate can be planned with')}."], []
+    told = [sentence(begun.need, begun.plan)]
+    told += [asked["assumption"] + "."] if asked["assumption"] else []
+    return told, rows(begun.need, begun.plan, begun.price)
 
 
 REFUSED: Final = f"Nothing is said of loads more than {BEYOND:g} times those that were measured."
@@ -203,32 +241,43 @@ def ladder_rows(found: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 
 def as_text(found: Mapping[str, Any]) -> str:
     """For a terminal."""
-    width = max(len(name) for name, _ in facts(found))
-    lines = ["", headline(found), ""]
-    lines += [f"  {name:<{width}}  {value}" for name, value in facts(found)]
-    lines += [
-        "",
-        *(f"  p99 ≤ {ms:<8} holds at {low}, is passed at {high}" for ms, low, high in ladder_rows(found)),
-    ]
-    lines += ["", *planned(found)]
+    told, figures = plan_told(found)
+    lines = ["", headline(found), "", *_aligned(facts(found)), ""]
+    lines += [f"  p99 ≤ {ms:<8} holds at {low}, is passed at {high}" for ms, low, high in ladder_rows(found)]
+    lines += ["", *told, *_aligned(figures)]
     return for_terminal("\n".join(lines).replace(wording.NBSP, " ")).rstrip()
+
+
+def _aligned(pairs: Sequence[tuple[str, str]]) -> list[str]:
+    width = max((len(name) for name, _ in pairs), default=0)
+    return [f"  {name:<{width}}  {value}" for name, value in pairs]
 
 
 def as_markdown(found: Mapping[str, Any]) -> str:
     """capacity.md."""
+    told, figures = plan_told(found)
     lines = [f"# Capacity: {for_markdown(str(found['scenario']))}", "", for_markdown(headline(found)), ""]
-    lines += [*map(for_markdown, planned(found)), ""] if found["plan"] else []
-    lines += ["| | |", "| --- | --- |"]
-    lines += [f"| {for_markdown(name)} | {for_markdown(value)} |" for name, value in facts(found)]
-    lines += ["", "| p99 at most | holds at | is passed at |", "| --- | --- | --- |"]
-    lines += ["| " + " | ".join(map(for_markdown, row)) + " |" for row in ladder_rows(found)]
+    for line in told:
+        lines += [for_markdown(line), ""]
+    lines += [*_pairs("plan", figures), ""] if figures else []
+    lines += [*_pairs("measured", facts(found)), ""]
+    lines += ["| p99 at most | holds at | is passed at |", "| --- | --- | --- |"]
+    lines += [_row(row) for row in ladder_rows(found)]
     lines += [
         "",
         "| load | deliveries/s | p99 | CPU, cores | memory | |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
-    lines += ["| " + " | ".join(map(for_markdown, row)) + " |" for row in trial_rows(found)]
+    lines += [_row(row) for row in trial_rows(found)]
     return "\n".join([*lines, "", REFUSED, ""])
+
+
+def _pairs(head: str, pairs: Sequence[tuple[str, str]]) -> list[str]:
+    return [f"| {head} | |", "| --- | --- |", *map(_row, pairs)]
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(map(for_markdown, cells)) + " |"
 
 
 def trial_rows(found: Mapping[str, Any]) -> list[tuple[str, ...]]:

@@ -2,7 +2,7 @@
 
 Style and script are one element each, allowed by their hashes; there is no style attribute
 and no handler anywhere, so nothing in the page needs ``unsafe-inline``. Without a script
-everything is there, charts as SVG; a page without a chart has no script.
+everything is there, charts as SVG; a page without a chart or a form has no script.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from reports import interactive, svg
+from reports import interactive, planner_html, svg
 from reports.blocks import (
     SIGNS,
     Badge,
@@ -26,6 +26,7 @@ from reports.blocks import (
     Pair,
     Para,
     Picture,
+    Planner,
     Pre,
     Section,
     Table,
@@ -50,12 +51,14 @@ def page(title: str, facts: Sequence[tuple[str, str]], sections: Sequence[Sectio
     charts = [chart for section in sections for chart in _charts(section.blocks)]
     style = _minified(interactive.style() + _STYLE.read_text(encoding="utf-8"))
     script = interactive.script() if charts else ""
+    if any(isinstance(given, Planner) for section in sections for given in section.blocks):
+        script += planner_html.script()
     policy = (
         f"default-src 'none'; script-src {_hashed(script)}; style-src {_hashed(style)}; "
         "img-src data:; base-uri 'none'; form-action 'none'"
     )
     live = f'<script type="text/plain" id="charts">{interactive.packed(charts)}</script>\n' if charts else ""
-    live += f"<script>{script}</script>\n" if charts else ""
+    live += f"<script>{script}</script>\n" if script else ""
     told = "".join(f"<li>{for_html(name)} <b>{for_html(value)}</b></li>" for name, value in facts)
     links = "".join(f'<li><a href="#{s.id}">{for_html(s.title)}</a></li>' for s in sections[1:])
     nav = f'<nav aria-label="Sections"><ul>{links}</ul></nav>\n'
@@ -132,6 +135,8 @@ def block(given: Block) -> str:
             inside = "".join(block(b) for b in blocks)
             start = "<details open>" if unfolded else "<details>"
             return f"{start}<summary>{for_html(summary)}</summary>{inside}</details>\n"
+        case Planner():
+            return planner_html.form(given, _table(given.table))
 
 
 def _text(text: Text) -> str:

@@ -19,6 +19,7 @@ from reports.blocks import (
     Pair,
     Para,
     Picture,
+    Planner,
     Pre,
     Section,
     Table,
@@ -76,6 +77,8 @@ def block(given: Block) -> str:
         case Details(summary, blocks, _):
             inside = "".join(block(b) for b in blocks)
             return f"<details><summary>{for_markdown(summary)}</summary>\n\n{inside}</details>\n\n"
+        case Planner(sentence=told, table=table):
+            return f"{for_markdown(told)}\n\n{_table(table)}" if table.rows else ""
 
 
 def _text(text: Text) -> str:

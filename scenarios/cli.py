@@ -19,6 +19,7 @@ from reports.baseline import Baseline, read_baseline
 from reports.cli import compare, gate, replay, report
 from reports.gates import GatesError
 from reports.history import HistoryError
+from reports.planning import PlanError
 from reports.verdict import Exit
 
 from . import away
@@ -47,7 +48,7 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
-        except (ScenarioError, GatesError) as wrong:
+        except (ScenarioError, GatesError, PlanError) as wrong:
             click.echo(str(wrong), err=True)
             sys.exit(Exit.USAGE)
         except KeyboardInterrupt:  # where a run no longer takes it, as while its report is made
@@ -317,42 +318,47 @@ def ab(
 )
 @click.option(
     "--peak",
-    type=click.FloatRange(min=0, min_open=True),
+    type=float,
     metavar="DELIVERIES/S",
     help="Plan nodes for this peak.",
 )
 @click.option(
     "--growth",
-    type=click.FloatRange(min=0),
+    type=float,
     default=0.3,
     show_default=True,
     help="On top of the peak, as a ratio.",
 )
 @click.option(
     "--spare",
-    type=click.IntRange(min=0),
+    type=int,
     default=1,
     show_default=True,
     help="Nodes that may fail at the peak.",
+)
+@click.option(
+    "--prices",
+    "prices_file",
+    type=click.Path(dir_okay=False, exists=True, path_type=Path),
+    help='A TOML file with the price of a node: [node] per_hour = 0.34, currency = "EUR".',
 )
 def capacity(
     scenario: str, overrides: tuple[str, ...], seed: int | None, scale: float | None,
     allow_targets: tuple[str, ...], out: Path, workers: int, vary: Literal["rate", "clients"],
     start: float, cap: float, budget: int, soak_s: float, peak: float | None, growth: float, spare: int,
+    prices_file: Path | None,
 ) -> None:  # fmt: skip
     """How much can the system take, and what does it need? Searches for the highest load of SCENARIO
     at which its gates hold, confirms it with a longer run, and plans nodes for --peak.
 
     Writes capacity.md and capacity.json into --out, and a section into the page of the longer run.
     """
-    from reports.capacity import Need
-
     from .run import Options
-    from .search import Question, run_search
+    from .search import Question, run_search, to_plan
 
+    need, price = to_plan(peak, growth, spare, prices_file)
     chosen = read_scenario(scenario, overrides, seed, scale, allow_targets)
-    need = None if peak is None else Need(peak_deliveries_per_s=peak, growth=growth, spare=spare)
-    question = Question(vary=vary, start=start, cap=cap, budget=budget, soak_s=soak_s, need=need)
+    question = Question(vary=vary, start=start, cap=cap, budget=budget, soak_s=soak_s, need=need, price=price)
     options = Options(out=out, workers=workers, quiet=True, allow_targets=allow_targets)
     sys.exit(run_search(chosen, question, options, Console(highlight=False)))
 

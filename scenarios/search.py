@@ -18,9 +18,10 @@ from typing import Final, Literal
 from rich.console import Console
 
 from loadgen.scale import busier, scaled
-from reports.capacity import SOAK_SHARE, Held, Need, Search, Trial
+from reports.capacity import SOAK_SHARE, Held, Search, Trial
 from reports.capacity_report import CAPACITY_FILE, Soak, as_json, as_markdown, as_text, creep_of
 from reports.pipeline import report_run
+from reports.planning import RULES, Need, PlanError, Price, broken, read_prices
 from reports.verdict import Exit
 
 from .model import Scenario
@@ -41,6 +42,29 @@ class Question:
     budget: int = 60
     soak_s: float = 60.0
     need: Need | None = None
+    price: Price | None = None
+
+
+def to_plan(
+    peak: float | None, growth: float, spare: int, prices_file: Path | None
+) -> tuple[Need | None, Price | None]:
+    """What is to be planned for, from the options of the same names, and the price of a node.
+
+    Raises:
+        PlanError: with all that is wrong in both.
+    """
+    asked = {"peak_deliveries_per_s": peak, "growth": growth, "spare": spare}
+    options = dict(zip(asked, ("--peak", "--growth", "--spare"), strict=True))
+    wrong = [f"{options[name]} is {asked[name]:g}: write {RULES[name].told}" for name in broken(asked)]
+    price = None
+    try:
+        price = None if prices_file is None else read_prices(prices_file)
+    except PlanError as found:
+        wrong += found.faults
+    if wrong:
+        raise PlanError(wrong)
+    need = None if peak is None else Need(peak_deliveries_per_s=peak, growth=growth, spare=spare)
+    return need, price
 
 
 def at_load(scenario: Scenario, load: float, vary: Vary) -> Scenario:
@@ -95,7 +119,7 @@ def run_search(
         say(_line(f"soak  {len(soaks):>2}", soaks[-1].trial))
         if soaks[-1].trial.held is Held.YES or ran.outcome.exit == Exit.INTEGRITY:
             break
-    document = as_json(scenario.name, question.vary, search, soaks, question.need)
+    document = as_json(scenario.name, question.vary, search, soaks, question.need, question.price)
     options.out.mkdir(parents=True, exist_ok=True)
     _write(options.out / "capacity.json", json.dumps(document, indent=1, ensure_ascii=False) + "\n")
     _write(options.out / "capacity.md", as_markdown(document))

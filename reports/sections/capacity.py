@@ -4,28 +4,39 @@ from __future__ import annotations
 
 from typing import Any
 
+from reports import wording
 from reports.analysis import Analysis
-from reports.blocks import Block, Code, Column, Details, Para, Picture, Table, pairs
+from reports.blocks import Block, Code, Column, Details, Entry, Para, Picture, Planner, Table, pairs
 from reports.capacity import Held
 from reports.capacity_report import (
+    ASSUMED,
     CAPACITY_FILE,
     REFUSED,
+    Planned,
     facts,
     headline,
     ladder_rows,
+    plan_told,
     planned,
     read_capacity,
     trial_rows,
 )
 from reports.charts import Axis, Chart, Panel, Point, Series
 from reports.figures import axis_kind
+from reports.planning import RULES, Need, rows, sentence
 
 
 def build(analysis: Analysis) -> tuple[Block, ...]:
     found = read_capacity(analysis.history.path)
     try:
         return _none() if found is None else _shown(found)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:  # anybody may have written the file
+    except (
+        ArithmeticError,
+        AttributeError,
+        KeyError,
+        TypeError,
+        ValueError,
+    ) as error:  # anybody may have written the file
         return (Para(f"{CAPACITY_FILE} cannot be shown: {type(error).__name__}: {error}."),)
 
 
@@ -47,12 +58,57 @@ def _shown(found: dict[str, Any]) -> tuple[Block, ...]:
     )
     return (
         Para(headline(found)),
-        *(Para(line) for line in planned(found)),
+        *_plan(found),
         pairs(facts(found)),
         *(() if (chart := loads(found)).empty else (Picture(chart),)),
         ladder,
         Details(f"All {len(found['trials'])} trials", (trials,)),
         Para(REFUSED, quiet=True),
+    )
+
+
+def _plan(found: dict[str, Any]) -> tuple[Block, ...]:
+    """The plan that was asked for and the form for others; why there is none, where no rate was confirmed."""
+    told, _ = plan_told(found)
+    begun = planned(found)
+    if begun is None:
+        return tuple(Para(line) for line in told)
+    return (_planner(begun), Para(f"{ASSUMED}.", quiet=True))
+
+
+def _planner(begun: Planned) -> Planner:
+    need, price = begun.need, begun.price
+    asked = need or Need(peak_deliveries_per_s=0)
+    peak, per_hour = RULES["peak_deliveries_per_s"], RULES["per_hour"]
+    growth = f"0 to {RULES['growth'].high * 100:,.0f}"
+    entries = (
+        Entry(
+            "peak_deliveries_per_s",
+            "Deliveries at the peak",
+            "/s",
+            f"{asked.peak_deliveries_per_s:.12g}" if need else "",
+            peak.told,
+        ),
+        Entry("growth", "Growth on top of it", "%", f"{asked.growth * 100:.12g}", f"a number from {growth}"),
+        Entry("spare", "Nodes that may fail", "", str(asked.spare), RULES["spare"].told),
+        Entry(
+            "per_hour",
+            "Price of a node (optional)",
+            f"{price.currency if price else ''} an hour".strip(),
+            f"{price.per_hour:.12g}" if price else "",
+            f"{per_hour.told}, such as 0.34",
+            required=False,
+        ),
+    )
+    plan = begun.plan
+    made = rows(need, plan, price) if need and plan else []
+    return Planner(
+        head=f"One node serves {wording.decimal(begun.node_deliveries_per_s)} deliveries/s, as confirmed.",
+        entries=entries,
+        node_deliveries_per_s=begun.node_deliveries_per_s,
+        currency=price.currency if price else "",
+        sentence=sentence(need, plan) if need and plan else "",
+        table=pairs(made),
     )
 
 

@@ -13,13 +13,11 @@ from reports.capacity import (
     BRACKET,
     Ending,
     Held,
-    Need,
     Search,
     Trial,
     bracket,
     critical_rate,
     ladder,
-    node_plan,
     slope,
 )
 
@@ -163,19 +161,3 @@ def test_nothing_is_said_far_above_what_was_measured() -> None:
 )
 def test_too_few_loads_have_no_slope(points: list[tuple[float, float | None]]) -> None:
     assert slope(points) is None
-
-
-@given(st.floats(1, 1e7), st.floats(0, 3), st.integers(0, 5), st.floats(10, 1e6))
-def test_the_nodes_of_a_plan_serve_the_peak_even_without_the_spare_ones(
-    peak: float, growth: float, spare: int, node: float
-) -> None:
-    need = Need(peak_deliveries_per_s=peak, growth=growth, spare=spare)
-    plan = node_plan(need, node)
-    assert (plan.total - spare) * node >= peak * (1 + growth) * (1 - 1e-9)
-    assert plan.nodes == 1 or (plan.nodes - 1) * node < peak * (1 + growth)
-    assert 0 < plan.share <= 1
-
-
-def test_without_a_measured_node_there_is_no_plan() -> None:
-    with pytest.raises(ValueError, match="nothing to plan with"):
-        node_plan(Need(peak_deliveries_per_s=1.0), 0.0)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from reports import interactive
+from reports import interactive, planner_html
 from reports.charts import Axis, Band, Chart, Panel, Point, Series
 from reports.grids import Cells, Lane, Mark
 from reports.render import report_html
@@ -71,8 +71,9 @@ def test_the_same_charts_give_the_same_text() -> None:
 
 
 def test_the_script_cannot_end_its_element() -> None:
-    assert "</script" not in interactive.script().lower()
-    assert "<!--" not in interactive.script()
+    for script in (interactive.script(), planner_html.script()):
+        assert "</script" not in script.lower()
+        assert "<!--" not in script
 
 
 def test_the_library_is_the_one_that_its_readme_names_and_comes_with_its_licence() -> None:

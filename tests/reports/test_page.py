@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,11 @@ import pytest
 
 from reports.analysis import Analysis
 from reports.baseline import read_baseline
+from reports.capacity import Held, Search, Trial
+from reports.capacity_report import CAPACITY_FILE, Soak, as_json
+from reports.creep import Creep
 from reports.pipeline import report_run
+from reports.planning import Need, Price
 from reports.render import report_html
 from tests.browser import CHROMIUM, MISSING, needs_browser
 from tests.reports.long_run import an_hour
@@ -27,11 +32,32 @@ pytestmark = [
 if not MISSING:
     from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
+
+def of_a_search(need: Need | None, price: Price | None) -> str:
+    """The page of a run that confirmed 18,000 deliveries/s of a node."""
+    loads = [(1.0, 10_000.0), (1.5, 15_000.0), (2.0, 20_000.0), (2.1, 21_000.0)]
+    trials = [
+        Trial(load=load, held=Held.YES if load <= 2 else Held.NO, deliveries_per_s=rate, connections=200,
+              p99_ms=rate / 200, cpu_cores=rate / 50_000, rss_bytes=10**8)
+        for load, rate in loads for _ in range(2)
+    ]  # fmt: skip
+    soak = Trial(load=1.8, held=Held.YES, deliveries_per_s=18_000.0, connections=200, p99_ms=90.0)
+    found = as_json("capacity", "rate", Search(trials=trials), [Soak(soak, Creep())], need, price)
+    analysis = analysed(small())
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / CAPACITY_FILE
+        path.parent.mkdir()
+        path.write_text(json.dumps(found), encoding="utf-8")
+        return report_html(replace(analysis, history=replace(analysis.history, path=Path(folder))))
+
+
 SIZES = [pytest.param(375, 667, id="375 px"), pytest.param(1440, 900, id="1440 px")]
 PAGES: dict[str, Callable[[], str]] = {
     **{name: lambda made=made: report_html(analysed(made())) for name, made in RUNS.items()},  # type: ignore[misc]
     "an hour": lambda: report_html(an_hour(200)),
     "beside a baseline": lambda: report_html(beside_a_baseline()),
+    "a plan": lambda: of_a_search(Need(peak_deliveries_per_s=90_000), Price(0.34, "EUR")),
+    "no plan yet": lambda: of_a_search(None, None),
 }
 Show = Callable[..., "Page"]
 
@@ -226,3 +252,91 @@ def test_on_paper_nothing_is_wider_than_the_sheet(show: Show, name: str, width: 
     page.emulate_media(media="print")
     assert fits(page)
     assert page.locator(".scroll").evaluate_all("all => all.every(e => e.scrollWidth <= e.clientWidth)")
+
+
+PLANNED = "For 90,000 deliveries/s at the peak and 30.0\u00a0% of growth: 7 nodes, and 8 so that 1 may fail."
+
+
+def told(page: Page) -> Locator:
+    """The plan's sentence."""
+    return page.locator("#what-if [role=status]")
+
+
+def test_the_form_begins_with_the_plan_that_was_asked_for(show: Show) -> None:
+    written = show("a plan", java_script_enabled=False)
+    page = show("a plan")
+    assert told(page).text_content() == PLANNED
+    assert page.locator(".planned").inner_text() == written.locator(".planned").inner_text()
+    assert [entry.input_value() for entry in page.locator("#what-if input").all()] == [
+        "90000",
+        "30",
+        "1",
+        "0.34",
+    ]
+    assert page.locator("#what-if [aria-invalid]").count() == 0
+
+
+def test_another_need_is_another_plan(show: Show) -> None:
+    page = show("no plan yet")
+    expect(told(page)).to_have_text("For a plan fill in: Deliveries at the peak.")
+    page.get_by_label("Deliveries at the peak").press_sequentially("400,000")
+    expect(told(page)).to_contain_text("29 nodes, and 30 so that 1 may fail")
+    page.keyboard.press("Tab")  # from field to field in their order
+    page.keyboard.insert_text("100")
+    page.keyboard.press("Tab")
+    page.keyboard.insert_text("2")
+    page.keyboard.press("Tab")
+    page.keyboard.insert_text("0.5")
+    page.keyboard.press("Enter")  # sends nothing
+    expect(told(page)).to_contain_text("100\u00a0% of growth: 45 nodes, and 47 so that 2 may fail")
+    expect(page.locator(".planned")).to_contain_text("cost an hour, 0.5 a node23.50")
+
+
+@pytest.mark.parametrize(
+    ("label", "typed", "rule"),
+    [
+        ("Deliveries at the peak", "many", "a number above 0"),
+        ("Deliveries at the peak", "", "a number above 0"),
+        ("Growth on top of it", "-1", "a number from 0 to 1,000"),
+        ("Nodes that may fail", "1.5", "a whole number from 0 to 1,000"),
+        ("Price of a node (optional)", "0,34", "such as 0.34"),
+    ],
+)
+def test_what_cannot_be_planned_with_is_marked_by_its_field(
+    show: Show, label: str, typed: str, rule: str
+) -> None:
+    page = show("a plan")
+    field = page.get_by_label(label)
+    field.fill(typed)
+    expect(field).to_have_attribute("aria-invalid", "true")
+    expect(page.locator(".rule:visible")).to_have_count(1)
+    expect(page.locator(".rule:visible")).to_contain_text(rule)
+    assert rule in field.evaluate(
+        "e => document.getElementById(e.getAttribute('aria-describedby').split(' ')[1]).textContent"
+    )
+    expect(page.locator(".planned")).to_be_hidden()
+    assert "NaN" not in page.locator("#what-if").inner_text()
+    field.fill("2")
+    expect(page.locator("#what-if [aria-invalid]")).to_have_count(0)
+    expect(told(page)).to_contain_text("of growth: ")
+
+
+def test_a_price_may_be_left_out(show: Show) -> None:
+    page = show("a plan")
+    page.get_by_label("Price of a node").fill("")
+    expect(told(page)).to_have_text(PLANNED)
+    expect(page.locator(".planned")).not_to_contain_text("cost")
+
+
+def test_without_a_script_and_on_paper_there_is_the_plan_and_no_form(show: Show) -> None:
+    bare = show("a plan", java_script_enabled=False)
+    assert bare.locator("#what-if form").is_hidden()
+    assert told(bare).text_content() == PLANNED
+    assert "1,986\u00a0EUR" in (bare.locator(".planned").text_content() or "")
+    printed = show("a plan")
+    printed.get_by_label("Growth on top of it").fill("100")
+    printed.emulate_media(media="print")
+    assert printed.locator("#what-if form").is_hidden()
+    expect(told(printed)).to_contain_text("100\u00a0% of growth: 10 nodes")
+    expect(printed.locator(".planned")).to_be_visible()
+    assert show("no plan yet", java_script_enabled=False).locator("#what-if:visible").count() == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,11 @@ from reports.blocks import (
     Code,
     Column,
     Details,
+    Entry,
     Pair,
     Para,
     Picture,
+    Planner,
     Pre,
     Section,
     Table,
@@ -94,6 +97,20 @@ def test_a_block_as_html(name: str) -> None:
     assert html.block(BLOCKS[name]) == GOLDEN_HTML[name]
 
 
+def test_a_plan_is_a_form_whose_fields_have_names_units_and_rules() -> None:
+    made = html.block(PLANNER)
+    assert made.startswith('<div id="what-if" data-node-rate="18000.5" data-currency="&quot;&lt;script&gt;">')
+    assert '<label for="what-if-peak">&lt;b&gt;Peak</label>' in made
+    assert 'name="peak" value="&quot;1" inputmode="decimal"' in made
+    assert made.count(" required>") == 1
+    assert "Write a number &lt; 2." in made
+    assert '<p role="status">7 nodes &amp; 1.</p>' in made
+    assert markdown.block(PLANNER) == "7 nodes &amp; 1.\n\n|  |  |\n| --- | --- |\n| cost | 2 &lt; |\n\n"
+    empty = replace(PLANNER, sentence="", table=pairs([]))
+    assert markdown.block(empty) == ""
+    assert '<div class="planned" hidden>' in html.block(empty)
+
+
 class Balance(HTMLParser):
     """Fails on a tag that is closed out of order; collects tags and attributes."""
 
@@ -125,18 +142,35 @@ CHART = Chart(
 )
 
 
-def page(*charts: Chart) -> str:
+PLANNER = Planner(
+    head="<i>A node</i>",
+    entries=(
+        Entry("peak", "<b>Peak", "/s", '"1', "a number < 2"),
+        Entry("price", "Price", "", "", "any", False),
+    ),
+    node_deliveries_per_s=18_000.5,
+    currency='"<script>',
+    sentence="7 nodes & 1.",
+    table=pairs([("cost", "2 <")]),
+)
+
+
+def page(*charts: Chart, also: tuple[Block, ...] = ()) -> str:
     sections = [
         Section("verdict", "Verdict", (BLOCKS["verdict"],)),
-        Section("all", "All", (*BLOCKS.values(), Pair([Picture(chart) for chart in charts]))),
+        Section("all", "All", (*BLOCKS.values(), *also, Pair([Picture(chart) for chart in charts]))),
     ]
     return html.page("a & b", [("seed", "1")], sections, "the end")
 
 
+WITH = pytest.mark.parametrize("also", [(), (PLANNER,)], ids=["no form", "a form"])
+
+
+@WITH
 @pytest.mark.parametrize("charts", [(), (CHART,)], ids=["no chart", "a chart"])
-def test_the_page_is_balanced_and_loads_nothing(charts: tuple[Chart, ...]) -> None:
+def test_the_page_is_balanced_and_loads_nothing(charts: tuple[Chart, ...], also: tuple[Block, ...]) -> None:
     reader = Balance()
-    reader.feed(page(*charts))
+    reader.feed(page(*charts, also=also))
     assert reader.open == []
     for tag, attrs in reader.tags:
         assert tag not in {"link", "iframe", "img", "object"}
@@ -155,16 +189,20 @@ def hashed(kind: str, text: str) -> str:
     return f"'sha256-{digests[0]}'" if digests else "'none'"
 
 
+@WITH
 @pytest.mark.parametrize("charts", [(), (CHART,)], ids=["no chart", "a chart"])
-def test_the_policy_allows_the_pages_own_style_and_script_and_nothing_else(charts: tuple[Chart, ...]) -> None:
-    text = page(*charts)
+def test_the_policy_allows_the_pages_own_style_and_script_and_nothing_else(
+    charts: tuple[Chart, ...], also: tuple[Block, ...]
+) -> None:
+    text = page(*charts, also=also)
     policy = re.search(r'Content-Security-Policy" content="([^"]*)"', text)
     assert policy
     assert policy[1] == (
         f"default-src 'none'; script-src {hashed('script', text)}; style-src {hashed('style', text)}; "
         "img-src data:; base-uri 'none'; form-action 'none'"
     )
-    assert ("<script" in text) == bool(charts)
+    assert ("<script" in text) == bool(charts or also)
+    assert ("uPlot" in text.split("<script")[-1]) == bool(charts)
 
 
 def test_long_markdown_leaves_out_whole_sections_and_names_them() -> None:

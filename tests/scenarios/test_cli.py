@@ -98,3 +98,15 @@ def test_the_baseline_is_read_before_the_run_and_shown_beside_it(
     )
     assert seen == [(True, "run-0")]
     assert "shown beside" in ended.output
+
+
+def test_all_that_cannot_be_planned_with_is_told_before_anything_is_run(tmp_path: Path) -> None:
+    prices = tmp_path / "prices.toml"
+    prices.write_text("[node]\nper_month = 3\n")
+    asked = ["capacity", "--peak", "nan", "--growth=-1", "--spare", "5000", "--prices", str(prices)]
+    ended = CliRunner().invoke(scenarios.cli.main, [*asked, "--out", str(tmp_path / "runs")])
+    assert ended.exit_code == Exit.USAGE, ended.output
+    assert [line.split(": ")[0] for line in ended.output.splitlines()] == [
+        "--peak is nan", "--growth is -1", "--spare is 5000", *[str(prices)] * 2,
+    ]  # fmt: skip
+    assert not (tmp_path / "runs").exists()

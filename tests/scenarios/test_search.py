@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import math
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,14 +15,16 @@ import pytest
 from rich.console import Console
 
 from reports.blocks import Para
-from reports.capacity import Need
+from reports.capacity import Search
+from reports.capacity_report import as_json
 from reports.checks import run_checks
 from reports.pipeline import Outcome, analyse
+from reports.planning import Need, Price
 from reports.sections import capacity as section
 from reports.verdict import Exit
 from scenarios.model import Scenario, find, load
 from scenarios.run import Options, Ran
-from scenarios.search import Question, at_load, for_soak, run_search
+from scenarios.search import SOAKS, Question, at_load, for_soak, run_search
 from tests.reports.synthetic import in_memory, small
 
 CAPACITY = load(find("capacity"))
@@ -96,6 +100,31 @@ def test_a_limit_is_found_confirmed_and_planned_with(tmp_path: Path) -> None:
     assert "was not measured here" in told
     assert found["ladder"][0] == {"p99_ms": 10.0, "holds_at": 2000.0, "fails_at": 3000.0, "width": 0.5}
     assert found["slopes"]["cpu_cores_per_delivery_per_s"]["per_unit"] == pytest.approx(20e-6)
+
+
+def test_what_the_nodes_cost_is_told_everywhere(tmp_path: Path) -> None:
+    need, price = Need(peak_deliveries_per_s=90_000), Price(0.34, "EUR")
+    _, told, found, runs = searched(tmp_path, limited, need=need, price=price)
+    assert found["price"] == {"per_hour": 0.34, "currency": "EUR"}
+    assert found["plan"]["cost_per_hour"] == pytest.approx(2.72)
+    assert found["plan"]["cost_per_month"] == pytest.approx(1985.6)
+    assert re.search(r"^  cost a month of 730 h +1,986 EUR$", told, flags=re.M)
+    assert "| cost a month of 730 h | 1,986\u00a0EUR |" in (tmp_path / "capacity.md").read_text()
+    folder = tmp_path / f"made/run-{len(runs.asked)}/report"
+    assert "1,986\u00a0EUR" in (folder / "report.html").read_text()
+    assert "| cost a month of 730 h | 1,986\u00a0EUR |" in (folder / "report.md").read_text()
+
+
+def test_without_a_confirmed_rate_the_page_has_no_form(tmp_path: Path) -> None:
+    calls = iter([Exit.PASS] * 2 + [Exit.GATE] * SOAKS)
+    _, _, found, runs = searched(
+        tmp_path, lambda _: next(calls), cap=1.0, need=Need(peak_deliveries_per_s=9.0)
+    )
+    assert found["plan"]["refused"]
+    page = (tmp_path / f"made/run-{len(runs.asked)}/report/report.html").read_text()
+    assert "No plan: no rate was confirmed" in page
+    assert "what-if" not in page.split("<body>")[1].split("<script")[0]
+    assert "Planning" not in page
 
 
 def test_the_page_of_the_confirming_run_has_the_section(tmp_path: Path) -> None:
@@ -176,11 +205,15 @@ def test_a_soak_has_a_longer_last_phase() -> None:
     assert [p.duration_s for p in for_soak(CAPACITY, 60).workload.phase] == [3.0, 60]
 
 
+ENDLESS = json.dumps(
+    as_json("capacity", "rate", Search(), [], None)
+    | {"confirmed_rate": 1.0, "plan": {"peak_deliveries_per_s": 1.0, "growth": 0.0, "spare": math.inf}}
+)
 HOLLOW = '{"schema_version": 1, "trials": [], "ladder": [1], "slopes": {}}'
 
 
 def test_a_capacity_file_of_another_shape_breaks_no_page(tmp_path: Path) -> None:
-    for bad in ("{}", "[]", HOLLOW, "no JSON"):
+    for bad in ("{}", "[]", HOLLOW, ENDLESS, "no JSON"):
         (tmp_path / "config").mkdir(exist_ok=True)
         (tmp_path / "config/capacity.json").write_text(bad)
         history = replace(in_memory(small()), path=tmp_path)
