@@ -274,6 +274,7 @@ def test_html_is_escaped_in_text_and_in_attributes() -> None:
 def outcome(**more: Any) -> Outcome:
     found = {
         "outcome": "gate failed",
+        "interactive": False,
         "reasons": [],
         "coverage": {"delivered": 65_040, "acked": 6492},
         "load": {"deliveries_per_s": 1135.2, "lag_p99_ms": 1.4, "lag_limit_ms": 5.0},
