@@ -20,6 +20,7 @@ from reports.gates import Gate
 from reports.histogram import Histogram
 from reports.history import History
 from reports.metrics import COMBINED
+from reports.per_node import Node
 from reports.periods import phases
 from reports.prediction import Held
 from reports.recovery import Recovery
@@ -62,6 +63,7 @@ class Analysis:
     excerpts: Mapping[str, str] = field(default_factory=dict)  # sentence -> folder of its excerpt
     usage: Sequence[Usage] = ()
     probed: Sequence[GateResult] = ()
+    nodes: Sequence[Node] = ()  # of reports.per_node
     baseline: Baseline | None = None
 
     @property

@@ -45,6 +45,7 @@ SLOTS: Final = {  # colour and dash of each thing that is drawn, the same in eve
 }
 _TIME: Final = Axis("time since the start of the schedule", "s")
 MOST_FAULTS: Final = 5  # in the chart of latency by fault: the slots but one
+MOST_LINES: Final = len(set(SLOTS.values()))  # more cannot be told apart
 MAX_BANDS: Final = 40  # of faults in a chart: more are a texture, and a page of any run stays small
 _LOG_ABOVE: Final = 40.0  # ratio of largest to smallest latency above which a linear axis hides the small
 
@@ -62,6 +63,7 @@ def charts(analysis: Analysis) -> dict[str, Chart]:
         throughput(analysis),
         fault_lanes(analysis),
         presence(analysis),
+        connections_by_node(analysis),
         processes(analysis),
     ]
     return {chart.name: chart for chart in made if not chart.empty}
@@ -299,6 +301,24 @@ def presence(analysis: Analysis) -> Chart:
     )
 
 
+def connections_by_node(analysis: Analysis) -> Chart:
+    """Who was on which of several nodes; nothing where there was one."""
+    nodes = [node for node in analysis.nodes if node.number]
+    shown = sorted(nlargest(MOST_LINES, nodes, key=lambda node: node.peak), key=lambda node: node.number)
+    lines = tuple(Series(node.name, node.line, slot, "step") for slot, node in enumerate(shown))
+    more = (
+        f" Of {len(nodes)} nodes, the {len(shown)} with the highest peaks." if len(nodes) > len(shown) else ""
+    )
+    return _timed(
+        analysis,
+        "nodes",
+        "Connections by node",
+        (Panel(Axis("connections", whole=True), lines),),
+        f"Connections on each node, at each change; no line while a node did not run.{more}",
+        filed=False,
+    )
+
+
 def processes(analysis: Analysis) -> Chart:
     """CPU and memory of each process of the run, by its samples; at most six, the busiest."""
     frame = analysis.samples.get("processes")
@@ -308,7 +328,7 @@ def processes(analysis: Analysis) -> Chart:
     busy = (
         frame.group_by("process").agg(pl.col("cpu").mean()).sort("cpu", "process", descending=[True, False])
     )
-    shown = sorted(str(name) for name in busy["process"].drop_nulls().head(len(set(SLOTS.values()))))
+    shown = sorted(str(name) for name in busy["process"].drop_nulls().head(MOST_LINES))
     return _timed(
         analysis,
         "processes",

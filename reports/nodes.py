@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
@@ -22,7 +22,22 @@ if TYPE_CHECKING:
 
 _OF_ONE: Final = re.compile(r"(?:chatd-|node-|link-|[ab])(\d+)")  # targets that are one node's (chaos.wires)
 REPLICA_LINK: Final = "link-replica"  # the target whose clients are none
-_PROCESS: Final = re.compile(r"chatd-(\d+)")
+_PROCESS: Final = re.compile(r"chatd-(\d{1,6})")
+_LATEST_NS: Final = 1 << 62
+_MOST_TEXT: Final = 60  # characters of a name in faults.jsonl
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Life:
+    """One process of a node. ``end_ns`` None: it ran until the end of the run.
+
+    ``ended``: by what, and by which fault, in words. ``planned``: somebody meant it to end.
+    """
+
+    begin_ns: int
+    end_ns: int | None = None
+    ended: str = ""
+    planned: bool = True
 
 
 def node_of(target: str) -> int | None:
@@ -71,17 +86,38 @@ def on(served: pl.DataFrame, at_ns: int) -> dict[int, frozenset[int]]:
 
 def lifetimes(faults: Sequence[Mapping[str, Any]]) -> dict[int, list[tuple[int, int | None]]]:
     """When each node's process ran, by node: (start, exit) in ns; None: until the end of the run."""
-    found: dict[int, list[tuple[int, int | None]]] = {}
+    return {node: [(life.begin_ns, life.end_ns) for life in own] for node, own in lives(faults).items()}
+
+
+def lives(faults: Sequence[Mapping[str, Any]]) -> dict[int, list[Life]]:
+    """Every process of each node, by node, in order of time. A line without a time, or out of order, is left
+    out; a process that another follows has ended by then, although nothing says so."""
+    found: dict[int, list[Life]] = {}
     for line in faults:
         process = _PROCESS.fullmatch(str(line.get("process") or ""))
-        if process is None or line.get("kind") not in ("start", "exit"):
+        kind, t = line.get("kind"), line.get("t")
+        if process is None or kind not in ("start", "exit"):
             continue
-        spans = found.setdefault(int(process[1]), [])
-        if line["kind"] == "start":
-            spans.append((int(line["t"]), None))
-        elif spans:
-            spans[-1] = (spans[-1][0], int(line["t"]))
+        own = found.setdefault(int(process[1]), [])
+        since = (own[-1].end_ns or own[-1].begin_ns) if own else 0
+        if type(t) is not int or not since <= t < _LATEST_NS:
+            continue
+        if kind == "start":
+            if own and own[-1].end_ns is None:
+                own[-1] = replace(own[-1], end_ns=t, ended="exit not recorded")
+            own.append(Life(begin_ns=t))
+        elif own:
+            planned = line.get("planned") is not False
+            own[-1] = replace(own[-1], end_ns=t, ended=_ended(line), planned=planned)
     return dict(sorted(found.items()))
+
+
+def _ended(line: Mapping[str, Any]) -> str:
+    """SIGKILL, kill-one; exit 1, not planned."""
+    how = str(line.get("signal") or f"exit {line.get('code')}")
+    by = str(line.get("id") or "")
+    told = [how, by, "not planned" if line.get("planned") is False else ""]
+    return ", ".join(part[:_MOST_TEXT] for part in told if part)
 
 
 def _narrowed(window: FaultWindow, served: pl.DataFrame) -> FaultWindow:

@@ -34,6 +34,7 @@ from reports.latency import CLASSES, EVERYTHING, by_channel, by_second, histogra
 from reports.metrics import COMBINED
 from reports.node_figures import forked_away
 from reports.noticing import noticings
+from reports.per_node import per_node
 from reports.periods import NS, fault_windows, phases, start_ns
 from reports.prediction import Held, Offered, held
 from reports.progress import Progress, Step
@@ -210,6 +211,7 @@ def analyse(
         results=results,
         probed=evaluate(probes, measures),
         usage=spent,
+        nodes=per_node(history, samples or {}, spent, length_s=intervals.height),
         workers=workers,
         judgement=judgement,
         predicted=predicted,

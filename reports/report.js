@@ -160,7 +160,8 @@
       const lone = panel.series.length === 1;
       const lines = panel.series.map((s) => [s.x.map((x, i) => warp(x + this.half(s, i, x), chart.x)), s.y.map((y) => warp(y, panel.y))]);
       if (this.grid) lines.push([[chart.x.low, chart.x.high], [null, null]]); // uPlot wants a series
-      const data = lines.length > 1 ? uPlot.join(lines) : lines[0];
+      const expand = lines.map((columns) => columns.map(() => 2)); // a hole reaches to its ends, over others' x
+      const data = lines.length > 1 ? uPlot.join(lines, expand) : lines[0];
       const x = this.xAxis(last);
       const plot = new uPlot(
         {

@@ -56,7 +56,7 @@ def usage(
         return []
     frame = samples.select(list(SCHEMA)).drop_nulls().sort("t")
     measured = [p for p in phases if not p.warmup]
-    spent: dict[str, float] = dict.fromkeys(frame["process"].unique().sort(), 0.0)
+    used: dict[str, float] = dict.fromkeys(frame["process"].unique().sort(), 0.0)
     delivered = 0.0
     for phase in measured:
         within = frame.filter(pl.col("t").is_between(phase.start_ns, phase.end_ns))
@@ -64,8 +64,8 @@ def usage(
             continue
         first, *_, last = within["t"].to_list()  # in order of time, as the whole frame is
         delivered += _delivered(intervals, (first - zero_ns) / NS, (last - zero_ns) / NS)
-        for process, cpu_s in _spent(within, first).items():
-            spent[process] += cpu_s
+        for process, cpu_s in spent(within, first).items():
+            used[process] += cpu_s
     largest = dict(frame.group_by("process").agg(pl.col("rss_bytes").max()).iter_rows())
     early = frame.filter(pl.col("t") <= zero_ns).group_by("process").agg(pl.col("rss_bytes").last())
     before = dict(early.iter_rows())
@@ -78,7 +78,7 @@ def usage(
             rss_max_bytes=int(largest[process]),
             rss_before_bytes=before.get(process),
         )
-        for process, cpu_s in spent.items()
+        for process, cpu_s in used.items()
     ]
 
 
@@ -108,13 +108,18 @@ def target_rss_growth_bytes(found: Iterable[Usage]) -> int | None:
     return sum(known) if known and len(known) == len(grown) else None
 
 
-def _spent(samples: pl.DataFrame, first_ns: int) -> dict[str, float]:
-    """CPU seconds of each process. A pid that comes later spent all of its count in this time."""
+def spent(samples: pl.DataFrame, first_ns: int, *, column: str = "cpu_s") -> dict[str, float]:
+    """CPU seconds of each process, or another count that begins at 0 with it. A pid that comes later spent
+    all of its count in this time.
+
+    Args:
+        samples: in order of time, the first at ``first_ns``.
+    """
     by_pid = samples.group_by("process", "pid").agg(
-        pl.col("cpu_s").last()
-        - pl.when(pl.col("t").first() == first_ns).then(pl.col("cpu_s").first()).otherwise(0.0)
+        pl.col(column).last()
+        - pl.when(pl.col("t").first() == first_ns).then(pl.col(column).first()).otherwise(0.0)
     )
-    return dict(by_pid.group_by("process").agg(pl.col("cpu_s").sum()).iter_rows())
+    return dict(by_pid.group_by("process").agg(pl.col(column).sum()).iter_rows())
 
 
 def _delivered(intervals: pl.DataFrame, from_s: float, to_s: float) -> float:

@@ -10,6 +10,8 @@ import polars as pl
 from reports import figures, wording
 from reports.analysis import Analysis
 from reports.blocks import Block, Code, Column, Para, Picture, Table, Text, pairs
+from reports.per_node import BUS, MOST_NODES, Node
+from reports.periods import NS, phases, start_ns
 
 _TOLD: Final = {
     "cpus": "Cores",
@@ -21,6 +23,7 @@ _TOLD: Final = {
 }
 _NO_FIGURE: Final = frozenset({"t", "t_ns", "pid", "started_ms"})  # moments and names
 MAX_ROWS: Final = 60  # figures of one table
+MAX_LIVES: Final = 6  # of one node, in its row
 
 
 def build(analysis: Analysis) -> tuple[Block, ...]:
@@ -29,6 +32,9 @@ def build(analysis: Analysis) -> tuple[Block, ...]:
     if host:
         told = [(_TOLD.get(str(k), str(k)), _plain(str(k), v)) for k, v in host.items()]
         blocks.append(pairs(told, caption="Host"))
+    if analysis.nodes:
+        lines = figures.connections_by_node(analysis)
+        blocks += [_nodes(analysis), *([] if lines.empty else [Picture(lines)])]
     chart = figures.processes(analysis)
     if not chart.empty:
         blocks.append(Picture(chart))
@@ -39,6 +45,72 @@ def build(analysis: Analysis) -> tuple[Block, ...]:
         if table.rows
     ]
     return (*blocks, *tables) or (Para("No samples were taken."),)
+
+
+def _nodes(analysis: Analysis) -> Table:
+    """One row a node, and one for all together."""
+    *nodes, every = analysis.nodes
+    bus = [kind for kind in BUS if kind in every.bus]
+    columns = (
+        Column("Node"),
+        Column("Connections", "p50", "right"),
+        Column("Connections", "peak", "right"),
+        Column("Deliveries", align="right"),
+        Column("CPU", "µs a delivery", "right"),
+        Column("Memory", "largest", "right"),
+        *(Column(kind.capitalize(), "bus", "right") for kind in bus),
+        Column("Ran", wide=True),
+    )
+    zero, last = start_ns(analysis.run), max((p.end_ns for p in phases(analysis.run)), default=0)
+    rows: tuple[tuple[Text, ...], ...] = tuple(
+        (
+            Code(node.name) if node.number else node.name,
+            _with_share(node.p50, node.p50_share if node.number else None),
+            _with_share(node.peak, node.peak_share if node.number else None),
+            _with_share(node.deliveries, _ratio(node, every)),
+            wording.decimal(node.cpu_us),
+            wording.size_bytes(node.rss_bytes),
+            *(wording.figure(node.bus.get(kind), "") for kind in bus),
+            _ran(node, zero, last) if node.number else "",
+        )
+        for node in (*nodes, every)
+    )
+    more = len(analysis.history.names.nodes) - 1 - len(nodes)
+    note = (
+        "In brackets: the ratio to all nodes. p50 is over the seconds in which a node ran. Clients count the "
+        "connections. Nodes count deliveries (replayed ones too) and the bus, and are asked once a second: "
+        "what came between that and a kill is missing. CPU is per delivery of its own, outside of warm-ups; "
+        "being started again is in it."
+    )
+    if more > 0 and len(nodes) == MOST_NODES:
+        note += f" {wording.plural(more, 'node')} more."
+    return Table(columns, rows, caption="Nodes", note=note)
+
+
+def _with_share(value: float | None, ratio: float | None) -> str:
+    told = wording.figure(value, "")
+    return told if ratio is None else f"{told} ({ratio * 100:.0f}{wording.NBSP}%)"
+
+
+def _ratio(node: Node, every: Node) -> float | None:
+    if not node.number or node.deliveries is None or not every.deliveries:
+        return None
+    return node.deliveries / every.deliveries
+
+
+def _ran(node: Node, zero_ns: int, last_ns: int) -> str:
+    """start – 8.20 s (SIGKILL, kill-one), 14.3 s – end."""
+    if not node.lives:
+        return "not ours"
+    told = []
+    for life in node.lives[:MAX_LIVES]:
+        begin = "start" if life.begin_ns <= zero_ns else wording.span_s((life.begin_ns - zero_ns) / NS)
+        end = "end"
+        if life.end_ns is not None and (life.end_ns < last_ns or not life.planned):
+            end = f"{wording.span_s((life.end_ns - zero_ns) / NS)} ({life.ended})"
+        told.append(f"{begin} – {end}")
+    more = len(node.lives) - MAX_LIVES
+    return "; ".join([*told, *([f"{more} more"] if more > 0 else [])])
 
 
 def _plain(key: str, value: object) -> str:

@@ -177,6 +177,30 @@ def test_the_baselines_curve_is_read_out_beside_the_runs_own(show: Show) -> None
     expect(page.locator("#comparison th", has_text="delivery, p99.9")).to_be_visible()
 
 
+def test_no_line_is_drawn_while_a_node_did_not_run(show: Show) -> None:
+    """The second of three nodes, from 4 to 6 s; the lines of the others have points in between."""
+    figure = show("several nodes").locator("#chart-nodes")
+    shares = figure.locator("canvas").evaluate(
+        """canvas => {
+          const over = canvas.closest(".u-wrap").querySelector(".u-over");
+          const hue = getComputedStyle(document.documentElement).getPropertyValue("--s1").trim();
+          const wanted = [1, 3, 5].map(at => parseInt(hue.slice(at, at + 2), 16));
+          const { data, width } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+          const found = new Set();
+          for (let i = 0; i < data.length; i += 4)
+            if (wanted.every((value, part) => Math.abs(data[i + part] - value) < 30))
+              found.add((i / 4) % width);
+          return [...found].map(x => (x - over.offsetLeft) / over.offsetWidth);
+        }"""
+    )
+    at_s = [share * 15 for share in shares]  # as long as the axis
+    assert [t for t in at_s if 0 < t < 3]
+    assert [t for t in at_s if 6.5 < t < 13]
+    assert not [t for t in at_s if 4.2 < t < 5.8]
+    figure.locator(".u-over").hover(position={"x": 335, "y": 40})
+    expect(figure.locator(".toggle", has_text="chatd-2")).to_contain_text("–")
+
+
 def test_a_drag_zooms_all_charts_of_time_and_a_double_click_shows_everything(show: Show) -> None:
     page = show("under faults")
     plot = page.locator("#chart-timeline .u-over").first

@@ -23,7 +23,17 @@ from reports.recovery import spans
 from reports.render import report_html, report_markdown
 from reports.sections import SECTIONS, capacity, faults, host
 from tests.reports.schema_check import violations
-from tests.reports.synthetic import T0, Cut, S, Synthetic, fault_lines, in_memory, small
+from tests.reports.synthetic import (
+    T0,
+    Cut,
+    S,
+    Synthetic,
+    exit_line,
+    fault_lines,
+    in_memory,
+    small,
+    start_line,
+)
 
 GATES = parse_gates(
     {"gate": [{"id": "p99", "kind": "threshold", "metric": "delivery", "expr": "p(50) < 65ms"}]}, source="t"
@@ -37,12 +47,28 @@ def analysed(made: Synthetic) -> Analysis:
     )
 
 
+def several_nodes() -> Synthetic:
+    """Three nodes; the second is killed at 4 s, with all that are on it, and is back at 6 s."""
+    lines = [start_line("", -1.0) | {"process": f"chatd-{n}"} for n in (1, 2, 3)]
+    killed = exit_line("kill", 4.0, process="chatd-2")
+    on_two = frozenset(client for client in range(1, 9) if client // 2 % 3 == 1)
+    return small(
+        nodes=3,
+        cuts=[Cut(4, 6, clients=on_two), Cut(4.8, 5.1, clients=frozenset({1}), on_purpose=True)],
+        faults=[
+            *lines, *fault_lines("kill", "kill", 4, 6, target="chatd-2"), killed,
+            start_line("kill", 6.0) | {"process": "chatd-2"},
+        ],
+    )  # fmt: skip
+
+
 RUNS = {
     "under faults": lambda: small(
         cuts=[Cut(4, 5, 1)],
         faults=[*fault_lines("cut", "down", 4, 5, target="b"), *fault_lines("idle", "latency", 7, 8)],
     ),
     "quiet": small,
+    "several nodes": several_nodes,
     "aborted": lambda: small(
         run={"status": "aborted", "duration_s": None}, faults=fault_lines("f", "down", 8, 9)[:1]
     ),
