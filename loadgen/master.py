@@ -37,7 +37,7 @@ import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, Final, NamedTuple
+from typing import IO, Any, Final, NamedTuple, NoReturn
 
 import click
 import gevent
@@ -52,8 +52,9 @@ from zmq.error import ZMQError
 
 from .clock import BURST, BURST_S, PROBE_S, Reading
 from .collect import NotCollected
+from .dispatcher import StripedDispatcher
 from .guests import Guests
-from .page import Guard, LoginError, Tables, add_tabs, read_login, wait_for_start
+from .page import Guard, PageError, Tables, add_tabs, read_login, wait_for_start
 from .roster import Roster
 from .workload import LoadSpec, SpecError, read_spec
 
@@ -70,52 +71,6 @@ class ChatClient(User):  # type: ignore[misc]  # locust is not followed by mypy
     @task  # type: ignore[untyped-decorator]
     def follow_the_schedule(self) -> None:
         """Never run here; the page lists it."""
-
-
-class StripedDispatcher:
-    """Locust's ``UsersDispatcher`` for ordered sessions: n users are the sessions 1..n.
-
-    Each worker is told how many of those are its own. Locust's own dispatcher deals users to workers as
-    it likes, and deals again when a worker goes; here every client has its worker for the whole run.
-    """
-
-    def __init__(self, worker_nodes: list[Any], user_classes: list[Any], *, roster: Roster) -> None:
-        self._roster = roster
-        self._steps: Iterator[int] = iter(())
-        self._current = 0
-        self.dispatch_in_progress = False
-
-    def new_dispatch(
-        self, target_user_count: int, spawn_rate: float, user_classes: list[Any] | None = None
-    ) -> None:
-        clients = self._roster.spec.workload.clients
-        if target_user_count > clients:
-            log.warning("%d users were asked for: the scenario has %d clients", target_user_count, clients)
-        self._steps = self._ramp(min(target_user_count, clients), spawn_rate)
-
-    def add_worker(self, worker_node: Any) -> None:
-        """Nothing: the stripes are fixed."""
-
-    def remove_worker(self, worker_node: Any) -> None:
-        """Nothing: nobody takes over the stripe of a lost worker."""
-
-    def __iter__(self) -> StripedDispatcher:
-        return self
-
-    def __next__(self) -> dict[str, dict[str, int]]:
-        return self._roster.shares(next(self._steps))
-
-    def _ramp(self, target: int, rate: float) -> Iterator[int]:
-        self.dispatch_in_progress = True
-        while True:
-            step = max(1, round(rate))
-            up = min(target, self._current + step)
-            self._current = up if self._current <= target else max(target, self._current - step)
-            yield self._current
-            if self._current == target:
-                break
-            gevent.sleep(step / rate)
-        self.dispatch_in_progress = False
 
 
 class Page(NamedTuple):
@@ -155,7 +110,7 @@ class Master:
         self._env = Environment(
             user_classes=[ChatClient],
             host=spec.targets[0],
-            dispatcher_class=partial(StripedDispatcher, roster=self._roster),
+            dispatcher_class=partial(StripedDispatcher, roster=self._roster, sleep=gevent.sleep),
         )
         self._runner = self._env.create_master_runner(*listen)
         for kind, hear in (
@@ -393,7 +348,9 @@ class Master:
         self._env.locustfile = run  # the page's word for what was run, and a part of its files' names
         ui = self._env.create_web_ui(page.host, page.port, delayed_start=True)
         ui.app.debug = False
-        ui.app.before_request(Guard(host=page.host, login=page.login, target=self._spec.targets[0]))
+        guard = Guard(host=page.host, login=page.login, target=self._spec.targets[0])
+        ui.app.before_request(guard)
+        ui.app.after_request(guard.framed_by_nobody)
         wait_for_start(ui.app, self._waiting)
         self._tables = tables = Tables()
         add_tabs(ui.app, ui.template_args, tables, run, self._shown_now)
@@ -402,6 +359,8 @@ class Master:
         ui.start()
         gevent.spawn(stats.stats_history, self._runner)  # what the page's charts show
         while ui.server is None or not ui.server.started:
+            if ui.greenlet.dead:
+                raise PageError(f"the page cannot be served on {page.host} port {page.port}; see the log")
             gevent.sleep(0.01)
         shown = f"[{page.host}]" if ":" in page.host else page.host
         return f"http://{shown}:{ui.server.server_port}"
@@ -458,6 +417,12 @@ def _set_up_logs() -> None:
     page.setFormatter(logging.Formatter("[%(asctime)s] %(levelname)s/%(name)s: %(message)s"))
 
 
+def _fail(out: IO[str], why: str) -> NoReturn:
+    out.write(json.dumps({"event": "failed", "why": why}) + "\n")
+    out.flush()
+    sys.exit(2)
+
+
 @click.command()
 @click.option("--spec", "spec_file", type=click.Path(path_type=Path), required=True, help="config/load.json")
 @click.option("--workers", type=click.IntRange(1, 1024), required=True, help="How many workers will come.")
@@ -479,7 +444,7 @@ def main(
     try:
         spec = read_spec(spec_file)
         page = Page(ui_host, ui_port, read_login(ui_login_file, ui_host)) if ui else None
-    except (SpecError, LoginError) as error:
+    except (SpecError, PageError) as error:
         click.echo(error, err=True)
         sys.exit(2)
     sys.argv = sys.argv[:1]  # Locust's page reads the command line as if it were its own
@@ -489,11 +454,11 @@ def main(
     try:
         master = Master(spec, spec_file.read_text(), workers, out, guests=guests, listen=listen)
     except (RPCError, SystemExit, ZMQError) as error:  # Locust ends the process where a port is taken
-        why = f"workers cannot be listened for on {bind_host} port {bind_port}: {error}"
-        out.write(json.dumps({"event": "failed", "why": why}) + "\n")
-        out.flush()
-        sys.exit(2)
-    master.run(page)
+        _fail(out, f"workers cannot be listened for on {bind_host} port {bind_port}: {error}")
+    try:
+        master.run(page)
+    except PageError as error:
+        _fail(out, str(error))
 
 
 if __name__ == "__main__":

@@ -11,10 +11,13 @@ open. ``Guard`` says who may.
 from __future__ import annotations
 
 import csv
+import errno
 import hmac
 import io
 import ipaddress
 import json
+import os
+import socket
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -64,7 +67,7 @@ body { font: 1.1rem/1.5 system-ui, sans-serif; max-width: 36rem; margin: 20vh au
 Row = dict[str, float | str | None]  # by column; None: there is no such figure
 
 
-class LoginError(Exception):
+class PageError(Exception):
     """The page may not be served like this; the text says why and what to do."""
 
 
@@ -172,26 +175,52 @@ def shown(told: Any) -> Any:
     return float(f"{told:.{DIGITS}g}") if isinstance(told, float) else told
 
 
+def try_address(host: str, port: int) -> None:
+    """See that the page can listen there.
+
+    Raises:
+        PageError: it cannot.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except OSError as error:
+        raise PageError(
+            f"--ui-host is {host!r}: must be an address of this machine: {error.strerror}"
+        ) from None
+    with socket.socket(family, kind, protocol) as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trial.bind(address)
+        except OSError as error:
+            field, wrong = (
+                ("--ui-port", port) if error.errno == errno.EADDRINUSE else ("--ui-host", repr(host))
+            )
+            raise PageError(
+                f"{field} is {wrong}: cannot listen on {host} port {port}: {os.strerror(error.errno or 0)}; "
+                "leave --ui-port out for any free port"
+            ) from None
+
+
 def read_login(path: Path | None, host: str) -> tuple[str, str] | None:
     """User and password of a file of one line, "user:password".
 
     Raises:
-        LoginError: it cannot be used, or there is none and the page is to be reached from other machines.
+        PageError: it cannot be used, or there is none and the page is to be reached from other machines.
     """
     if path is None:
         if is_loopback(host):
             return None
-        raise LoginError(
+        raise PageError(
             f"--ui-host is {host!r}: whoever reaches the page steers the load, so off loopback it needs a "
             "login: write user:password into a file and name it with --ui-login-file"
         )
     try:
         text = path.read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise LoginError(f"--ui-login-file is {str(path)!r}: cannot be read: {error}") from None
+        raise PageError(f"--ui-login-file is {str(path)!r}: cannot be read: {error}") from None
     user, colon, password = text.partition(":")
     if not (user and colon) or len(password) < SHORTEST_PASSWORD or "\n" in text:
-        raise LoginError(
+        raise PageError(
             f"--ui-login-file is {str(path)!r}: must hold one line, user:password, with a password of at "
             f"least {SHORTEST_PASSWORD} characters"
         )
@@ -203,7 +232,8 @@ class Guard:
 
     A name that was made to point here (DNS rebinding) shows in Host, another site's script or form in Origin,
     and its picture or link (Locust stops a test on GET) in Sec-Fetch-Site. Targets are the plan's: a form
-    with another host is refused, and workers would not dial it anyway.
+    with another host is refused, and workers would not dial it anyway. Nobody may show the page in a frame,
+    where a click on something else would be one on *Stop*.
 
     Args:
         host: what the page listens on.
@@ -220,14 +250,23 @@ class Guard:
         foreign = origin is not None and _netloc(origin) != request.host
         beside = request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin")
         if not self._known(_hostname(f"//{request.host}")):
-            abort(403, f"this page is to be asked for by the address it listens on: {self._host}")
+            where = self._host if is_loopback(self._host) else f"{self._host}, or an address of this machine"
+            abort(403, f"this page is to be asked for by what it listens on: {where}")
         if foreign or (beside and request.path != "/"):
             abort(403, "only this page itself may use this address")
         if self._login is not None and not self._logged_in(self._login):
             return Response("a login is needed\n", 401, {"WWW-Authenticate": 'Basic realm="chatproof"'})
-        if request.path == "/swarm" and request.form.get("host", self._target) not in ("", self._target):
+        if request.path == "/user":
+            abort(403, "what users do is the scenario's to say")
+        if request.path == "/swarm" and request.form.get("host", self._target) != self._target:
             return answer(f"the target is the plan's: {self._target}; no other is loaded")
         return None
+
+    def framed_by_nobody(self, response: Response) -> Response:
+        """For ``after_request``."""
+        response.headers["X-Frame-Options"] = "DENY"
+        response.headers["Content-Security-Policy"] = "frame-ancestors 'none'"
+        return response
 
     def _known(self, name: str) -> bool:
         """Whether a Host is one that this page has: no name but its own can be pointed at it by others."""

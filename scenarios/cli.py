@@ -146,12 +146,13 @@ def read_scenario(
 
 
 def read_page(host: str, port: int, login_file: Path | None) -> Page:
-    """Where Locust's page goes, or end with status 2 where it would be open to strangers."""
-    from loadgen.page import LoginError, read_login
+    """Where Locust's page goes, or end with status 2 where it cannot, or would be open to strangers."""
+    from loadgen.page import PageError, read_login, try_address
 
     try:
         read_login(login_file, host)
-    except LoginError as wrong:
+        try_address(host, port)
+    except PageError as wrong:
         click.echo(str(wrong), err=True)
         sys.exit(Exit.USAGE)
     return Page(host, port, login_file)
@@ -188,7 +189,7 @@ def with_options(overrides: tuple[str, ...], seed: int | None, scale: float | No
     help="A run that was judged: shown beside this one in its report. Only read; no verdict hangs on it.",
 )
 @click.option("--ui", is_flag=True, help="Serve Locust's web page; the run is then not gated.")
-@click.option("--ui-host", default="127.0.0.1", show_default=True, help="What the page listens on.")
+@click.option("--ui-host", default=Page().host, show_default=True, help="What the page listens on.")
 @click.option(
     "--ui-port", type=click.IntRange(0, 65535), default=0, help="Its port; 0, the default: any free one."
 )
@@ -229,6 +230,8 @@ def run(
     from .run import Options, run_scenario
 
     chosen = read_scenario(scenario, overrides, seed, scale, allow_targets, swarm_seed)
+    if not ui and (ui_port or ui_login_file or ui_host != Page().host):
+        raise click.UsageError("--ui-host, --ui-port and --ui-login-file are of the page: say --ui as well")
     page = read_page(ui_host, ui_port, ui_login_file) if ui else None
     beside = read_other(baseline_dir) if baseline_dir else None  # `latest` will be another in a moment
     elsewhere = away.Away(expect_workers, bind_host, bind_port, wait_s) if expect_workers else None

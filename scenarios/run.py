@@ -86,7 +86,8 @@ def run_scenario(scenario: Scenario, options: Options, console: Console) -> int:
         click.echo(summary_text(ran.outcome, colour=sys.stdout.isatty()))
     if ran.interrupted:
         return Exit.INTERRUPTED
-    return 0 if options.page else ran.outcome.exit  # a run that was steered by hand is not gated
+    by_hand = options.page is not None and ran.outcome.summary["status"] == "complete"
+    return 0 if by_hand else ran.outcome.exit  # a run that was steered by hand is not gated
 
 
 def run_once(scenario: Scenario, options: Options, console: Console, *, probes: Sequence[Gate] = ()) -> Ran:

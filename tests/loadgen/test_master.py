@@ -350,3 +350,13 @@ def test_a_port_that_is_taken_is_said_and_no_traceback(tmp_path: Path, server: T
         assert load.master.wait(10) == 2
     finally:
         load.close()
+
+
+def test_a_page_that_cannot_be_served_ends_the_master_and_is_said(tmp_path: Path, server: TinyServer) -> None:
+    taken = urlsplit(server.url).port
+    load = Load(tmp_path, server.url, "--ui", "--ui-port", str(taken), workers=1, children=0, first="failed")
+    try:
+        assert load.listening["why"] == f"the page cannot be served on 127.0.0.1 port {taken}; see the log"
+        assert load.master.wait(10) == 2
+    finally:
+        load.close()

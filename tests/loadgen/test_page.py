@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import socket
+
 import numpy as np
 import pytest
 from flask import Flask
 
 from loadgen.meters import Histogram
-from loadgen.page import COLUMNS, HEALTH, LATENCY, Guard, Tables, add_tabs, shown, wait_for_start
+from loadgen.page import (
+    COLUMNS,
+    HEALTH,
+    LATENCY,
+    Guard,
+    PageError,
+    Tables,
+    add_tabs,
+    shown,
+    try_address,
+    wait_for_start,
+)
 
 LOGIN = ("ann", "correct horse battery")
 
@@ -65,15 +78,32 @@ def report(index: int, *delivery_ms: float) -> dict[str, object]:
     }  # fmt: skip
 
 
+def test_an_address_that_cannot_be_listened_on_is_named_with_what_to_do() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(PageError, match=rf"--ui-port is {port}: .*in use; leave --ui-port out for any"):
+            try_address("127.0.0.1", port)
+    try_address("127.0.0.1", port)
+    with pytest.raises(
+        PageError, match=r"--ui-host is 'nosuch\.invalid': must be an address of this machine"
+    ):
+        try_address("nosuch.invalid", 0)
+    with pytest.raises(PageError, match=r"--ui-host is '192\.0\.2\.1': cannot listen on 192"):
+        try_address("192.0.2.1", 0)
+
+
 def page(tables: Tables, *, before: str | None = None) -> Flask:
     """What is ours of the page, around a table of Locust's with figures as it gives them."""
     app, arguments = Flask(__name__), {}  # type: ignore[var-annotated]
-    app.before_request(Guard(host="127.0.0.1", login=None, target="ws://127.0.0.1:1"))
+    guard = Guard(host="127.0.0.1", login=None, target="ws://127.0.0.1:1")
+    app.before_request(guard)
+    app.after_request(guard.framed_by_nobody)
     wait_for_start(app, lambda: before)
     add_tabs(app, arguments, tables, "a-run", lambda: {"state": "stopped"})
     old = {"state": "running", "stats": [{"num_requests": 12345, "avg_response_time": 28.1349}]}
     app.add_url_rule("/stats/requests", "requests", lambda: old)
     app.add_url_rule("/swarm", "swarm", lambda: {"success": True}, methods=["POST"])
+    app.add_url_rule("/user", "user", lambda: {}, methods=["POST"])
     app.add_url_rule("/", "index", lambda: arguments)
     return app
 
@@ -184,3 +214,12 @@ def test_a_target_that_is_not_the_plans_is_refused_in_the_words_of_locusts_form(
     }  # fmt: skip
     assert client.post("/swarm", data={"user_count": "1", "host": "ws://127.0.0.1:1"}).get_json()["success"]
     assert client.post("/swarm", data={"user_count": "1"}).get_json()["success"]
+    assert client.post("/swarm", data={"user_count": "1", "host": ""}).get_json() == refused
+    assert client.post("/user", json={"host": "ws://192.0.2.1:80"}).status_code == 403
+
+
+def test_nobody_may_show_the_page_in_a_frame() -> None:
+    answer = page(Tables()).test_client().get("/", headers={"Sec-Fetch-Site": "cross-site"})
+    assert answer.status_code == 200  # a link to it
+    assert answer.headers["X-Frame-Options"] == "DENY"
+    assert answer.headers["Content-Security-Policy"] == "frame-ancestors 'none'"

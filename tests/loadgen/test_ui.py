@@ -124,7 +124,7 @@ def test_our_tabs_follow_what_is_done_on_the_page(load: Load, visit: Visit) -> N
     page.locator("input[name=host]").fill("ws://192.0.2.1:80")
     visit.asks_for(3, "Start")
     expect(page.get_by_text("no other is loaded")).to_be_visible()
-    page.locator("input[name=host]").fill("")
+    page.locator("input[name=host]").fill(load.spec["targets"][0])
     visit.asks_for(3, "Start")
     load.expect("stats", live=3, clients=3)
     rows = visit.sees(lambda rows: some(rows) and int(rows[0][1]) < stopped)  # a new test, as Locust has it

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -110,3 +111,43 @@ def test_all_that_cannot_be_planned_with_is_told_before_anything_is_run(tmp_path
         "--peak is nan", "--growth is -1", "--spare is 5000", *[str(prices)] * 2,
     ]  # fmt: skip
     assert not (tmp_path / "runs").exists()
+
+
+def test_options_of_the_page_without_the_page_are_no_slip_that_is_passed_over() -> None:
+    for option in (["--ui-port", "8089"], ["--ui-login-file", "login"], ["--ui-host", "0.0.0.0"]):
+        ended = CliRunner().invoke(scenarios.cli.main, ["run", "smoke", *option])
+        assert ended.exit_code == Exit.USAGE, ended.output
+        assert "say --ui as well" in ended.output
+
+
+def test_a_page_that_cannot_listen_starts_nothing(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        ended = CliRunner().invoke(
+            scenarios.cli.main, ["run", "smoke", "--out", str(tmp_path / "out"), "--ui", "--ui-port", port]
+        )
+    assert ended.exit_code == Exit.USAGE, ended.output
+    assert f"--ui-port is {port}: " in ended.output
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        pytest.param("complete", Exit.PASS, id="to its end"),
+        pytest.param("aborted", Exit.VOID, id="broken off"),
+    ],
+)
+def test_a_run_that_was_steered_by_hand_ends_well_if_it_came_to_its_end(
+    status: str, expected: Exit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = tmp_path / "made"
+    small(run={"status": status, "interactive": True, "void": ["late"]}).write(made)
+    (made / "config").mkdir()
+    (made / "config" / "scenario.toml").write_text("[server]\n")
+    outcome = report_run(made)
+    assert outcome.exit == Exit.VOID
+    monkeypatch.setattr(scenarios.run, "perform", lambda *_: None)
+    monkeypatch.setattr(scenarios.run, "report_run", lambda *_, **__: outcome)
+    ended = CliRunner().invoke(scenarios.cli.main, ["run", "smoke", "--ui", "--out", str(tmp_path / "out")])
+    assert ended.exit_code == expected, ended.output
