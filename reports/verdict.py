@@ -249,7 +249,9 @@ def _broken(bad: Sequence[ClassVerdict], integrity: Sequence[GateResult]) -> str
 def _first_of(reasons: Sequence[str]) -> str:
     if not reasons:
         return "The checks could not decide."
-    first = reasons[0][:1].upper() + reasons[0][1:].rstrip(".")
+    first = reasons[0].rstrip(".")
+    if "://" not in first.split(maxsplit=1)[0]:  # an address stays as it is
+        first = first[:1].upper() + first[1:]
     return first + (f"; and {wording.plural(len(reasons) - 1, 'more reason')}." if len(reasons) > 1 else ".")
 
 

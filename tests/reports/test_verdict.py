@@ -153,6 +153,11 @@ def test_the_verdict(given: dict[str, Any], verdict: str, code: Exit, word: str)
             "Worker 1 ran late; and 1 more reason.",
             id="void",
         ),
+        pytest.param(
+            {"void": ["ws://h:1/ws could not be reached", "another"]},
+            "ws://h:1/ws could not be reached; and 1 more reason.",
+            id="an address stays as it is",
+        ),
         pytest.param({"idle": ["fault f did nothing"]}, "Fault f did nothing.", id="unknown"),
     ],
 )
