@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import sys
-import traceback
 from pathlib import Path
 from typing import Literal
 
@@ -17,15 +16,14 @@ from loadgen.cli import load as load_command
 from loadgen.cli import prediction_text
 from reports.baseline import Baseline, read_baseline
 from reports.cli import compare, gate, replay, report
-from reports.gates import GatesError
 from reports.history import HistoryError
-from reports.planning import PlanError
 from reports.verdict import Exit
 
 from . import away
 from . import doctor as doctor_checks
+from .commands import Commands
 from .load import Page
-from .model import Scenario, ScenarioError, bundled_files, find, load
+from .model import Scenario, bundled_files, find, load
 
 EXIT_HELP = """\b
 Exit status: 0 pass; 1 a threshold gate failed; 2 usage or scenario error;
@@ -37,28 +35,6 @@ Exit status: 0 found and confirmed; 2 usage or scenario error; 3 a promise was b
 AB_HELP = """\b
 Exit status: 0 not worse; 1 a regression gate failed; 2 usage or scenario error; 3 a side breaks a
 promise; 4 undecided after --max-pairs; 5 void again and again; 130 interrupted."""
-
-
-class Commands(click.Group):
-    """What no command deals with itself ends all of them alike: one line a fault, or a status of its own.
-
-    A traceback would end with 1, which a pipeline reads as a failed gate.
-    """
-
-    def invoke(self, ctx: click.Context) -> object:
-        try:
-            return super().invoke(ctx)
-        except (ScenarioError, GatesError, PlanError) as wrong:
-            click.echo(str(wrong), err=True)
-            sys.exit(Exit.USAGE)
-        except KeyboardInterrupt:  # where a run no longer takes it, as while its report is made
-            sys.exit(Exit.INTERRUPTED)
-        except (click.ClickException, click.Abort, click.exceptions.Exit):
-            raise
-        except Exception:
-            traceback.print_exc()
-            click.echo("chatproof: internal error; the lines above say where. Please report them.", err=True)
-            sys.exit(Exit.INTERNAL)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

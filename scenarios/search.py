@@ -127,6 +127,9 @@ def run_search(
         _write(ran.path / CAPACITY_FILE, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
         report_run(ran.path, gates_file=options.gates_file)
     say(as_text(document))
+    say(f"\n  told in  {options.out / 'capacity.md'} and, for programs, capacity.json")
+    if soaks:
+        say(f"  page     {ran.outcome.report}")
     if soaks and ran.outcome.exit == Exit.INTEGRITY:
         return Exit.INTEGRITY
     return Exit.PASS if soaks and soaks[-1].trial.held is Held.YES else Exit.UNKNOWN

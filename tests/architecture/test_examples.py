@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import shutil
+import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -16,8 +18,9 @@ from click.testing import CliRunner
 
 from loadgen.workload import predict
 from reports.gates import load_gates, load_regressions
+from reports.planning import read_prices
 from scenarios.ab import read_side, regressions_for
-from scenarios.cli import main
+from scenarios.cli import main, read_scenario
 from scenarios.model import apply_override, load, parse
 
 ROOT = Path(__file__).parents[2]
@@ -121,6 +124,73 @@ def test_every_command_of_a_page_exists_with_its_options(page: str) -> None:
             assert option in shown, f"chatproof {command} {option}"
 
 
+def typed(page: str) -> list[list[str]]:
+    """Every call of chatproof that a page shows whole, as words: no mere name, no placeholder."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    fenced = re.compile(r"^```(\w*)\n(.*?)^```", flags=re.M | re.S)
+    lines = [
+        line for kind, block in fenced.findall(text) if kind in ("", "sh") for line in block.splitlines()
+    ]
+    lines += re.findall(r"`(chatproof [^`\n]+)`", fenced.sub("", text))
+    found = [re.search(r"\bchatproof (?:(?!\|\||;).)*", line) for line in lines]
+    calls = [shlex.split(match[0])[1:] for match in found if match]
+    return [
+        call
+        for call in calls
+        if len(call) > 1 and not [word for word in call if re.search(r"<\w+>|^[A-Z]+\d?$", word)]
+    ]
+
+
+@pytest.fixture
+def followed(pasted: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where somebody who follows the pages to the letter is: what they copy, and runs of those names."""
+    shutil.copytree(EXAMPLES / "chat", pasted, dirs_exist_ok=True)
+    shutil.copytree(EXAMPLES, pasted / "examples")
+    shutil.copy(ROOT / "scenarios/capacity.toml", pasted / "my.toml")
+    for run in ("latest/analysis/excerpts/D1-1", "one/latest", "two/latest", "four/latest"):
+        (pasted / "runs" / run).mkdir(parents=True)
+    (pasted / "bin").mkdir()
+    shutil.copy(pasted / "head/venv/bin/chatd", pasted / "bin/chatd")
+    monkeypatch.setenv("PATH", str(pasted / "bin"), prepend=":")
+    return pasted
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_of_a_page_can_be_typed_as_it_stands(page: str, followed: Path) -> None:
+    calls = typed(page)
+    assert len(calls) > 2
+    for command, *rest in calls:
+        with main.commands[command].make_context(command, rest) as context:  # values and files are looked at
+            if {"scenario", "overrides"} <= set(context.params):
+                names = ("scenario", "overrides", "seed", "scale", "allow_targets")
+                assert read_scenario(*(context.params[name] for name in names))
+
+
+@pytest.mark.parametrize(
+    ("ends", "status"),
+    [([0], 0), ([1], 1), ([3], 3), ([5, 0], 0), ([5, 3], 3), ([5, 5], 5)],
+    ids=lambda value: str(value),
+)
+def test_only_a_void_run_has_a_second_try_and_the_last_one_counts(
+    ends: list[int], status: int, tmp_path: Path
+) -> None:
+    text = (ROOT / PAGES[0]).read_text(encoding="utf-8")
+    (step,) = [block for block in re.findall(r"```sh\n(.*?)```", text, flags=re.S) if "status" in block]
+    for number, end in enumerate(ends):
+        (tmp_path / f"end-{number}").write_text(str(end))
+    fake = tmp_path / "chatproof"
+    fake.write_text(
+        f"#!/bin/bash\ncd {shlex.quote(str(tmp_path))}\n"
+        'for end in end-*; do e=$(<"$end"); rm "$end"; exit "$e"; done\n'
+    )
+    fake.chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    shell = ["bash", "-e", "-o", "pipefail", "-c", step]  # as a job's step is run
+    ended = subprocess.run(shell, env={"PATH": path}, timeout=60, check=False)
+    assert ended.returncode == status
+    assert not list(tmp_path.glob("end-*"))
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_every_link_of_a_page_leads_somewhere(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
@@ -142,3 +212,9 @@ def test_every_scenario_that_the_planners_page_names_comes_with_it() -> None:
     names = [name for cell in named for name in re.findall(r"`(\w+)`", cell)]
     assert names
     assert not [name for name in names if not (ROOT / "scenarios" / f"{name}.toml").is_file()]
+
+
+def test_the_prices_of_the_planners_page_are_right(tmp_path: Path) -> None:
+    (shown,) = re.findall(r"```toml\n(.*?)```", (ROOT / PAGES[1]).read_text(encoding="utf-8"), flags=re.S)
+    (tmp_path / "prices.toml").write_text(shown, encoding="utf-8")
+    assert read_prices(tmp_path / "prices.toml").per_hour == 0.34

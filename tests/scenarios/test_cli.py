@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -151,3 +154,18 @@ def test_a_run_that_was_steered_by_hand_ends_well_if_it_came_to_its_end(
     monkeypatch.setattr(scenarios.run, "report_run", lambda *_, **__: outcome)
     ended = CliRunner().invoke(scenarios.cli.main, ["run", "smoke", "--ui", "--out", str(tmp_path / "out")])
     assert ended.exit_code == expected, ended.output
+
+
+def test_a_pipe_that_nobody_reads_any_more_is_no_defect() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    ended = subprocess.run(
+        [sys.executable, "-c", "from scenarios.cli import main; main()", "list"],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+    )
+    os.close(writer)
+    assert ended.returncode == Exit.INTERRUPTED
+    assert ended.stderr == ""

@@ -128,8 +128,10 @@ def test_without_a_confirmed_rate_the_page_has_no_form(tmp_path: Path) -> None:
 
 
 def test_the_page_of_the_confirming_run_has_the_section(tmp_path: Path) -> None:
-    _, _, found, runs = searched(tmp_path, limited)
+    _, told, found, runs = searched(tmp_path, limited)
     page = (tmp_path / f"made/run-{len(runs.asked)}/report/report.html").read_text()
+    assert f"told in  {tmp_path}/capacity.md" in told
+    assert f"page     {tmp_path}/made/run-{len(runs.asked)}" in told
     assert "One node holds" in page
     assert (tmp_path / "capacity.md").read_text().startswith("# Capacity: capacity")
     assert len(found["trials"]) == len(runs.asked) - 1
