@@ -4,7 +4,7 @@ The body is a JSON string of 64 hex characters and a padding. The hex characters
 
     nonce u64 | channel u32 | publisher u32 | pub_seq u32 | scheduled_ns i64 | crc32 u32     (little endian)
 
-``crc32`` is over the first 28 bytes and then over the padding, so that a reader can tell a message that
+``crc32`` is over the padding and then over the first 28 bytes, so that a reader can tell a message that
 was sent to another channel, by another run, or damaged on its way. Identity travels here because no
 field of the server alone is trusted.
 """
@@ -20,11 +20,12 @@ from reports.history import Flag
 
 Raw = bytes | bytearray | memoryview
 
-_HEAD: Final = struct.Struct("<QIIIq")
+_LANE: Final = struct.Struct("<QII")
+_MESSAGE: Final = struct.Struct("<Iq")
 _BODY: Final = struct.Struct("<QIIIqI")
-_pack: Final = _HEAD.pack
+_pack: Final = _MESSAGE.pack
 _unpack: Final = _BODY.unpack
-_HEAD_BYTES: Final = _HEAD.size
+_HEAD_BYTES: Final = _LANE.size + _MESSAGE.size
 _HEX: Final = _BODY.size * 2
 _DIGITS_END: Final = _HEX + 1
 _QUOTE: Final = 0x22
@@ -63,9 +64,31 @@ def encode_body(
     Raises:
         struct.error: a number does not fit its field.
     """
-    head = _pack(nonce, channel, publisher, pub_seq, scheduled_ns)
+    padding, digest = padding_of(body_bytes)
+    digits, digest = begun(nonce, channel, publisher, digest)
+    return completed(digits, digest, pub_seq, scheduled_ns, padding)
+
+
+def padding_of(body_bytes: int) -> tuple[bytes, int]:
+    """The padding of so many bytes, and its digest."""
     padding = _PAD * body_bytes
-    return b'"%b%b"' % (b2a_hex(head + crc32(padding, crc32(head)).to_bytes(4, "little")), padding)
+    return padding, crc32(padding)
+
+
+def begun(nonce: int, channel: int, publisher: int, digest: int) -> tuple[bytes, int]:
+    """How all bodies of a publisher on a channel begin: hex digits, and the digest so far.
+
+    Args:
+        digest: of their padding.
+    """
+    lane = _LANE.pack(nonce, channel, publisher)
+    return b2a_hex(lane), crc32(lane, digest)
+
+
+def completed(digits: bytes, digest: int, pub_seq: int, scheduled_ns: int, padding: bytes) -> bytes:
+    """``encode_body`` from where ``begun`` ended, at a third of the price."""
+    said = _pack(pub_seq, scheduled_ns)
+    return b'"%b%b%b"' % (digits, b2a_hex(said + crc32(said, digest).to_bytes(4, "little")), padding)
 
 
 def decode_body(raw: Raw) -> Body | None:
@@ -82,7 +105,7 @@ def decode_body(raw: Raw) -> Body | None:
     except ValueError:
         return None
     nonce, channel, publisher, pub_seq, scheduled_ns, digest = _BODY.unpack(packed)
-    good = crc32(text[_DIGITS_END:-1], crc32(packed[:_HEAD_BYTES])) == digest
+    good = crc32(packed[:_HEAD_BYTES], crc32(text[_DIGITS_END:-1])) == digest
     # An upper-case digit decodes to the same byte, so the digest alone would not see that it was changed.
     return Body(
         nonce,
@@ -94,14 +117,18 @@ def decode_body(raw: Raw) -> Body | None:
     )
 
 
-def identify(raw: Raw, nonce: int) -> Identity:
+def identify(raw: Raw, nonce: int, padding: bytes = b"", digested: int = 0) -> Identity:
     """What the record of an arriving body says, for the run with this nonce (below 2^64).
 
     A sound body of this run is told in one go, because it comes once for each delivery; ``doubted``
     says what any other is, and would say the same of a sound one.
+
+    Args:
+        padding: what most bodies have, so that it is compared and not digested anew.
+        digested: the digest of this padding.
     """
     text = bytes(raw)
-    digits = text[1:_DIGITS_END]
+    digits, rest = text[1:_DIGITS_END], text[_DIGITS_END:-1]
     try:
         packed = a2b_hex(digits)
         said, _, publisher, pub_seq, scheduled_ns, digest = _unpack(packed)
@@ -109,7 +136,7 @@ def identify(raw: Raw, nonce: int) -> Identity:
         return doubted(text, nonce)
     if (
         said == nonce
-        and crc32(text[_DIGITS_END:-1], crc32(packed[:_HEAD_BYTES])) == digest
+        and crc32(packed[:_HEAD_BYTES], digested if rest == padding else crc32(rest)) == digest
         and digits.islower()
         and text[0] == text[-1] == _QUOTE
         and len(text) >= _SHORTEST

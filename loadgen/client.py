@@ -397,14 +397,14 @@ class Client:
             self.bad(BadReason.SERIAL_RANGE)
             return
         flags, ordinal = _DUPLICATE if duplicate else 0, self.ordinal
-        if not isinstance(tag, Pending) or tag.message != message:
+        if type(tag) is not Pending or tag.message != message:
             identity, number = (ordinal, 0, *parse_message_id(message)), self._epoch(epoch)
             self._put(_ACK, self.heard_ns, 0, *identity, serial, number, flags | Flag.NOT_OPEN)
             return
         lane = tag.lane
         number = lane.epoch if epoch == lane.epoch_name else self._epoch(epoch)
-        identity = (ordinal, lane.channel, ordinal, tag.pub_seq)
-        self._put(_ACK, self.heard_ns, tag.scheduled_ns, *identity, serial, number, flags)
+        said = tag.scheduled_ns, ordinal, lane.channel, ordinal, tag.pub_seq, serial, number, flags
+        self._put(_ACK, self.heard_ns, *said)
         self._publisher.placed(tag)
 
     def nack(

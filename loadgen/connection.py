@@ -136,6 +136,12 @@ def feed(client: Client, wires: Wires, payload: bytes) -> None:
 class _Socket(WSListener):
     """One open WebSocket; the ``Link`` of its client."""
 
+    # What thousands of sockets are made of is cold each time: the less of it, the better.
+    __slots__ = (
+        "_answers", "_client", "_code", "_fragments", "_held", "_is_closing", "_known", "_learn", "_over",
+        "_transport", "_wires",
+    )  # fmt: skip
+
     def __init__(self, client: Client, wires: Wires) -> None:
         super().__init__()
         self._client, self._wires = client, wires
@@ -143,6 +149,7 @@ class _Socket(WSListener):
         self._answers = wires.shared.driver.answers
         self._held = False
         self._transport: WSTransport | None = None
+        self._is_closing: Callable[[], bool] = bool  # of the open socket
         self._fragments: list[bytes] = []
         self._code = 0  # of the close frame; 0: none yet
         self._over = False
@@ -152,14 +159,15 @@ class _Socket(WSListener):
     def on_ws_connected(self, transport: WSTransport) -> None:
         transport.underlying_transport.set_write_buffer_limits(high=_WRITE_BUFFER_BYTES)
         self._transport = transport
+        self._is_closing = transport.underlying_transport.is_closing
         self._client.opened(self, monotonic_ns())
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         if self._over:  # what comes behind a close frame is discarded (RFC 6455 § 1.4)
             return
         try:
-            payload = frame.get_payload_as_bytes()
-            delivery = self._known.get(payload)
+            payload, known = frame.get_payload_as_bytes(), self._known
+            delivery = known.get(payload) if known else None
             if delivery is None and frame.msg_type is _TEXT and frame.fin:
                 if payload.startswith(self._answers):
                     self._client.feed(payload, monotonic_ns())
@@ -190,13 +198,8 @@ class _Socket(WSListener):
 
     def send(self, frame: bytes) -> bool:
         transport = self._transport
-        if (
-            transport is None
-            or self._over
-            or transport.is_disconnected
-            or transport.is_close_frame_sent
-            or transport.underlying_transport.is_closing()
-        ):
+        # The socket is closing from when the connection is lost or given up.
+        if transport is None or self._over or transport.is_close_frame_sent or self._is_closing():
             return False
         transport.send(_TEXT, frame)
         return True

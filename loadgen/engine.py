@@ -283,7 +283,8 @@ class Engine:
 
     def _publish(self, ordinal: int, channel: int, pub_seq: int, scheduled_ns: int) -> None:
         if ordinal in self._present:
-            pub_seq = (pub_seq + self._first_seq) % 2**32
+            if self._first_seq:
+                pub_seq = self._numbered(pub_seq)
             self._clients[ordinal].publish(channel, pub_seq, scheduled_ns)
 
     def _numbered(self, pub_seq: int) -> int:

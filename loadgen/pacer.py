@@ -108,21 +108,24 @@ class Pacer:
     def _run_part(self, offset_ns: int, until_ns: int) -> bool:
         """Do what of the part at hand is due by an offset. False: the time was over first."""
         t0_ns, part, index, acts = self._t0_ns, self._part, self._next_publish, 0
-        intime = True
-        while intime and index < len(part) and part[index][0] <= offset_ns:
+        clock, publish, late = self._now_ns, self._publish, self.lags_ns.append
+        intime, end = True, len(part)
+        while intime and index < end:
             due_ns, client, channel, pub_seq, action = part[index]
+            if due_ns > offset_ns:
+                break
             index += 1
-            scheduled_ns, now_ns = t0_ns + due_ns, self._now_ns()
+            scheduled_ns, now_ns = t0_ns + due_ns, clock()
             intime = now_ns < until_ns
             if not pub_seq:
                 acts += 1
                 self._act(client, channel, action)
                 continue
-            self.lags_ns.append(now_ns - scheduled_ns)
+            late(now_ns - scheduled_ns)
             if action:
                 self._react(client, channel, pub_seq, scheduled_ns)
             else:
-                self._publish(client, channel, pub_seq, scheduled_ns)
+                publish(client, channel, pub_seq, scheduled_ns)
         self.scheduled += index - self._next_publish - acts
         self._next_publish = index
         return intime
@@ -138,7 +141,9 @@ class Pacer:
         """Some rows as Python's own numbers. All at once would take 20 ms where there are many."""
         part = self._rows[self._taken : self._taken + _PART]
         self._taken += len(part)
-        self._part, self._next_publish = part.tolist(), 0
+        # By columns, which is three times as fast as row by row.
+        columns = [part[name].tolist() for name in ("due_ns", "client", "channel", "pub_seq", "action")]
+        self._part, self._next_publish = list(zip(*columns, strict=True)), 0
 
     def _move_ns(self) -> int:
         return self._moves[self._next_move][0] if self._next_move < len(self._moves) else _NEVER

@@ -18,7 +18,7 @@ from typing import Final, Protocol, cast
 from chatd.protocol.cursor import Outbox
 from reports.history import Flag, Kind
 
-from .body import encode_body, identify
+from .body import begun, completed, encode_body, identify, padding_of
 from .drivers.base import ActingDriver, Buffer, Capability, Driver, Position
 from .personas import EVERYBODY, Persona
 from .reconnects import Reconnect
@@ -97,7 +97,8 @@ class Shared:
     ) -> None:
         self.token = token
         self.channel_name = channel_name
-        self.recorder, self.driver, self.nonce, self.body_bytes = recorder, driver, nonce, body_bytes
+        self.recorder, self.driver, self.nonce = recorder, driver, nonce
+        self.padding, self.digest = padding_of(body_bytes)
         self.ack_timeout_ns = int(ack_timeout_s * 1e9)
         self.reconnect = reconnect
         self.now_ns, self.later, self.rng = now_ns, later, rng
@@ -110,7 +111,7 @@ class Shared:
 
     def delivered(self, channel: str, serial: int, body: Buffer, about: int) -> Delivery:
         """What a delivery says, whoever gets it; arguments as of ``Sink.message``."""
-        publisher, pub_seq, scheduled_ns, flags = identify(body, self.nonce)
+        publisher, pub_seq, scheduled_ns, flags = identify(body, self.nonce, self.padding, self.digest)
         if not about:
             self.newest[channel] = serial
         return channel, serial, publisher, pub_seq, scheduled_ns, flags
@@ -151,8 +152,8 @@ class Lane:
     """A client's side of one channel: its position as a subscriber, its queue as a publisher."""
 
     __slots__ = (
-        "asked", "asked_ns", "channel", "epoch", "epoch_name", "floor", "held", "left", "live", "name",
-        "outbox", "present", "retry_s", "returning", "serial", "subscribed", "timer",
+        "asked", "asked_ns", "channel", "digest", "digits", "epoch", "epoch_name", "floor", "held", "left",
+        "live", "name", "outbox", "present", "retry_s", "returning", "serial", "subscribed", "timer",
     )  # fmt: skip
 
     def __init__(self, channel: int, name: str) -> None:
@@ -171,20 +172,23 @@ class Lane:
         self.held = False  # a refusal is being waited out: nothing new is sent
         self.retry_s = RETRY_S
         self.timer: Timer | None = None
+        self.digits, self.digest = b"", 0  # how the bodies of its messages begin; from the first one on
 
 
 class Publisher:
     """Sends a client's publishes and keeps them until they are answered."""
 
     __slots__ = (
-        "_alone", "_codec", "_keeps", "_lanes", "_link", "_ordinal", "_persona", "_put", "_shared",
-        "_under_way",
+        "_alone", "_codec", "_deadlines", "_keeps", "_lanes", "_link", "_ordinal", "_persona", "_put",
+        "_repeats", "_shared", "_under_way",
     )  # fmt: skip
 
     def __init__(self, ordinal: int, shared: Shared, persona: Persona = EVERYBODY) -> None:
         self._ordinal, self._shared, self._put = ordinal, shared, shared.recorder.put
         self._persona = persona
+        self._deadlines = shared.deadlines
         self._keeps = persona.outbox == "queue"  # what falls due while there is no connection
+        self._repeats = persona.repeat > 0
         self._link: Link | None = None  # None: not connected, or leaving
         self._codec: Driver | None = None
         self._alone = False  # a publish is sent when the one before it is answered
@@ -230,14 +234,19 @@ class Publisher:
         if self._link is None and not self._keeps:
             shared.tally.dropped += 1
             return
-        body = encode_body(
-            nonce=shared.nonce,
-            channel=lane.channel,
-            publisher=self._ordinal,
-            pub_seq=pub_seq,
-            scheduled_ns=scheduled_ns,
-            body_bytes=0 if about else shared.body_bytes,
-        )
+        if about:
+            body = encode_body(
+                nonce=shared.nonce,
+                channel=lane.channel,
+                publisher=self._ordinal,
+                pub_seq=pub_seq,
+                scheduled_ns=scheduled_ns,
+                body_bytes=0,
+            )
+        else:
+            if not lane.digits:
+                lane.digits, lane.digest = begun(shared.nonce, lane.channel, self._ordinal, shared.digest)
+            body = completed(lane.digits, lane.digest, pub_seq, scheduled_ns, shared.padding)
         message = message_id(self._ordinal, pub_seq)
         pending = Pending(lane, message, pub_seq, scheduled_ns, body, about)
         lane.outbox.add(message, pending)
@@ -258,12 +267,21 @@ class Publisher:
             self._send(pending)
 
     def placed(self, pending: Pending) -> None:
-        """An attempt was acked. A persona that repeats itself sends it once more, after a while."""
-        self.answered(pending, retry=False)
-        shared, persona = self._shared, self._persona
-        if persona.repeat and not pending.repeated and shared.rng.random() < persona.repeat:
+        """An attempt was acked: ``answered``, in fewer steps. Who repeats itself sends it again later."""
+        lane = pending.lane
+        if lane.held or self._alone:
+            self.answered(pending, retry=False)
+        else:
+            if pending.open:
+                pending.open -= 1
+            deadlines = self._deadlines
+            while deadlines and not deadlines[0][2].open:
+                deadlines.popleft()
+            pending.done = True
+            lane.outbox.settle(pending.message)
+        if self._repeats and not pending.repeated and self._shared.rng.random() < self._persona.repeat:
             pending.repeated = True
-            shared.later(persona.repeat_after_s, lambda: self._repeat(pending))
+            self._shared.later(self._persona.repeat_after_s, lambda: self._repeat(pending))
 
     def answered(self, pending: Pending, *, retry: bool, after_s: float | None = None) -> None:
         """An attempt was answered, finally or (``retry``) with a refusal that may pass in ``after_s``."""
@@ -271,7 +289,7 @@ class Publisher:
         if pending.open:
             pending.open -= 1
         # What is answered is let go of: a deadline would keep it for as long as an answer may take.
-        deadlines = self._shared.deadlines
+        deadlines = self._deadlines
         while deadlines and not deadlines[0][2].open:
             deadlines.popleft()
         if retry:
@@ -306,16 +324,19 @@ class Publisher:
         else:
             frame = codec.publish(lane.name, pending.message, body, pending)
         # Stamped and recorded before the write: what is not on record was not sent.
-        now_ns, identity = shared.now_ns(), (ordinal, lane.channel, ordinal, pending.pub_seq)
-        retry = _RETRY if attempts else 0
-        self._put(_SEND, now_ns, pending.scheduled_ns, *identity, len(body), 0, retry)
+        now_ns, channel, pub_seq, retry = shared.now_ns(), lane.channel, pending.pub_seq, 0
+        if attempts:
+            retry = _RETRY
+        self._put(
+            _SEND, now_ns, pending.scheduled_ns, ordinal, channel, ordinal, pub_seq, len(body), 0, retry
+        )
         pending.attempts = attempts = attempts + 1
         if link.send(frame):
             pending.open += 1
             self._under_way = self._alone
-            shared.deadlines.append((now_ns + shared.ack_timeout_ns, self, pending, attempts))
+            self._deadlines.append((now_ns + shared.ack_timeout_ns, self, pending, attempts))
         else:
-            self._put(Kind.NACK, now_ns, 0, *identity, 0, 0, Flag.DEFINITE)
+            self._put(Kind.NACK, now_ns, 0, ordinal, channel, ordinal, pub_seq, 0, 0, Flag.DEFINITE)
 
     def _repeat(self, pending: Pending) -> None:
         if self._under_way:

@@ -65,6 +65,8 @@ _text: Callable[[str], bytes] = wire.encode
 class ChatdDriver:
     """One connection's codec; see ``drivers.base.Driver``."""
 
+    __slots__ = ("_last_id", "_open", "_published")
+
     name: ClassVar[str] = "chatd"
     capabilities: ClassVar[frozenset[Capability]] = frozenset(Capability)
     subprotocol: ClassVar[str | None] = wire.SUBPROTOCOL
@@ -160,14 +162,14 @@ class ChatdDriver:
             else:
                 sink.bad(BadReason.UNDECODABLE)
             return
-        if type(frame) is _Delivery:
+        if type(frame) is _Ack:
+            epoch, serial = frame.position
+            sink.ack(self._published.pop(frame.id, None), frame.message, epoch, serial, frame.duplicate)
+        elif type(frame) is _Delivery:
             if frame.kind == "text":
                 sink.message(frame.channel, frame.serial, frame.data)
             else:
                 sink.message(frame.channel, frame.serial, _identity(frame), frame.to or 0)
-        elif type(frame) is _Ack:
-            epoch, serial = frame.position
-            sink.ack(self._published.pop(frame.id, None), frame.message, epoch, serial, frame.duplicate)
         else:
             self._rare(frame, sink)
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadgen.body import decode_body, doubted, encode_body, identify
+from loadgen.body import decode_body, doubted, encode_body, identify, padding_of
 from reports.history import Flag
 
 NONCE = 0x1122334455667788
@@ -65,12 +65,19 @@ def test_the_short_way_says_what_the_long_way_says(
     raw = BODY.upper() if upper else BODY
     for position, cut, put in edits:
         raw = raw[:position] + put + raw[position + cut :]
-    assert identify(raw, nonce) == doubted(raw, nonce)
+    assert identify(raw, nonce) == identify(raw, nonce, *padding_of(20)) == doubted(raw, nonce)
+
+
+@pytest.mark.parametrize("expected", [0, 19, 20, 21])
+def test_a_padding_that_is_not_the_expected_one_is_digested(expected: int) -> None:
+    damaged = BODY[:70] + b"," + BODY[71:]
+    assert identify(BODY, NONCE, *padding_of(expected)) == (41, 7, 123_456_789_000, 0)
+    assert identify(damaged, NONCE, *padding_of(expected))[3] == Flag.BAD_DIGEST
 
 
 @given(st.binary(max_size=200))
 def test_so_it_is_of_any_bytes(raw: bytes) -> None:
-    assert identify(raw, NONCE) == doubted(raw, NONCE)
+    assert identify(raw, NONCE, *padding_of(20)) == doubted(raw, NONCE)
 
 
 def test_a_message_of_another_run_is_foreign() -> None:

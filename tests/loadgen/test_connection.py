@@ -81,7 +81,7 @@ def test_equal_frames_are_read_once_and_recorded_each_time(
     bodies: list[bytes] = []
     real = identify
     monkeypatch.setattr(
-        "loadgen.publisher.identify", lambda raw, nonce: (bodies.append(bytes(raw)), real(raw, nonce))[1]
+        "loadgen.publisher.identify", lambda raw, *run: (bodies.append(bytes(raw)), real(raw, *run))[1]
     )
     for serial in (1, 2, 1, 1):
         wired.say(delivery(serial))
