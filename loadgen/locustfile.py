@@ -14,11 +14,13 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import secrets
 import shutil
+import sys
 import tempfile
 import traceback
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -36,7 +38,8 @@ from locust.stats import CSV_STATS_INTERVAL_SEC, RequestStats, StatsEntry, Stats
 
 from loadgen.engine import Engine
 from loadgen.meters import Histogram
-from loadgen.workload import LoadSpec, SpecError, parse_spec
+from loadgen.options import add_options, in_options, load_spec, three, unwritable
+from loadgen.workload import LoadSpec, SpecError
 
 log = logging.getLogger("loadgen.locustfile")
 
@@ -48,62 +51,10 @@ DRAIN_S: Final = 8.0  # an answer that does not come in 5 s is asked for once mo
 # the clock. A client that publishes more often than this, on average, may meet its next test's.
 SEQUENCES_PER_S: Final = 100
 LAG_MS: Final = 5.0  # a generator that is later than this says nothing about a server
-LONGEST_S: Final = 7 * 86_400
 _SUMS: Final = ("sent", "retries", "acked", "received", "connects", "lost", "unacked", "scheduled")
 
 
-@events.init_command_line_parser.add_listener  # type: ignore[untyped-decorator]
-def add_options(parser: ArgumentParser) -> None:
-    """The options of the load; each has an environment variable too."""
-    group = parser.add_argument_group("Chat load")
-    rows: tuple[tuple[str, type, object, str], ...] = (
-        ("clients", int, 0, "Sessions that there are; by default as many as --users. Dealt to the workers."),
-        ("channels", int, 10, "Channels."),
-        ("channels-per-client", int, 2, "Channels that each session subscribes to."),
-        ("rate", float, 10.0, "Publishes a second, of all sessions together."),
-        ("body-bytes", int, 100, "Padding of a message; a body is 66 bytes longer."),
-        ("seed", int, 1, "Another seed: other times."),
-        ("workers", int, 0, "Locust workers that will come; by default --processes or --expect-workers."),
-        ("allow-target", str, "", "Hosts besides loopback that may be loaded, with commas; of this process."),
-        ("records", str, "", "Keep the records of each test below this directory."),
-        ("summary", str, "", "Write counts and HDR quantiles to this JSON file."),
-    )
-    for name, kind, default, text in rows:
-        variable = "CHATPROOF_" + name.upper().replace("-", "_")
-        group.add_argument(f"--chat-{name}", type=kind, default=default, env_var=variable, help=text)
-
-
-def load_spec(
-    options: Namespace, host: str, allowed: tuple[str, ...], run_dir: Path, workers: int
-) -> LoadSpec:
-    """The specification that Locust's options amount to.
-
-    Raises:
-        SpecError: with all faults.
-    """
-    clients = options.chat_clients or options.num_users or 1
-    phase = {
-        "name": "load",
-        "duration_s": min(float(options.run_time or LONGEST_S), LONGEST_S),
-        "publish_per_s": options.chat_rate,
-    }
-    text = {
-        "run_dir": str(run_dir),
-        "nonce": options.chat_nonce,
-        "seed": options.chat_seed,
-        "allow_targets": allowed,
-        "targets": [host],
-        "workload": {
-            # Locust deals users evenly: with equal stripes, none gets more than it owns.
-            "clients": -(-clients // workers) * workers,
-            "channels": options.chat_channels,
-            "channels_per_client": options.chat_channels_per_client,
-            "body_bytes": options.chat_body_bytes,
-            "connect_over_s": 0.0,
-            "phase": [phase],
-        },
-    }
-    return parse_spec(json.dumps(text), source="options")
+events.init_command_line_parser.add_listener(add_options)
 
 
 class Ledger:
@@ -254,12 +205,12 @@ class ChatLoad:
         self._env, self._allowed = environment, allowed
         self.ledger = Ledger()
         self._unsent: list[dict[str, Any]] = []  # for a worker's next report to its master
-        self._sessions = 0
+        self._sessions = self._own = 0  # users, and the sessions that they may open; 0: not known
         self._records: Path | None = None
         self._signals: dict[str, gevent.event.Event] = {
             name: gevent.event.Event() for name in ("begun", "drained", "ended")
         }
-        self._drained_workers = 0
+        self._drained_workers: set[str] = set()
         self._active = False
         runner = environment.runner
         self._native = None if isinstance(runner, MasterRunner) else Native(self._hear)
@@ -286,6 +237,9 @@ class ChatLoad:
 
     def _count(self, step: int) -> None:
         self._sessions += step
+        if self._sessions > self._own > 0:
+            there, self._own = self._own, 0  # said once
+            log.warning("more users than sessions: %d here; --chat-clients says how many there are", there)
         if self._native is not None:
             self._native.call(self._native.open, self._sessions)
 
@@ -297,49 +251,63 @@ class ChatLoad:
         if not isinstance(environment.runner, WorkerRunner):  # whose options are those of its master
             options.chat_nonce = secrets.randbits(63)
             options.chat_first = int(time() * SEQUENCES_PER_S) % 2**32
+            # A worker that was started by itself knows neither --users nor how many others there are.
+            options.chat_sessions = options.chat_clients or options.num_users or 1
+            options.chat_dealt = self._workers(options)
+            if (wrong := unwritable(options.chat_summary)) is not None:
+                self._give_up(f"--chat-summary is {options.chat_summary}: {wrong}")
+                return
         if self._native is None:
             return
-        workers = self._workers(options)
+        workers = options.chat_dealt
         index = environment.runner.worker_index + 1
         for signal in self._signals.values():
             signal.clear()
         keep = options.chat_records
-        where = Path(tempfile.mkdtemp(prefix="chat-", dir=_made(keep) if keep else None))
-        self._records = None if keep else where
         try:
+            where = Path(tempfile.mkdtemp(prefix="chat-", dir=_made(keep) if keep else None))
+            self._records = None if keep else where
             if index > workers:
                 raise SpecError("options", [f"this is worker {index} of {workers}: see --chat-workers"])
             spec = load_spec(options, environment.host or "", self._allowed, where, workers)
-        except SpecError as wrong:
-            self._give_up(str(wrong))
+        except OSError as failed:
+            self._give_up(f"--chat-records is {keep or 'not given'}: cannot be written: {failed.strerror}")
             return
+        except SpecError as wrong:
+            self._give_up(in_options(wrong))
+            return
+        self._own = spec.workload.clients // workers
         self._native.call(self._native.begin, spec, index, workers, options.chat_first)
         if not self._signals["begun"].wait(BUILD_S):
             self._give_up(f"the load did not begin within {BUILD_S:g} s")
 
     def _workers(self, options: Namespace) -> int:
-        if not isinstance(self._env.runner, WorkerRunner):
+        if not isinstance(self._env.runner, MasterRunner):
             return 1
         given = options.chat_workers or options.processes or options.expect_workers
-        return max(1, int(given or 1))
+        return max(1, int(given or 1), self._env.runner.worker_count if not options.chat_workers else 1)
 
     def _give_up(self, why: str) -> None:
         log.error("%s", why)
-        self._env.process_exit_code = 2
         self._active = False
         self._signals["begun"].set()
-        gevent.spawn(self._env.runner.quit)
+        if self._env.web_ui is None:
+            self._env.process_exit_code = 2
+            gevent.spawn(self._env.runner.quit)
+        else:  # which may try again; it lists this under Failures
+            self._env.stats.log_error("", "start", why)
+            gevent.spawn(self._env.runner.stop)
 
     def _stopping(self, environment: Environment, **_: Any) -> None:
         """Before the users go: what is under way arrives, so that the counts agree with the server's."""
         if not self._active:
             return
         if self._native is None:
-            self._drained_workers = 0
+            self._drained_workers.clear()
             environment.runner.send_message("chat_drain")
             there = len(environment.runner.clients.all)
             with gevent.Timeout(DRAIN_S + 2, False):
-                while self._drained_workers < there:
+                while len(self._drained_workers) < there:
                     gevent.sleep(0.02)
         elif not self._signals["drained"].is_set():
             self._drain()
@@ -357,7 +325,7 @@ class ChatLoad:
         environment.runner.send_message("chat_drained")
 
     def _worker_drained(self, environment: Environment, msg: Any) -> None:
-        self._drained_workers += 1
+        self._drained_workers.add(msg.node_id)
 
     def _stopped(self, environment: Environment, **_: Any) -> None:
         if not self._active:
@@ -373,17 +341,26 @@ class ChatLoad:
 
     def _tell(self, options: Namespace) -> None:
         found = self.ledger.summary()
-        times = "  ".join(f"{name} {value:,.3f}" for name, value in found["delivery_ms"].items())
-        log.info(
-            "sent %d, acked %d, received %d; delivery since due, ms (HDR): %s; generator's lag p99 %.3f ms",
-            found["sent"], found["acked"], found["received"], times, found["lag_p99_ms"],
-        )  # fmt: skip
+        counts = ", ".join(f"{name} {found[name]:,}" for name in ("sent", "acked", "received"))
+        times = ", ".join(
+            f"{name.replace('p100', 'max')} {three(value)} ms" for name, value in found["delivery_ms"].items()
+        )
+        times = (
+            f"delivered {times} after it was due" if self.ledger.delivery.count else "nothing was delivered"
+        )
+        log.info("%s; %s; generator's lag p99 %s ms", counts, times, three(found["lag_p99_ms"]))
         if found["lag_p99_ms"] > LAG_MS:
             log.warning("the generator was late (lag p99 above %g ms): its latencies say little", LAG_MS)
         if found["lost"]:
             log.warning("%d records could not be kept: the disk is full", found["lost"])
         if options.chat_summary:
-            Path(options.chat_summary).write_text(json.dumps(found, indent=1) + "\n")
+            try:
+                Path(options.chat_summary).write_text(json.dumps(found, indent=1) + "\n")
+            except OSError as failed:
+                log.error(
+                    "--chat-summary is %s: cannot be written: %s", options.chat_summary, failed.strerror
+                )
+                self._env.process_exit_code = 2
 
     # What comes from the thread, and goes to the master --------------------------------------------------
 
@@ -426,15 +403,27 @@ def _made(directory: str) -> str:
     return directory
 
 
+def of_a_master_elsewhere() -> bool:
+    """Whether ``--processes`` came with ``--worker``: then the first process leaves Ctrl-C to the others."""
+    return "--worker" in sys.argv or "LOCUST_MODE_WORKER" in os.environ
+
+
 @events.init.add_listener  # type: ignore[untyped-decorator]
 def begin(environment: Environment, **_: Any) -> None:
     """Once for each process, after any fork."""
     # The native thread may not log: a logger that is off does not look for its level, which takes a lock.
     for name in ("asyncio", "picows", "loadgen.connection", "loadgen.client", "loadgen.engine"):
         logging.getLogger(name).disabled = True
+    options = environment.parsed_options
+    # Ctrl-C reaches all processes of a terminal at once; a worker that ends by itself sends no last report.
+    if options.processes and isinstance(environment.runner, WorkerRunner) and not of_a_master_elsewhere():
+        os.setpgid(0, 0)
     # Taken now: a master's message may change the options of its workers, but not whom they may load.
-    hosts = tuple(filter(None, environment.parsed_options.chat_allow_target.split(",")))
+    hosts = tuple(filter(None, options.chat_allow_target.split(",")))
     ChatSession.load = ChatLoad(environment, hosts)
+    # Timers count from when gevent looked at the clock last, before the imports: --run-time would be cut
+    # short by as long as they took.
+    gevent.get_hub().loop.update_now()
 
 
 class ChatSession(User):  # type: ignore[misc]  # locust is not followed by mypy

@@ -5,9 +5,14 @@ from __future__ import annotations
 import asyncio
 import csv
 import json
+import os
+import signal
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -15,6 +20,7 @@ import pytest
 from tests.chatd.process import Daemon
 
 ROOT = Path(__file__).parents[2]
+ENVIRONMENT = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "CHATPROOF_RATE": "60"}
 pytestmark = pytest.mark.e2e
 
 
@@ -31,9 +37,8 @@ def chatd(tmp_path: Path) -> Iterator[Daemon]:
 def locust(path: Path, host: str, *options: str) -> subprocess.CompletedProcess[str]:
     argv = [sys.executable, "-m", "locust", "-f", str(ROOT / "loadgen/locustfile.py"), "--host", host]
     argv += ["--headless", "-u", "10", "-r", "10", "--chat-summary", "summary.json", *options]
-    environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "CHATPROOF_RATE": "60"}
     return subprocess.run(
-        argv, cwd=path, env=environment, capture_output=True, text=True, timeout=80, check=False
+        argv, cwd=path, env=ENVIRONMENT, capture_output=True, text=True, timeout=80, check=False
     )
 
 
@@ -56,7 +61,8 @@ def test_the_counts_of_a_headless_test_are_those_of_the_server(tmp_path: Path, c
     assert (summary["sent"], summary["acked"], summary["received"]) == (placed, placed, delivered)
     assert (summary["connects"], summary["unacked"], summary["lost"]) == (10, 0, 0)
     assert 0 < summary["delivery_ms"]["p50"] <= summary["delivery_ms"]["p99"]
-    assert f"sent {placed}, acked {placed}, received {delivered}" in done.stderr
+    assert f"sent {placed:,}, acked {placed:,}, received {delivered:,}; delivered p50 " in done.stderr
+    assert summary["workers"][0]["wall_s"] > 4.5  # and not less, by what the imports took
     assert list(records.glob("chat-*/events/w1-1.rec"))
 
 
@@ -72,6 +78,64 @@ def test_forked_workers_share_the_load_and_add_up(tmp_path: Path, chatd: Daemon)
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert [row["worker"] for row in summary["workers"]] == [1, 2]
     assert (summary["acked"], summary["connects"]) == (placed, 10)
+
+
+def test_workers_that_were_started_by_themselves_know_how_many_sessions_there_are(
+    tmp_path: Path, chatd: Daemon
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    argv = [sys.executable, "-m", "locust", "-f", str(ROOT / "loadgen/locustfile.py"), "--worker"]
+    argv += ["--master-host", "127.0.0.1", "--master-port", port]
+    workers = [
+        subprocess.Popen(argv, cwd=tmp_path, env=ENVIRONMENT, stderr=subprocess.DEVNULL) for _ in range(2)
+    ]
+    master = ["--master", "--master-bind-host", "127.0.0.1", "--master-bind-port", port]
+    done = locust(tmp_path, f"ws://127.0.0.1:{chatd.port}", "-t", "5s", *master, "--expect-workers", "2")
+    assert done.returncode == 0, done.stderr
+    assert [worker.wait(20) for worker in workers] == [0, 0]
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["connects"] == 10
+    assert summary["received"] == 2 * summary["sent"] > 0
+    assert [row["worker"] for row in summary["workers"]] == [1, 2]
+
+
+def test_ctrl_c_ends_a_test_with_what_it_has_found(tmp_path: Path, chatd: Daemon) -> None:
+    argv = [sys.executable, "-m", "locust", "-f", str(ROOT / "loadgen/locustfile.py"), "--headless"]
+    argv += ["--host", f"ws://127.0.0.1:{chatd.port}", "-u", "10", "-r", "10", "--processes", "2"]
+    argv += ["--chat-summary", "summary.json", "-t", "60s"]
+    log = tmp_path / "log"
+    with log.open("w") as err:
+        test = subprocess.Popen(
+            argv, cwd=tmp_path, env=ENVIRONMENT, stdout=err, stderr=err, start_new_session=True
+        )
+    until_s = time.monotonic() + 40
+    while figure(chatd, "chatd_publishes_total") < 20:
+        assert time.monotonic() < until_s, log.read_text()
+        with suppress(subprocess.TimeoutExpired):
+            pytest.fail(f"it ended with {test.wait(0.2)}: {log.read_text()}")
+    os.killpg(test.pid, signal.SIGINT)  # as a terminal does
+    assert test.wait(30) == 0, log.read_text()
+    assert "Traceback" not in log.read_text()
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["acked"] == figure(chatd, "chatd_publishes_total")
+
+
+@pytest.mark.parametrize(
+    ("options", "fault"),
+    [
+        pytest.param(["--chat-summary", "no/such/file"], "--chat-summary is no/such/file: ", id="summary"),
+        pytest.param(["--chat-records", "/dev/null/x"], "--chat-records is /dev/null/x: ", id="records"),
+        pytest.param(["--chat-rate", "-1"], "--chat-rate: is -1: must be 0 or more", id="rate"),
+    ],
+)
+def test_an_option_that_cannot_be_met_is_one_line_and_no_traceback(
+    tmp_path: Path, options: list[str], fault: str
+) -> None:
+    done = locust(tmp_path, "ws://127.0.0.1:9", "-t", "5s", *options)
+    assert done.returncode == 2
+    assert fault in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(
