@@ -191,12 +191,21 @@ def headline(found: Mapping[str, Any]) -> str:
         told += f"; no limit was found: {found['ending']}."
     soaks: list[Any] = found.get("soaks") or []  # a file that an earlier version wrote has none
     if confirmed is None:
-        runs = wording.plural(len(soaks), "longer run") if soaks else "the longer run"
-        return told + f" Not confirmed: {runs} at nine tenths of it and below did not hold."
+        return told + f" Not confirmed: {_unconfirmed(soaks)}."
     told += f" Confirmed by a longer run: {_rate(confirmed)}"
-    if len(soaks) > 1:
-        told += f" ({_rate(soaks[-2]['deliveries_per_s'])} did not hold for as long)"
+    if failed := [soak for soak in soaks if soak["held"] == Held.NO]:
+        told += f" ({_rate(failed[-1]['deliveries_per_s'])} did not hold for as long)"
     return told + "."
+
+
+def _unconfirmed(soaks: Sequence[Mapping[str, Any]]) -> str:
+    """Why no longer run confirms anything. Of a load that could not be made nothing is known."""
+    runs = wording.plural(len(soaks), "longer run") if soaks else "the longer run"
+    void = sum(soak["held"] == Held.GENERATOR for soak in soaks)
+    if void and void == len(soaks):
+        return f"in {runs} at nine tenths of it and below the generator was the limit"
+    told = f"{runs} at nine tenths of it and below did not hold"
+    return told + (f"; in {wording.count(void)} of them the generator was the limit" if void else "")
 
 
 def facts(found: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -171,13 +171,27 @@ def test_a_soak_that_does_not_hold_confirms_nothing(tmp_path: Path) -> None:
     assert "Not confirmed" in page
 
 
+@pytest.mark.parametrize(
+    ("ends", "told"),
+    [
+        ([Exit.VOID] * 4, "in 4 longer runs at nine tenths of it and below the generator was the limit."),
+        ([Exit.VOID, *[Exit.GATE] * 3], "did not hold; in 1 of them the generator was the limit."),
+    ],
+)
+def test_a_longer_run_that_could_not_be_made_is_not_called_one_that_did_not_hold(
+    tmp_path: Path, ends: list[Exit], told: str
+) -> None:
+    calls = iter([Exit.PASS] * 2 + ends)
+    assert told in searched(tmp_path, lambda _: next(calls), cap=1.0)[1]
+
+
 def test_a_soak_that_does_not_hold_is_followed_by_one_of_less_load(tmp_path: Path) -> None:
-    calls = iter([Exit.PASS] * 2 + [Exit.GATE, Exit.VOID, Exit.PASS])
+    calls = iter([Exit.PASS] * 2 + [Exit.VOID, Exit.GATE, Exit.PASS])
     need = Need(peak_deliveries_per_s=10_000, growth=0.0)
     status, told, found, _ = searched(tmp_path, lambda _: next(calls), cap=1.0, need=need)
     assert status is Exit.PASS
     assert [soak["deliveries_per_s"] for soak in found["soaks"]] == pytest.approx([1800, 1620, 1458])
-    assert [soak["held"] for soak in found["soaks"]][:2] == ["does not hold", "the generator was the limit"]
+    assert [soak["held"] for soak in found["soaks"]][:2] == ["the generator was the limit", "does not hold"]
     assert found["confirmed_rate"] == found["soak"]["deliveries_per_s"] == pytest.approx(1458)
     assert found["plan"]["nodes"] == 7
     assert "Confirmed by a longer run: 1,458 deliveries/s (1,620 deliveries/s did not hold" in told
