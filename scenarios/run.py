@@ -140,10 +140,15 @@ def run_once(scenario: Scenario, options: Options, console: Console, *, probes: 
     return Ran(rundir.path, outcome, interrupted)
 
 
+def progress_of(scenario: Scenario, options: Options, console: Console) -> Progress:
+    names = [phase.name for phase in scenario.workload.phase]
+    return Progress(console, total_s=scenario.duration_s, phases=names, quiet=options.quiet)
+
+
 def perform(scenario: Scenario, plan: Plan, options: Options, rundir: RunDirectory, console: Console) -> None:
     """Everything of a run that has processes in it; returns when all of them have ended."""
     with ExitStack() as stack:
-        progress = stack.enter_context(Progress(console, total_s=scenario.duration_s, quiet=options.quiet))
+        progress = stack.enter_context(progress_of(scenario, options, console))
         stage = Stage(
             scenario, plan, rundir, progress, stack, allow_targets=options.allow_targets, away=options.away
         )

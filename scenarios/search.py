@@ -9,6 +9,7 @@ and so on: a minute at the edge is harder than eight seconds, and a planner need
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,16 +19,20 @@ from typing import Final, Literal
 from rich.console import Console
 
 from loadgen.scale import busier, scaled
-from reports.capacity import SOAK_SHARE, Held, Search, Trial
+from reports import wording
+from reports.capacity import GROWTH, SOAK_SHARE, Held, Search, Trial
 from reports.capacity_report import CAPACITY_FILE, Soak, as_json, as_markdown, as_text, creep_of
 from reports.pipeline import report_run
 from reports.planning import RULES, Need, PlanError, Price, broken, read_prices
 from reports.verdict import Exit
 
+from .live import waiting
 from .model import Scenario
 from .run import Options, Ran, run_once
 
 Vary = Literal["rate", "clients"]
+AROUND_S: Final = 12.0  # what a run takes besides its phases, about: processes, settling, checks, report
+NARROWING: Final = 8  # runs that it takes, about, from the first load that fails to a width of BRACKET
 SOAKS: Final = 4  # longer runs at most, each at nine tenths of the load before
 _HELD: Final = {Exit.PASS: Held.YES, Exit.VOID: Held.GENERATOR}  # any other: it does not hold
 
@@ -83,6 +88,23 @@ def for_soak(scenario: Scenario, soak_s: float) -> Scenario:
     return scenario.model_copy(update={"workload": workload.model_copy(update={"phase": longer})})
 
 
+def foretold(scenario: Scenario, question: Question) -> str:
+    """What is about to be done, and how long it takes, before anything is."""
+    run_s = scenario.duration_s + AROUND_S
+    soak_s = for_soak(scenario, question.soak_s).duration_s + AROUND_S
+    most = f"{question.budget} runs of about {run_s:.0f} s each"
+    steps = math.log(max(1.0, question.cap / question.start)) / math.log(GROWTH) / 2
+    usual = min(question.budget, math.ceil(steps) + 1 + NARROWING)
+    minutes = [(runs * run_s + soaks * soak_s) / 60 for runs, soaks in ((usual, 1), (question.budget, SOAKS))]
+    varied = "more messages" if question.vary == "rate" else "more clients, on as many more channels"
+    return (
+        f"{scenario.name}: the highest load at which its gates hold\n"
+        f"loads     {question.start:g} to {question.cap:g} times the scenario's: {varied}\n"
+        f"runs      at most {most}; then one of {soak_s:.0f} s to confirm it, {SOAKS} at most\n"
+        f"time      often about {minutes[0]:.0f} min, at most about {minutes[1]:.0f} min\n"
+    )
+
+
 Run = Callable[[Scenario, Options], Ran]
 
 
@@ -99,8 +121,11 @@ def run_search(
     make: Run = run or (lambda asked, how: run_once(asked, how, console))
     quiet = replace(options, quiet=True)
     search = Search(start=question.start, cap=question.cap, budget=question.budget)
+    say(foretold(scenario, question))
+    run_s = scenario.duration_s + AROUND_S
     while (load := search.next_load()) is not None:
-        ran = make(at_load(scenario, load, question.vary), quiet)
+        with waiting(console, f"trial {len(search.trials) + 1:>2}  load {load:<6.3g}", run_s):
+            ran = make(at_load(scenario, load, question.vary), quiet)
         if ran.interrupted:
             return Exit.INTERRUPTED
         search.tell(trial := as_trial(ran, load))
@@ -112,7 +137,9 @@ def run_search(
     while search.highest is not None and len(soaks) < SOAKS:
         load = search.highest * SOAK_SHARE ** (len(soaks) + 1)
         say(f"soak     load {load:<6.3g} for {question.soak_s:g} s")
-        ran = make(for_soak(at_load(scenario, load, question.vary), question.soak_s), quiet)
+        longer = for_soak(at_load(scenario, load, question.vary), question.soak_s)
+        with waiting(console, f"soak  {len(soaks) + 1:>2}  load {load:<6.3g}", longer.duration_s + AROUND_S):
+            ran = make(longer, quiet)
         if ran.interrupted:
             return Exit.INTERRUPTED
         soaks.append(Soak(as_trial(ran, load), creep_of(ran.path)))
@@ -156,7 +183,7 @@ def as_trial(ran: Ran, load: float) -> Trial:
 
 
 def _line(name: str, trial: Trial) -> str:
-    p99 = "–" if trial.p99_ms is None else f"{trial.p99_ms:,.1f} ms"
+    p99 = wording.ms(trial.p99_ms).replace(wording.NBSP, " ")
     why = f"  {trial.why}" if trial.why else ""
     return (
         f"{name}  load {trial.load:<6.3g} {trial.deliveries_per_s:>10,.0f} deliveries/s  "

@@ -236,3 +236,21 @@ def test_a_capacity_file_of_another_shape_breaks_no_page(tmp_path: Path) -> None
         analysis = analyse(history, run_checks(history, checks={}), ())
         (told,) = section.build(analysis)
         assert isinstance(told, Para)
+
+
+def test_what_is_about_to_be_done_is_said_before_the_first_run(tmp_path: Path) -> None:
+    told = io.StringIO()
+    seen: list[str] = []
+
+    def stop(scenario: Scenario, options: Options) -> Ran:
+        seen.append(told.getvalue())
+        return replace(Runs(tmp_path, limited)(scenario, options), interrupted=True)
+
+    question = Question(start=0.5, cap=8.0, budget=20, soak_s=40.0)
+    assert (
+        run_search(CAPACITY, question, Options(out=tmp_path), Console(file=told, width=200), run=stop)
+        is Exit.INTERRUPTED
+    )
+    assert "loads     0.5 to 8 times the scenario's: more messages" in seen[0]
+    assert "at most 20 runs of about " in seen[0]
+    assert re.search(r"often about \d+ min, at most about \d+ min", seen[0])
