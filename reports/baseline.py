@@ -63,7 +63,7 @@ def read_baseline(run_dir: Path) -> Baseline:
     Raises:
         HistoryError: it is none, was not judged by this version, or is damaged.
     """
-    side = read_figures(run_dir)
+    side = read_figures(run_dir := run_dir.resolve())  # a link may lead elsewhere when it is used again
     try:
         run = read_json(run_dir / "run.json")
         text = read_text(run_dir / "report" / "latency.hgrm", most_bytes=MOST_CURVE_BYTES)

@@ -294,6 +294,17 @@ def test_the_command_says_beside_which_run_and_takes_a_link_to_one(
     assert "run-0, in the report; no verdict hangs on it" in shown.output
 
 
+def test_a_link_that_leads_to_the_new_run_by_the_time_it_is_judged_still_means_the_old_one(
+    run: Path, runs: tuple[Path, Path], tmp_path: Path
+) -> None:
+    latest = tmp_path / "latest"
+    latest.symlink_to(runs[1])
+    beside = read_baseline(latest)
+    latest.unlink()
+    latest.symlink_to(run)  # as the run that is made next does it
+    assert report_run(run, baseline=beside).report.exists()
+
+
 def test_names_of_a_strange_baseline_are_text_and_short(runs: tuple[Path, Path], tmp_path: Path) -> None:
     nasty = "<script>alert(1)</script>|@all`\u202e" + "n" * 2_000_000
 
