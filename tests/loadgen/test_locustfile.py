@@ -11,9 +11,11 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -62,8 +64,18 @@ def test_the_counts_of_a_headless_test_are_those_of_the_server(tmp_path: Path, c
     assert (summary["connects"], summary["unacked"], summary["lost"]) == (10, 0, 0)
     assert 0 < summary["delivery_ms"]["p50"] <= summary["delivery_ms"]["p99"]
     assert f"sent {placed:,}, acked {placed:,}, received {delivered:,}; delivered p50 " in done.stderr
-    assert summary["workers"][0]["wall_s"] > 4.5  # and not less, by what the imports took
     assert list(records.glob("chat-*/events/w1-1.rec"))
+
+
+def test_a_test_is_as_long_as_it_was_asked_to_be_however_long_the_imports_take(
+    tmp_path: Path, chatd: Daemon
+) -> None:
+    slow = tmp_path / "slow.py"
+    busy = "import time\nuntil_s = time.monotonic() + 3\nwhile time.monotonic() < until_s: pass\n"
+    slow.write_text(busy + "from loadgen.locustfile import *\n")
+    done = locust(tmp_path, f"ws://127.0.0.1:{chatd.port}", "-t", "4s", "-f", str(slow))
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "summary.json").read_text())["workers"][0]["wall_s"] > 3.5
 
 
 def test_forked_workers_share_the_load_and_add_up(tmp_path: Path, chatd: Daemon) -> None:
@@ -165,3 +177,52 @@ def test_a_second_test_of_the_same_server_sends_new_messages(tmp_path: Path, cha
         assert locust(tmp_path, host, "-t", "3s").returncode == 0
         acked += json.loads((tmp_path / "summary.json").read_text())["acked"]
     assert figure(chatd, "chatd_publishes_total") == acked > 20
+
+
+def test_on_the_page_a_test_that_cannot_begin_is_a_failure_and_another_may_be_tried(
+    tmp_path: Path, chatd: Daemon
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    argv = [sys.executable, "-m", "locust", "-f", str(ROOT / "loadgen/locustfile.py")]
+    argv += ["--web-host", "127.0.0.1", "--web-port", str(port), "--host", f"ws://127.0.0.1:{chatd.port}"]
+    log = tmp_path / "log"
+    with log.open("w") as err:
+        page = subprocess.Popen(argv, cwd=tmp_path, env=ENVIRONMENT, stdout=err, stderr=err)
+
+    def asked(path: str, form: str | None = None) -> dict[str, Any]:
+        data = None if form is None else f"user_count=5&spawn_rate=5&{form}".encode()
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}", data, timeout=10) as answer:
+            found: dict[str, Any] = json.load(answer)
+        return found
+
+    def until(state: str) -> dict[str, Any]:
+        until_s = time.monotonic() + 40
+        while True:
+            assert time.monotonic() < until_s, log.read_text()
+            with suppress(OSError):
+                found = asked("stats/requests")
+                if found["state"] == state and (state == "stopped" or found["stats"][0]["num_requests"]):
+                    return found
+            with suppress(subprocess.TimeoutExpired):
+                pytest.fail(f"it ended with {page.wait(0.3)}: {log.read_text()}")
+
+    try:
+        log_until(log, "Starting web interface", page)
+        asked("swarm", "host=ws://192.0.2.1:80")
+        (error,) = until("stopped")["errors"]
+        assert "--host is 'ws://192.0.2.1:80': only loopback may be loaded" in error["error"]
+        asked("swarm", f"host=ws://127.0.0.1:{chatd.port}&chat_rate=50")
+        assert until("running")["stats"][0]["name"] == "ack"
+    finally:
+        page.terminate()
+        page.wait(30)
+    assert "Traceback" not in log.read_text()
+
+
+def log_until(log: Path, text: str, process: subprocess.Popen[bytes]) -> None:
+    until_s = time.monotonic() + 40
+    while text not in log.read_text():
+        assert time.monotonic() < until_s, log.read_text()
+        with suppress(subprocess.TimeoutExpired):
+            pytest.fail(f"it ended with {process.wait(0.3)}: {log.read_text()}")
