@@ -62,7 +62,7 @@ def _value(key: str, value: object) -> Text:
         if key.endswith("_s"):
             return wording.span_s(float(value))
         return wording.count(value) if isinstance(value, int) else wording.decimal(value)
-    return Code(str(value))
+    return Code(str(value)) if value != "" else "none"
 
 
 def _again(run: dict[str, Any]) -> str:
