@@ -13,7 +13,7 @@ import errno
 import logging
 import ssl
 from collections.abc import Callable
-from socket import IPPROTO_TCP, SO_RCVBUF, SOL_SOCKET, TCP_INFO
+from socket import IPPROTO_TCP, SO_RCVBUF, SOL_SOCKET, TCP_INFO, socket
 from time import monotonic_ns
 from typing import Final, Generic, NamedTuple, TypeVar
 
@@ -44,6 +44,7 @@ _MAX_FRAME_BYTES: Final = 16 * 1024 * 1024
 _MEMO_SIZE: Final = 4_096
 _SLOW_S: Final = 0.1  # between two looks at what a slow reader may take
 _SLOW_BUFFER_BYTES: Final = 16_384
+_USUAL_BUFFER_BYTES: Final = 1 << 20
 ESTABLISHED: Final = 1  # TCP_ESTABLISHED of linux/include/net/tcp_states.h
 
 _TEXT: Final = WSMsgType.TEXT
@@ -147,7 +148,6 @@ class _Socket(WSListener):
         self._client, self._wires = client, wires
         self._known, self._learn = wires.memo.known, wires.learn
         self._answers = wires.shared.driver.answers
-        self._held = False
         self._transport: WSTransport | None = None
         self._is_closing: Callable[[], bool] = bool  # of the open socket
         self._fragments: list[bytes] = []
@@ -205,12 +205,10 @@ class _Socket(WSListener):
         return True
 
     def hold(self) -> None:
-        self._held = True
         if self._transport is not None:
             self._transport.underlying_transport.pause_reading()
 
     def release(self) -> None:
-        self._held = False
         if self._transport is not None and not self._over:
             self._transport.underlying_transport.resume_reading()
 
@@ -264,41 +262,84 @@ class _Socket(WSListener):
         self._wires.ended(self._client, self._client.disconnected(code, monotonic_ns()))
 
 
-class _SlowSocket(_Socket):
-    """One whose reader takes ``persona.read_per_s`` frames, and leaves the rest to the kernel's buffers."""
+class Appetite:
+    """Of a reader that takes ``persona.read_per_s`` frames, and leaves the rest to the kernel's buffers.
 
-    def __init__(self, client: Client, wires: Wires, per_s: float) -> None:
-        super().__init__(client, wires)
-        self._per_s, self._due, self._paused = per_s, per_s * _SLOW_S, False
+    Args:
+        reads: called with whether the socket is to be read, when that changes.
+    """
 
-    def on_ws_connected(self, transport: WSTransport) -> None:
-        # Small, so that what waits is seen by the server and not hidden by the kernel.
-        socket = transport.underlying_transport.get_extra_info("socket")
-        socket.setsockopt(SOL_SOCKET, SO_RCVBUF, _SLOW_BUFFER_BYTES)
-        super().on_ws_connected(transport)
+    def __init__(self, client: Client, reads: Callable[[bool], None]) -> None:
+        assert client.persona.read_per_s is not None
+        self._client, self._reads, self._per_s = client, reads, client.persona.read_per_s
+        self._due, self._full = self._per_s * _SLOW_S, False
+        self._socket: socket  # once connected
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self, transport: asyncio.BaseTransport) -> None:
+        """The connection is made; its buffer is small, so that what waits is seen by the server and not
+        hidden by the kernel.
+        """
+        self._socket = transport.get_extra_info("socket")
+        self._socket.setsockopt(SOL_SOCKET, SO_RCVBUF, _SLOW_BUFFER_BYTES)
         self._refill()
-
-    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        super().on_ws_frame(transport, frame)
-        self._due -= 1
-        if self._due < 1 and not self._paused and self._client.slow:
-            self._paused = True
-            transport.underlying_transport.pause_reading()
-
-    def release(self) -> None:
-        self._paused = False
-        super().release()
 
     def _refill(self) -> None:
         """A frame's worth of patience for each 1 / per_s; what was read at one go beyond it is a debt."""
-        if self._over or self._transport is None:
-            return
         step_s = _SLOW_S if self._per_s * _SLOW_S >= 1 else 1 / self._per_s
         self._due = min(max(1.0, self._per_s * step_s), self._due + self._per_s * step_s)
-        if self._paused and not self._held and (self._due >= 1 or not self._client.slow):
-            self._paused = False
-            self._transport.underlying_transport.resume_reading()
-        asyncio.get_running_loop().call_later(step_s, self._refill)
+        if self._full and not self._client.deaf and (self._due >= 1 or not self._client.slow):
+            self._full = False
+            self._reads(True)
+        if not self._client.slow:  # it has to catch up: a small window would take ten times as long
+            self._socket.setsockopt(SOL_SOCKET, SO_RCVBUF, _USUAL_BUFFER_BYTES)
+            return
+        self._timer = asyncio.get_running_loop().call_later(step_s, self._refill)
+
+    def took(self) -> None:
+        """A frame was read."""
+        self._due -= 1
+        if self._due < 1 and not self._full and self._client.slow:
+            self._full = True
+            self._reads(False)
+
+    def released(self) -> None:
+        """The client hears again, and its socket is read."""
+        self._full = False
+
+    def end(self) -> None:
+        """The connection is over."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+
+class _SlowSocket(_Socket):
+    """One whose reader has an ``Appetite``."""
+
+    def __init__(self, client: Client, wires: Wires) -> None:
+        super().__init__(client, wires)
+        self._appetite = Appetite(client, self._read_on)
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        self._appetite.begin(transport.underlying_transport)
+        super().on_ws_connected(transport)
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        super().on_ws_frame(transport, frame)
+        self._appetite.took()
+
+    def release(self) -> None:
+        self._appetite.released()
+        super().release()
+
+    def _read_on(self, on: bool) -> None:
+        if self._transport is not None and not self._over:
+            read = self._transport.underlying_transport
+            (read.resume_reading if on else read.pause_reading)()
+
+    def _end(self, code: int) -> None:
+        self._appetite.end()
+        super()._end(code)
 
 
 async def open_websocket(client: Client, url: str, wires: Wires) -> Failed | None:
@@ -309,8 +350,7 @@ async def open_websocket(client: Client, url: str, wires: Wires) -> Failed | Non
     """
 
     def listener(_request: WSUpgradeRequest, _response: WSUpgradeResponse) -> _Socket:
-        per_s = client.persona.read_per_s
-        return _Socket(client, wires) if per_s is None else _SlowSocket(client, wires, per_s)
+        return (_Socket if client.persona.read_per_s is None else _SlowSocket)(client, wires)
 
     try:
         _, socket = await ws_connect(

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from reports.history import CONN_ERRNO, Transport
 
 from .client import ABNORMAL, Client
-from .connection import ESTABLISHED, HANDSHAKE_S, Failed, Wires, failure, feed, retry_after_s
+from .connection import ESTABLISHED, HANDSHAKE_S, Appetite, Failed, Wires, failure, feed, retry_after_s
 from .drivers import HTTP_DRIVERS
 from .http1 import DONE, Answers, BadAnswer, Events, Head, Part, addressed
 
@@ -111,7 +111,7 @@ class _Requests:
         self._dial: asyncio.Task[None] | None = None
         self._held = self._closed = False
 
-    async def connect(self) -> None:
+    async def connect(self) -> asyncio.BaseTransport:
         """Raises OSError, TimeoutError, AuthFailed."""
         parts = urlsplit(self._site.url)
         port = parts.port or {"http": 80, "https": 443}[parts.scheme]
@@ -119,7 +119,7 @@ class _Requests:
         trust = self._wires.trust
         try:
             async with asyncio.timeout(HANDSHAKE_S):
-                await asyncio.get_running_loop().create_connection(
+                transport, _ = await asyncio.get_running_loop().create_connection(
                     lambda: wire, str(parts.hostname), port, **trust.tls_of(self._site.url)
                 )
         except ssl.SSLCertVerificationError as error:
@@ -129,6 +129,7 @@ class _Requests:
             wire.abort()
         elif self._held:
             wire.hold(True)
+        return transport
 
     def ask(self, request: bytes) -> None:
         """Send a request, now or after those before it."""
@@ -224,12 +225,16 @@ class HttpLink:
         self._head = self._reply_head = Head(0, {})
         self._body, self._reply = bytearray(), bytearray()
         self._events = Events()
+        slow = client.persona.read_per_s is not None and not self._polls
+        self._appetite = Appetite(client, lambda reads: self._stream.hold(not reads)) if slow else None
         self._over = self._leaving = False
         self.accepted: asyncio.Future[Failed | None] = asyncio.get_running_loop().create_future()
 
     async def open(self) -> None:
         """Connect and ask to be let in. Raises OSError, AuthFailed."""
-        await self._stream.connect()
+        transport = await self._stream.connect()
+        if self._appetite is not None:
+            self._appetite.begin(transport)
         self._client.opened(self, monotonic_ns(), self._codec)
 
     # What the client calls ----------------------------------------------------------------------------
@@ -245,6 +250,8 @@ class HttpLink:
         self._posts.hold(True)
 
     def release(self) -> None:
+        if self._appetite is not None:
+            self._appetite.released()
         self._stream.hold(False)
         self._posts.hold(False)
 
@@ -285,6 +292,8 @@ class HttpLink:
                 code = self._codec.closing(event.kind, event.data)
                 if code is None:
                     self._feed(event.data)
+                    if self._appetite is not None:
+                        self._appetite.took()
                 else:
                     self._end(code)
 
@@ -356,6 +365,8 @@ class HttpLink:
     def shut(self) -> None:
         """Close the sockets; nothing more is told."""
         self._over = True
+        if self._appetite is not None:
+            self._appetite.end()
         self._stream.close()
         self._posts.close()
 

@@ -49,7 +49,7 @@ class HttpPort:
         self.url = ""
         self.routes: Final[Mapping[str, Mapping[str, Handle]]] = {
             "/sse": {"GET": lambda request: serve_sse(request, gateway, config)},
-            "/poll": {"GET": lambda request: serve_poll(request, gateway)},
+            "/poll": {"GET": lambda request: serve_poll(request, gateway, config)},
             "/publish": {"POST": lambda request: serve_post(request, gateway, config)},
             **{path: {"GET": self._page.serve, "HEAD": self._page.serve} for path in self._page.paths},
         }

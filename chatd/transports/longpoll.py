@@ -7,12 +7,14 @@ from typing import Final
 
 from aiohttp import web
 
+from ..config import Config
 from ..protocol.messages import PING
 from .asked import Asked, asked_for, wait_of
 from .base import Gateway
 from .caller import caller
 from .mailbox import Mailbox, session
 from .positions import Positions
+from .websocket import patience_ms, tune
 
 ANSWER_BYTES: Final = 256 * 1024  # of frames, before the answer goes out though more is there
 REPLAY_S: Final = 10.0  # beyond wait_s, for a replay that has begun
@@ -59,10 +61,13 @@ class Piece:
         return b'{"position":%b,"frames":[%b]}' % (self.positions.text.encode(), frames)
 
 
-async def serve_poll(request: web.BaseRequest, gateway: Gateway) -> web.StreamResponse:
+async def serve_poll(request: web.BaseRequest, gateway: Gateway, config: Config) -> web.StreamResponse:
     """Answer with what follows the position; wait for it if need be. Raises ``Refused``, ``ChatdError``."""
     asked = asked_for(request.query, request.headers)
     wait_s = wait_of(request.query)
+    if request.transport is not None:
+        # The session ends with the answer, so that the kernel alone sees that nobody takes it.
+        tune(request.transport.get_extra_info("socket"), patience_ms(config))
     async with session(gateway, caller(request), asked.connect) as (mailbox, connected):
         piece = Piece(asked, connected)
         await _collect(piece, mailbox, asyncio.get_running_loop().time() + wait_s)

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import Final
 
 import msgspec
 from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
 
 from ..config import Config
+from ..flush import PIECE_BYTES, SLOW_BYTES
 from ..protocol.messages import PING
 from .asked import asked_for
 from .base import Gateway
 from .caller import caller
 from .guard import readable_by
-from .mailbox import Mailbox, session
+from .mailbox import HIGH_BYTES, Mailbox, session
 from .positions import Positions
-from .websocket import HIGH_WATER_BYTES, patience_ms, tune
+from .websocket import patience_ms, tune
 
 HEADERS: Final = {
     "Content-Type": "text/event-stream",
@@ -25,6 +28,10 @@ HEADERS: Final = {
     "X-Accel-Buffering": "no",  # nginx would wait for a full buffer
 }
 HEARTBEAT: Final = b":\n\n"
+# Of what a slow reader may cost (SLOW_BYTES), the mailbox has its part, with the piece that goes beyond it.
+# The rest is the socket's: a full buffer, and as much again that is written to it. Events are written in
+# pieces, because each has more bytes than its frame: its id names all channels.
+HIGH_WATER_BYTES: Final = (SLOW_BYTES - HIGH_BYTES - PIECE_BYTES) // 2
 LINE_ENDS: Final = re.compile(rb"\r\n|\r|\n")
 
 
@@ -62,21 +69,41 @@ async def serve_sse(request: web.BaseRequest, gateway: Gateway, config: Config) 
             transport.set_write_buffer_limits(high=HIGH_WATER_BYTES)
             tune(transport.get_extra_info("socket"), patience_ms(config))
         response = web.StreamResponse(headers=HEADERS | readable_by(request.headers))
-        await response.prepare(request)
+        writer = await response.prepare(request)
+        assert writer is not None
         events = Events(Positions(asked.positions, asked.channels))
         with suppress(ConnectionError):
-            await _pump(response, mailbox, events, b"retry: 500\n\n" + events.encode(connected))
+            await _pump(writer, mailbox, events, b"retry: 500\n\n" + events.encode(connected))
         return response
 
 
-async def _pump(response: web.StreamResponse, mailbox: Mailbox, events: Events, first: bytes) -> None:
-    await response.write(first)
+async def _pump(writer: AbstractStreamWriter, mailbox: Mailbox, events: Events, first: bytes) -> None:
+    await writer.write(first)
     while frames := await mailbox.take():
-        await response.write(b"".join(map(events.encode, frames)))
+        for piece in pieces(map(events.encode, frames)):
+            await writer.write(piece)
+            await writer.drain()  # `write` looks at the buffer once in 64 KiB
         mailbox.written()
     if mailbox.end is not None:
         code, reason = mailbox.end
-        await response.write(event("close", _close(code, reason)))
+        await writer.write(event("close", _close(code, reason)))
+
+
+def pieces(events: Iterable[bytes]) -> Iterator[bytes]:
+    """What is written at a time: whole events, no more than ``HIGH_WATER_BYTES`` unless one alone is larger.
+
+    >>> [len(piece) for piece in pieces([b"x" * 3000] * 4 + [b"x" * 9000, b"x"])]
+    [6000, 6000, 9000, 1]
+    """
+    batch, size = list[bytes](), 0
+    for one in events:
+        if batch and size + len(one) > HIGH_WATER_BYTES:
+            yield b"".join(batch)
+            batch, size = [], 0
+        batch.append(one)
+        size += len(one)
+    if batch:
+        yield b"".join(batch)
 
 
 def _close(code: int, reason: str) -> bytes:

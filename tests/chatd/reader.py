@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import socket
+import ssl
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any, ClassVar
@@ -62,7 +63,13 @@ class Reader(asyncio.Protocol):
 
     @classmethod
     async def dial(
-        cls, port: int, name: str = "reader", *, receive_bytes: int | None = None, **wishes: object
+        cls,
+        port: int,
+        name: str = "reader",
+        *,
+        receive_bytes: int | None = None,
+        tls: ssl.SSLContext | None = None,
+        **wishes: object,
     ) -> Reader:
         """Connect; ``wishes`` are channels and where to start in them."""
         sock = socket.socket()
@@ -71,7 +78,8 @@ class Reader(asyncio.Protocol):
         sock.setblocking(False)
         loop = asyncio.get_running_loop()
         await loop.sock_connect(sock, ("127.0.0.1", port))
-        _, reader = await loop.create_connection(cls, sock=sock)
+        host = {"ssl": tls, "server_hostname": "127.0.0.1"} if tls is not None else {}
+        _, reader = await loop.create_connection(cls, sock=sock, **host)  # type: ignore[arg-type]
         await reader.made.wait()
         subscribe = [{"channel": channel, "from": start} for channel, start in wishes.items()]
         reader.ask("connect", client=name, subscribe=subscribe)

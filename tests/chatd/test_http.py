@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import socket
 import ssl
 import time
 from collections.abc import Awaitable, Callable
@@ -20,7 +21,7 @@ from chatd.auth import issue
 from chatd.config import Config
 from chatd.server import Server, StartError
 from chatd.store.base import StoreUnavailable
-from chatd.transports import posting
+from chatd.transports import longpoll, posting
 from tests.chatd.certificates import make_certificate
 from tests.chatd.in_thread import chatd
 
@@ -220,6 +221,33 @@ def test_a_long_replay_comes_in_several_answers_each_message_once(serve) -> None
             answers += 1
         assert serials == list(range(1, 81))
         assert 2 <= answers <= 8
+
+    serve(scenario)
+
+
+def test_who_does_not_read_the_answer_to_a_poll_is_let_go_of(serve, monkeypatch) -> None:
+    monkeypatch.setattr(longpoll, "patience_ms", lambda _config: 600)
+
+    async def scenario(house: House) -> None:
+        for number in range(20):
+            (await house.publish(message=f"m{number}", data="x" * 60_000)).close()
+
+        def here() -> int:
+            return len(house.server._listening["http"]._server.connections)  # type: ignore[attr-defined]
+
+        await house.until(lambda: here() <= 1)
+        others = here()
+        with socket.socket() as guest:
+            guest.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            guest.setblocking(False)
+            port = int(house.server.http_url.rsplit(":", 1)[1].strip("/"))
+            await asyncio.get_running_loop().sock_connect(guest, ("127.0.0.1", port))
+            guest.send(b"GET /poll?channel=room&from=first HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            began_s = time.monotonic()
+            await house.until(lambda: here() == others + 1)
+            await house.none_left()  # the session is over, and what waits is the socket's
+            await house.until(lambda: here() == others)
+            assert time.monotonic() - began_s > 0.5
 
     serve(scenario)
 
