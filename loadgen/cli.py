@@ -40,11 +40,16 @@ def prediction_text(workload: Workload, seed: int, *, retain_n: int | None = Non
         (
             "memory",
             f"load {_size(prediction.worker_bytes)} and {_size(WORKER_BYTES)} a worker, "
-            f"chatd {_size(SERVER_BYTES + prediction.server_bytes)} and what it retains",
+            f"{_server(workload)} {_size(SERVER_BYTES + prediction.server_bytes)} and what it retains",
         ),
     ]
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+
+
+def _server(workload: Workload) -> str:
+    """Whose memory is told: another server is taken to need what chatd does."""
+    return "chatd" if workload.driver == "chatd" else "server, if as chatd:"
 
 
 def _topology(workload: Workload, prediction: Prediction) -> Iterator[tuple[str, str]]:

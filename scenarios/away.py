@@ -70,6 +70,12 @@ class Away:
                 f"{key} is {value!r}: workers on other hosts cannot dial it; give an address that they can "
                 "(beyond loopback chatd wants tokens: server.auth_secret_file and [workload.auth])"
             )
+        over_http = str(urlsplit(server.http_url).hostname) if server.url and server.http_url else ""
+        if workload.over_http and over_http and is_loopback(over_http):
+            lines.append(
+                f"server.http_url is {server.http_url!r}: workers on other hosts cannot dial it, and some "
+                "personas come over HTTP; give an address that they can"
+            )
         return lines
 
     def _proxy_misfits(self, allow_targets: Sequence[str]) -> list[str]:

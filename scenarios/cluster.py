@@ -92,6 +92,10 @@ class Cluster:
             return ()
         return tuple(url for member in self.members for url in member.dialled_http)
 
+    def dialled(self, workload: Workload) -> tuple[str, ...]:
+        """All that a worker on another host has to be allowed to load."""
+        return (*self.targets, *(self.http_targets if workload.over_http else ()))
+
     @property
     def pages(self) -> dict[str, Address]:
         """Where the nodes answer, by process."""

@@ -136,6 +136,11 @@ def target_faults(server: Server, allow_targets: Sequence[str]) -> list[str]:
         for key, (value, host) in (hosts or {"server.host": (server.host, server.host)}).items()
         if host and not is_loopback(host) and host not in allow_targets
     ]
+    if server.http_url and not server.url:
+        lines.append(
+            f"server.http_url is {server.http_url!r}, and server.url is not set: it is of a server that "
+            'the run did not start; write server.url too, or http_port = "free" for a chatd of the run\'s own'
+        )
     broker = urlsplit(server.store).hostname if server.store.startswith(SCHEME) else None
     if broker and not is_loopback(broker) and broker not in allow_targets:
         lines.append(

@@ -219,7 +219,9 @@ class Stage:
         self._stack.callback(self._stop_load)
         try:
             if away is not None:
-                self._load.await_workers(away, self._progress.step, self._cluster.targets)
+                self._load.await_workers(
+                    away, self._progress.step, self._cluster.dialled(self._scenario.workload)
+                )
                 self._note_clocks()
             else:
                 self._load.connect_workers(START_S * 2)

@@ -208,6 +208,12 @@ def test_the_prediction_is_a_table_to_read() -> None:
         "duration", "connections", "publishes", "deliveries", "fan-out", "records", "log", "files", "memory",
     ]  # fmt: skip
     assert "10 on 3 channel(s)" in text
+    assert " a worker, chatd 4" in text
+
+
+def test_the_memory_of_another_server_is_not_called_that_of_chatd() -> None:
+    text = prediction_text(Workload.model_validate({**SPEC["workload"], "driver": "centrifugo"}), 2)
+    assert " a worker, server, if as chatd: 4" in text
 
 
 def test_the_prediction_tells_of_absences_and_what_they_cost() -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
+from loadgen.workload import Workload
 from scenarios.away import Away
+from scenarios.cluster import Cluster, Member
+from scenarios.layout import Node
 from scenarios.model import parse
 from scenarios.run import make_fault_plan
 
@@ -15,9 +19,20 @@ PAUSE = {"id": "stop", "kind": "client_pause", "target": "worker-1", "at_s": 1.0
 
 
 def misfits(
-    away: Away, *faults: dict[str, Any], allow: tuple[str, ...] = (), balance: str = "fixed", **server: Any
+    away: Away,
+    *faults: dict[str, Any],
+    allow: tuple[str, ...] = (),
+    balance: str = "fixed",
+    transport: str = "websocket",
+    **server: Any,
 ) -> list[str]:
-    workload = {"clients": 4, "channels": 2, "phase": [{"name": "a", "duration_s": 5.0}], "balance": balance}
+    workload: dict[str, Any] = {
+        "clients": 4,
+        "channels": 2,
+        "phase": [{"name": "a", "duration_s": 5.0}],
+        "balance": balance,
+    }
+    workload["persona"] = [{"name": "all", "weight": 1, "transport": transport}]
     document = {"version": 1, "why": "Is it told in time?", "workload": workload, "fault": list(faults)}
     scenario = parse(
         document | ({"server": server} if server else {}), name="x", allow_targets=["chat.example"]
@@ -36,6 +51,15 @@ ALL = Away(2, "0.0.0.0")
         pytest.param(Away(2), [WIRE], {}, id="all on this machine, with a proxy"),
         pytest.param(TEN, [], {"url": "wss://chat.example"}, id="a server of its own"),
         pytest.param(TEN, [WIRE], {"allow": ("10.0.0.1",)}, id="through the proxy"),
+        pytest.param(
+            TEN, [], {"url": "wss://chat.example", "http_url": "http://[::1]:9"}, id="nobody comes over HTTP"
+        ),
+        pytest.param(
+            TEN,
+            [],
+            {"url": "wss://chat.example", "http_url": "https://chat.example", "transport": "sse"},
+            id="over HTTP",
+        ),
     ],
 )
 def test_what_workers_can_reach_is_no_misfit(away: Away, faults: list[Any], more: dict[str, Any]) -> None:
@@ -47,6 +71,13 @@ def test_what_workers_can_reach_is_no_misfit(away: Away, faults: list[Any], more
     [
         pytest.param(TEN, [], {}, "server.host is '127.0.0.1'", id="a chatd on loopback"),
         pytest.param(ALL, [], {"url": "ws://localhost:9"}, "server.url is 'ws://localhost:9'", id="a url"),
+        pytest.param(
+            TEN,
+            [],
+            {"url": "wss://chat.example", "http_url": "http://localhost:9", "transport": "fallback"},
+            "server.http_url is 'http://localhost:9': workers on other hosts cannot dial it",
+            id="HTTP on loopback",
+        ),
         pytest.param(TEN, [WIRE], {}, "--allow-target 10.0.0.1", id="a proxy not allowed"),
         pytest.param(ALL, [WIRE], {}, "name the address", id="a proxy everywhere"),
         pytest.param(Away(2), [PAUSE], {}, "'worker-1': with --expect-workers", id="a fault on a worker"),
@@ -69,3 +100,22 @@ def test_the_command_for_a_worker_allows_what_it_must() -> None:
     )
     assert "--allow-target" not in Away(2).command(7, ["ws://127.0.0.1:8000"])
     assert "0.0.0.0" not in Away(2, "0.0.0.0").command(7, ["ws://127.0.0.1:8000"])
+
+
+@pytest.mark.parametrize(
+    ("transport", "allowed"), [("sse", ["chat.example", "http.example"]), ("websocket", ["chat.example"])]
+)
+def test_a_worker_is_told_to_allow_where_its_clients_come_over_http(
+    transport: str, allowed: list[str]
+) -> None:
+    workload = Workload.model_validate(
+        {
+            "clients": 1, "channels": 1, "channels_per_client": 1,
+            "phase": [{"name": "a", "duration_s": 1.0}],
+            "persona": [{"name": "all", "weight": 1, "transport": transport}],
+        }
+    )  # fmt: skip
+    urls = {"url": "wss://chat.example", "http_url": "https://http.example"}
+    member = Member(Node(1, ()), urls["url"], (urls["url"],), None, urls["http_url"], (urls["http_url"],))
+    command = Away(2, "10.0.0.1").command(5557, Cluster((member,)).dialled(workload)).split()
+    assert [host for word, host in pairwise(command) if word == "--allow-target"] == allowed

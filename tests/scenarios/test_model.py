@@ -74,6 +74,11 @@ def test_a_minimal_scenario_is_enough() -> None:
             ["server.http_url is 'http://192.0.2.1'", "--allow-target 192.0.2.1"],
             id="foreign target over HTTP",
         ),
+        pytest.param(
+            {"server__http_url": "http://127.0.0.1:1"},
+            ["server.http_url is 'http://127.0.0.1:1', and server.url is not set", 'http_port = "free"'],
+            id="HTTP of a server of others alone",
+        ),
         pytest.param({"server__url": "http://127.0.0.1"}, ["server.url", "ws://"], id="scheme"),
         pytest.param(
             {"server__url": "ws://192.0.2.1:80"}, ["--allow-target 192.0.2.1"], id="foreign target"
