@@ -51,6 +51,56 @@ expr = "p(99) < 10s"
 """
 
 
+ON_TWO_NODES = """
+version = 1
+why = "Do people over HTTP have all they were promised on several nodes, when one of them is killed?"
+
+[server]
+store = "valkey"
+nodes = 2
+http_port = "free"
+retry_ms = [100, 1000]
+
+[workload]
+clients = 24
+channels = 4
+channels_per_client = 2
+connect_over_s = 0.5
+balance = "round_robin"
+
+[[workload.persona]]
+name = "streaming"
+weight = 0.6
+transport = "sse"
+
+[[workload.persona]]
+name = "polling"
+weight = 0.4
+transport = "poll"
+
+[[workload.phase]]
+name = "load"
+duration_s = 7.0
+publish_per_s = 30.0
+
+[[fault]]
+id = "kill"
+kind = "kill"
+target = "chatd-2"
+at_s = 3.0
+duration_s = 1.5
+
+[expect]
+resumes = true
+
+[[gate]]
+id = "some-day"
+kind = "threshold"
+metric = "delivery"
+expr = "p(99) < 10s"
+"""
+
+
 def transports(latest: Path) -> dict[int, Transport]:
     """By what each client was connected last."""
     rows = pl.concat([pl.read_parquet(path) for path in sorted((latest / "events").glob("w*.parquet"))])
@@ -90,3 +140,27 @@ def test_who_is_left_out_of_a_stream_is_found(tmp_path: Path) -> None:
     findings = [json.loads(line) for line in (latest / "analysis/findings.jsonl").read_text().splitlines()]
     hurt = {by[int(client[1:])] for found in findings if found["cls"] == "D1" for client in found["clients"]}
     assert Transport.SSE in hurt
+
+
+def test_people_over_http_are_balanced_over_nodes_and_go_to_another_when_theirs_is_killed(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "nodes.toml").write_text(ON_TWO_NODES)
+    status, output, summary = run("nodes.toml", cwd=tmp_path)
+    assert status == 0, output
+    assert {name: c["count"] for name, c in summary["classes"].items() if c["count"]} == {}
+    events = (tmp_path / "runs/latest/events").glob("w*.parquet")
+    rows = pl.concat([pl.read_parquet(path) for path in sorted(events)]).filter(pl.col("client") > 0)
+    made = rows.filter((pl.col("kind") == Kind.CONN) & (pl.col("serial") == CONN_OK)).sort("t")
+    first = made.group_by("client", maintain_order=True).first()
+    on = {
+        (int(way), int(node)): int(n)
+        for way, node, n in first.group_by("flags", "publisher").len().iter_rows()
+    }
+    streams, polls = (
+        sum(n for (way, _), n in on.items() if way == one) for one in (Transport.SSE, Transport.POLL)
+    )
+    assert (streams, polls) == (14, 10)
+    second = sum(n for (_, node), n in on.items() if node == 2)
+    assert 8 <= second <= 16, "round robin deals them out alike"
+    assert len(made) - 24 >= second, "all who were on it come back"
