@@ -44,6 +44,13 @@ def locust(path: Path, host: str, *options: str) -> subprocess.CompletedProcess[
     )
 
 
+def processes(count: int) -> list[str]:
+    """Options for so many workers, with a port of their own: that of Locust may be another test's."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    return ["--processes", str(count), "--master-bind-port", port, "--master-port", port]
+
+
 def figure(chatd: Daemon, name: str) -> int:
     page = asyncio.run(chatd.page("/metrics"))[1]
     return next(int(line.split()[1]) for line in page.splitlines() if line.startswith(name + " "))
@@ -80,7 +87,7 @@ def test_a_test_is_as_long_as_it_was_asked_to_be_however_long_the_imports_take(
 
 def test_forked_workers_share_the_load_and_add_up(tmp_path: Path, chatd: Daemon) -> None:
     host = f"ws://127.0.0.1:{chatd.port}"
-    done = locust(tmp_path, host, "-t", "5s", "--processes", "2", "--json-file", "out")
+    done = locust(tmp_path, host, "-t", "5s", *processes(2), "--json-file", "out")
     assert done.returncode == 0, done.stderr
     placed = figure(chatd, "chatd_publishes_total")
     assert placed > 100
@@ -114,12 +121,20 @@ def test_workers_that_were_started_by_themselves_know_how_many_sessions_there_ar
 
 def test_ctrl_c_ends_a_test_with_what_it_has_found(tmp_path: Path, chatd: Daemon) -> None:
     argv = [sys.executable, "-m", "locust", "-f", str(ROOT / "loadgen/locustfile.py"), "--headless"]
-    argv += ["--host", f"ws://127.0.0.1:{chatd.port}", "-u", "10", "-r", "10", "--processes", "2"]
+    argv += ["--host", f"ws://127.0.0.1:{chatd.port}", "-u", "10", "-r", "10", *processes(2)]
     argv += ["--chat-summary", "summary.json", "-t", "60s"]
     log = tmp_path / "log"
     with log.open("w") as err:
         test = subprocess.Popen(
-            argv, cwd=tmp_path, env=ENVIRONMENT, stdout=err, stderr=err, start_new_session=True
+            argv,
+            cwd=tmp_path,
+            env=ENVIRONMENT,
+            stdout=err,
+            stderr=err,
+            start_new_session=True,
+            preexec_fn=lambda: signal.signal(
+                signal.SIGINT, signal.SIG_DFL
+            ),  # in the background it is ignored
         )
     until_s = time.monotonic() + 40
     while figure(chatd, "chatd_publishes_total") < 20:
