@@ -49,8 +49,9 @@ class Echo:
             return self.codes.pop()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def echo() -> Iterator[Echo]:
+    """One of each test's own: a connection of the test before may end late."""
     made = Echo()
     yield made
     made.server.shutdown()
@@ -95,7 +96,6 @@ def wire(engine: Engine, echo: Echo) -> Iterator[Wire]:
     made = Wire(engine.url, echo.port)
     yield made
     requests.delete(made.url, timeout=WAIT_S)
-    echo.codes.clear()
 
 
 def received(client: ClientConnection, *messages: str, count: int) -> list[str]:
