@@ -21,7 +21,7 @@ import polars as pl
 from reports.connection_effects import CONNECTION_EFFECTS, PATIENT, behind, closes_in
 from reports.history import Flag, Kind
 from reports.latency import samples
-from reports.link_effects import LINK_EFFECTS, is_link
+from reports.link_effects import LINK_EFFECTS
 from reports.loop_lag import SAMPLED_NS, lag_rise_s
 from reports.message_effects import LASTING, MESSAGE_EFFECTS, touched
 from reports.nodes import REPLICA_LINK
@@ -385,7 +385,7 @@ def _measure(window: FaultWindow) -> Callable[[Scene], Measured]:
     """How the effect of a fault is measured: by its kind, or by what it was aimed at."""
     if window.target == REPLICA_LINK:
         return _by(behind)  # whatever holds the replica up
-    if is_link(window.target) and window.kind in LINK_EFFECTS:
+    if window.on_link and window.kind in LINK_EFFECTS:
         return _by(LINK_EFFECTS[window.kind])
     return EFFECTS.get(window.kind, _any_trace)
 

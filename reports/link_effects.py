@@ -12,24 +12,18 @@ from reports.connection_effects import closes_in
 from reports.counters import growth
 from reports.loop_lag import SAMPLED_NS
 from reports.message_effects import Found
-from reports.periods import start_ns
+from reports.periods import LINK, start_ns
 
 if TYPE_CHECKING:
     from reports.effects import Scene
 
 COLUMN: Final = "chatd_bus_doubts_total"
 MIN_RISE: Final = 2.0  # of the doubts that come about in as long a time without it
-_LINK: Final = "link-"
-
-
-def is_link(target: str) -> bool:
-    """Whether a fault's target is the way of one node or several to the broker."""
-    return target.startswith(_LINK)
 
 
 def doubted(scene: Scene) -> Found:
     """Channels that its nodes came to doubt while it lasted or shortly after, by their own count."""
-    nodes = "chatd-" + scene.window.target.removeprefix(_LINK)
+    nodes = "chatd-" + scene.window.target.removeprefix(LINK)
     during = scene.begin_ns, scene.grace_ns() + SAMPLED_NS
     before = max(2 * during[0] - during[1], start_ns(scene.history.run)), during[0]
     found, then = (growth(scene.daemon, COLUMN, each, process=nodes) for each in (during, before))

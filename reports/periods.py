@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from reports.history import HistoryError
 
+LINK: Final = "link-"  # with which targets begin that are ways to the broker (chaos.wires)
 NS: Final = 1_000_000_000
 PROCESS_LINES: Final = frozenset({"exit", "start", "action"})  # kinds of lines that tell of a process
 PROCESS_KINDS: Final = frozenset(
@@ -63,9 +64,14 @@ class FaultWindow:
         return self.kind in PROCESS_KINDS
 
     @property
+    def on_link(self) -> bool:
+        """It hits the way of one node or several to the broker."""
+        return self.target.startswith(LINK)
+
+    @property
     def behind_nodes(self) -> bool:
         """It hits the broker or a way to it (chaos.wires): no client's connection goes through there."""
-        return self.target.startswith(("link-", "broker-"))
+        return self.on_link or self.target.startswith("broker-")
 
     def parity(self) -> int | None:
         """Remainder, mod 2, of the ordinals behind the targeted proxy; None where all are affected."""
