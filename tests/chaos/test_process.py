@@ -31,7 +31,12 @@ from chaos.process import (
 WAIT_S = 10.0
 SAY = "import signal, sys\nprint('ready', flush=True)\n"
 STAY = SAY + "signal.pause()\n"  # SIGTERM ends it, by the signal
-ORDERLY = "import signal, sys\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit(0))\n" + STAY
+# Not a handler, which does not run when the signal comes just before pause blocks.
+ORDERLY = (
+    "import signal\nsignal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])\n"
+    + SAY
+    + "signal.sigwait([signal.SIGTERM])\nsys.exit(0)\n"
+)
 STUBBORN = (
     "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + SAY + "while True: signal.pause()\n"
 )

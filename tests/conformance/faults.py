@@ -47,7 +47,13 @@ WORKER = "import signal\nwhile True: signal.pause()\n"
 
 ECHO = """
 import os, signal, socket, sys, threading, time
-signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+
+def end():
+    signal.sigwait([signal.SIGTERM])  # a handler would not run if it came just before accept blocks
+    os._exit(0)
+
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+threading.Thread(target=end, daemon=True).start()
 running = threading.Lock()
 
 def written():
