@@ -74,6 +74,7 @@ class Metrics:
         self.resets = 0
         self.tail_found = 0  # messages that only the look at the tops found
         self.tail_found_s = Histogram(LAG_BUCKETS_S)  # from their placing to their delivery
+        self.bus_bytes = 0  # heard, and waiting for this node: set before `render`
         self.hearing = True
         self.mutant_chances = 0  # when the fault of chatd/mutants could have happened
         self.mutant_fired = 0
@@ -131,6 +132,7 @@ FIGURES: Final = (
     ("chatd_commit_seconds", "histogram", "From handing a batch to the store to its commit.", "commit_s"),
     ("chatd_bus_up", "gauge", "1 when this node hears of what others place, or is alone.", "hearing"),
     ("chatd_bus_messages_total", "counter", "Messages heard from the nodes, this one included.", "heard"),
+    ("chatd_bus_queue_bytes", "gauge", "Bytes heard from the nodes and not yet taken.", "bus_bytes"),
     (
         "chatd_bus_doubts_total",
         "counter",

@@ -338,6 +338,7 @@ class Server:
         if path == "/metrics":
             self.metrics.ready = self.ready
             self.metrics.queue_bytes = self.slow.waiting_bytes()
+            self.metrics.bus_bytes = self.store.bus.waiting_bytes if self.store.bus else 0
             self.metrics.subscriptions = sum(
                 len(one.session.subscriptions) for one in self.connections.values()
             )

@@ -69,6 +69,10 @@ class Beat(NamedTuple):
 class Bus(Protocol):
     """All methods are called from one event loop. Each raises ``StoreUnavailable`` but where it says so."""
 
+    @property
+    def waiting_bytes(self) -> int:
+        """Of what was heard and not yet taken from ``events``. Never raises."""
+
     async def join(self, channels: Collection[str]) -> None:
         """Hear these channels. When it returns, everything placed from now on will be heard, so a
         read that begins after it and the events together have no hole."""

@@ -250,6 +250,10 @@ class SharedBus:
 
     # By the node ------------------------------------------------------------------------------------
 
+    @property
+    def waiting_bytes(self) -> int:
+        return sum(len(event.payload) for event in self.waiting if isinstance(event, Telling))
+
     async def join(self, channels: Collection[str]) -> None:
         self.store.check()
         if not self.connected:

@@ -189,6 +189,55 @@ def test_a_reader_that_is_slow_makes_the_server_wait_and_loses_nothing(
     on_nodes(broker, 1, scenario)
 
 
+def test_large_pieces_make_the_server_wait_long_before_there_are_many(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many as can pile up: nobody takes them, and what Valkey holds meanwhile is not counted here."""
+    piece, most = 200_000, 1_000_000
+    monkeypatch.setattr("chatd.store.valkey.bus.QUEUE_BYTES", most)
+
+    async def scenario(store: ValkeyStore) -> None:
+        bus = store.bus
+        await bus.join(["room"])
+        for _ in range(40):  # 8 MB
+            broker.do("PUBLISH", bus.topic("room"), b"T\x02n1" + b"x" * (piece - 4))
+        while bus.waiting_bytes < most:
+            await store.tops(["room"])  # a round trip on another connection
+        for _ in range(10):
+            await store.tops(["room"])  # had it read on, that would be here
+        assert most <= bus.waiting_bytes < most + piece + 2**18  # one piece, and what one read brings besides
+        heard = await hear(bus.events(), 40)
+        assert [len(event.payload) for event in heard if isinstance(event, Telling)] == [piece - 4] * 40
+        assert bus.waiting_bytes == 0
+
+    on_nodes(broker, 1, scenario)
+
+
+def test_a_server_that_waits_for_too_long_breaks_off_and_the_log_has_what_went_unheard(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chatd.store.valkey.bus.QUEUE_BYTES", 100_000)
+    broker.set("client-output-buffer-limit", "pubsub 1mb 1mb 1")
+
+    async def scenario(store: ValkeyStore) -> None:
+        await store.bus.join(["room"])
+        for n in range(60):  # 30 MB: more than socket buffers take
+            await store.append([Append("room", "ann", f"{n}", b'"%b"' % (b"x" * 500_000))], NOW)
+        events, heard = store.bus.events(), []
+        while not isinstance(event := await anext(events), Down):
+            heard.append(event)
+        assert serials(heard) == list(range(1, len(heard) + 1))
+        assert len(heard) < 60
+        assert await hear(events, 1) == [Up()]
+        page = await store.read("room", len(heard), 1000, 1 << 30)
+        assert [entry.serial for entry in page.entries] == list(range(len(heard) + 1, 61))
+
+    try:
+        on_nodes(broker, 1, scenario)
+    finally:
+        broker.set("client-output-buffer-limit", "pubsub 32mb 8mb 60")
+
+
 def test_events_end_when_the_store_is_closed(broker: Broker) -> None:
     async def scenario(store: ValkeyStore) -> None:
         async def read() -> list[Event]:

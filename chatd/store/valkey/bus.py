@@ -29,7 +29,12 @@ from .url import Address
 PING_S: Final = 1.0  # of silence, after which the connection is asked whether it still is one
 PONG_S: Final = 3.0  # for the answer
 BACKOFF_S: Final = (0.1, 2.0)  # before dialling again: at first, at most
-QUEUE: Final = 10_000  # pieces heard and not yet taken, before the server has to wait
+# What was heard and not yet taken, before Valkey has to wait. It keeps 32 MiB for a listener by default
+# (client-output-buffer-limit) and then breaks off; the log has what went unheard. Here at most half as much
+# again is held, and the one piece that crosses the line. By pieces alone, 10,000 messages of the default
+# `frame_bytes` would be 640 MB.
+QUEUE: Final = 10_000  # pieces; of small ones each costs more than its bytes
+QUEUE_BYTES: Final = 16 * 2**20  # of their payloads
 TOPICS: Final = 1000  # in one command
 
 _encode_node = msgspec.msgpack.Encoder().encode
@@ -43,6 +48,7 @@ class Ear:
         self._prefix = prefix
         self.wire = Wire(self._hear, self._end)
         self.heard: deque[tuple[str, bytes]] = deque()  # channel, payload
+        self.heard_bytes = 0  # of these payloads
         self.pending: dict[str, deque[asyncio.Future[None]]] = {}  # channel → confirmations, in order
         self.why: str | None = None  # it is over
         self.news = asyncio.Event()  # something was heard, or it is over
@@ -59,7 +65,9 @@ class Ear:
         kind = reply[0]
         if kind == b"message":
             self.heard.append((reply[1].decode()[len(self._prefix) :], reply[2]))
-            if len(self.heard) >= QUEUE and not self._held:
+            self.heard_bytes += len(reply[2])
+            full = len(self.heard) >= QUEUE or self.heard_bytes >= QUEUE_BYTES
+            if full and not self._held:
                 self._held = True
                 self.wire.hold(True)
         elif kind == b"subscribe":
@@ -81,7 +89,9 @@ class Ear:
 
     def take(self) -> Iterator[tuple[str, bytes]]:
         while self.heard:
-            yield self.heard.popleft()
+            channel, payload = self.heard.popleft()
+            self.heard_bytes -= len(payload)
+            yield channel, payload
         if self._held:
             self._held = False
             self.wire.hold(False)
@@ -127,6 +137,10 @@ class ValkeyBus:
 
     def topic(self, channel: str) -> str:
         return self._prefix + channel
+
+    @property
+    def waiting_bytes(self) -> int:
+        return self._ear.heard_bytes if self._ear is not None else 0
 
     # Hearing ----------------------------------------------------------------------------------------
 
