@@ -109,9 +109,18 @@ def chat(channel: str, url: str, name: str | None, token_env: str | None, last: 
     if token_env and token_env not in os.environ:
         raise click.UsageError(f"--token-env is {token_env!r}: there is no such environment variable")
     try:
-        talk(url, channel, name=name or getpass.getuser(), token=os.environ.get(token_env or ""), last=last)
+        talk(url, channel, name=name or _login(), token=os.environ.get(token_env or ""), last=last)
     except (ChatdError, ValueError) as bad:
         raise click.ClickException(str(bad)) from None
+
+
+def _login() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # whoever it is has no entry, as in a container
+        raise click.UsageError(
+            "--name is not given: must be, where this computer has no name for you"
+        ) from None
 
 
 COMMANDS = {"token": token, "chat": chat}
@@ -124,12 +133,19 @@ def main() -> None:
 def run_command(arguments: list[str]) -> int:
     """Run the command; returns the exit status."""
     try:
+        if arguments and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
+            known = ", ".join(COMMANDS)
+            raise click.UsageError(
+                f"{arguments[0]!r} is no command: known are {known}; without one, it serves"
+            )
         if arguments and arguments[0] in COMMANDS:
             name = arguments[0]
             COMMANDS[name].main(arguments[1:], prog_name=f"chatd {name}", standalone_mode=False)
             return 0
         # False: stopped by a bug, which the log has. Anything else click returns, as for --help, is fine.
         return 1 if serve.main(arguments, prog_name="chatd", standalone_mode=False) is False else 0
+    except click.UsageError as bad:
+        faults = [bad.format_message().removesuffix(".") + f"; see `{_command(arguments)} --help`"]
     except click.ClickException as bad:
         faults = [bad.format_message()]
     except ConfigError as bad:
@@ -139,3 +155,8 @@ def run_command(arguments: list[str]) -> int:
     for fault in faults:
         print(f"chatd: {' '.join(fault.split())}", file=sys.stderr)
     return 2
+
+
+def _command(arguments: list[str]) -> str:
+    """What was asked for, as it is typed."""
+    return f"chatd {arguments[0]}" if arguments and arguments[0] in COMMANDS else "chatd"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import ErrorDetails
@@ -16,7 +18,21 @@ from .namespaces import Namespace, Prefix, read_table
 from .store import STORES, kind_of
 from .store.valkey.url import SHAPE, is_url, read_url
 
+MOST_KEPT: Final = 2**53  # of messages or bytes: an exact number wherever a log keeps it
 _STORES: Final = ", ".join(SHAPE if kind == "valkey" else kind for kind in STORES)
+
+
+TWO_WAITS: Final = "must be two numbers of ms, the first above 0 and not above the second, like 500,30000"
+RULES: Final[Mapping[str, str]] = {  # by pydantic's type of error, where its own words are of Python
+    **dict.fromkeys(("int_parsing", "int_type", "int_from_float"), "must be a whole number"),
+    **dict.fromkeys(("float_parsing", "float_type"), "must be a number"),
+    "finite_number": "must be a number that is not infinite",
+    **dict.fromkeys(("bool_parsing", "bool_type"), "must be true or false"),
+    "string_type": "must be text",
+    "path_type": "must be the path of a file or a directory",
+    "tuple_type": "must be a list",
+    **dict.fromkeys(("dict_type", "model_type"), "must be a JSON object"),
+}
 
 
 class ConfigError(Exception):
@@ -30,7 +46,7 @@ class ConfigError(Exception):
 class Config(BaseModel):
     """Settings of one chatd. Sizes are bytes, times are seconds unless the name says otherwise."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
     auth_secret_file: Path | None = Field(
         None,
@@ -74,9 +90,11 @@ class Config(BaseModel):
     )
     store: str = Field("sqlite", description=f"where messages are kept: {_STORES}")
     data: Path = Field(Path("chatd-data"), description="directory of the sqlite store")
-    retain_n: int = Field(100_000, ge=1, description="messages kept per channel")
+    retain_n: int = Field(100_000, ge=1, le=MOST_KEPT, description="messages kept per channel")
     retain_s: float = Field(86_400, gt=0, description="seconds that a message is kept")
-    retain_bytes: int = Field(64 * 1024 * 1024, ge=1, description="bytes of messages kept per channel")
+    retain_bytes: int = Field(
+        64 * 1024 * 1024, ge=1, le=MOST_KEPT, description="bytes of messages kept per channel"
+    )
     namespaces: dict[Prefix, Namespace] = Field(
         {},
         description="JSON object, name → retention and rights of its channels; empty: any name goes",
@@ -138,6 +156,10 @@ class Config(BaseModel):
     @field_validator("host")
     @classmethod
     def _loopback(cls, host: str, info: ValidationInfo) -> str:
+        try:
+            host.encode("idna")
+        except UnicodeError:
+            raise ValueError("cannot be the name of a host: must be an address of this machine") from None
         secret = info.data.get("auth_secret_file", "?") or info.data.get("auth_secret_env", "?")
         if not is_loopback(host) and not secret:
             raise ValueError(
@@ -160,10 +182,45 @@ class Config(BaseModel):
             raise ValueError("needs a loopback host, because what it allows breaks promises on purpose")
         return hooks
 
+    @field_validator("auth_secret_file", "tls_cert", "tls_key", "data", mode="before")
+    @classmethod
+    def _path(cls, value: object) -> object:
+        if value == "" or (isinstance(value, str) and "\0" in value):
+            raise ValueError("must be the path of a file or a directory")
+        return value
+
     @field_validator("http_port", mode="before")
     @classmethod
     def _off(cls, value: object) -> object:
-        return 0 if value == "" else value
+        value = 0 if value == "" else value
+        number = int(value) if isinstance(value, str) and re.fullmatch(r"\d{1,5}", value, re.ASCII) else value
+        if isinstance(number, int) and not isinstance(number, bool) and 0 <= number <= 65535:
+            return number
+        if number in ("auto", "free"):
+            return number
+        raise ValueError("must be auto, free, 0 for none, or a port up to 65535")
+
+    @field_validator("advertise")
+    @classmethod
+    def _dialled(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if url and (parts.scheme not in ("ws", "wss") or not parts.hostname):
+            raise ValueError(
+                "must be a URL that clients of other nodes can dial: ws://HOST:PORT/ws or wss://…"
+            )
+        return url
+
+    @field_validator("origins")
+    @classmethod
+    def _are_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in origins:
+            scheme, found, rest = origin.partition("://")
+            if not (scheme and found and rest) or set(rest) & set("/?#*"):
+                raise ValueError(
+                    f"{origin!r} is no origin: must be as the browser says it, SCHEME://HOST[:PORT] without a"
+                    " path, one for each page: https://chat.example.org"
+                )
+        return origins
 
     @field_validator("http_port")
     @classmethod
@@ -196,13 +253,16 @@ class Config(BaseModel):
     @field_validator("retry_ms", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        return value.split(",") if isinstance(value, str) else value
+        parts = value.split(",") if isinstance(value, str) else value
+        if not isinstance(parts, list | tuple) or len(parts) != 2:
+            raise ValueError(TWO_WAITS)
+        return parts
 
     @field_validator("retry_ms")
     @classmethod
     def _rising(cls, value: tuple[int, int]) -> tuple[int, int]:
         if not 0 < value[0] <= value[1]:
-            raise ValueError("must be two numbers of ms, the first above 0 and not above the second")
+            raise ValueError(TWO_WAITS)
         return value
 
     @field_validator("mutant")
@@ -235,9 +295,14 @@ def load(path: Path | None, flags: Mapping[str, object]) -> Config:
         try:
             settings = json.loads(path.read_bytes())
         except OSError as bad:
-            raise ConfigError([f"config file {str(path)!r} cannot be read: {bad.strerror}"]) from None
-        except ValueError as bad:
-            raise ConfigError([f"config file {str(path)!r} is not JSON: {bad}"]) from None
+            raise ConfigError(
+                [f"config file {str(path)!r} cannot be read: {bad.strerror}; name a JSON file"]
+            ) from None
+        except (ValueError, RecursionError) as bad:
+            why = "it is nested too deep" if isinstance(bad, RecursionError) else bad
+            raise ConfigError(
+                [f'config file {str(path)!r} is not JSON: {why}; write settings like {{"port": 8765}}']
+            ) from None
         if not isinstance(settings, dict):
             raise ConfigError([f'config file {str(path)!r} holds no JSON object: write {{"port": 8765}}'])
     try:
@@ -248,7 +313,8 @@ def load(path: Path | None, flags: Mapping[str, object]) -> Config:
 
 def _line(fault: ErrorDetails) -> str:
     where = ".".join(map(str, fault["loc"]))
-    text = fault["msg"].removeprefix("Value error, ")
+    text = fault["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    text = RULES.get(fault["type"], text.replace("String should", "must"))
     if fault["type"] == "extra_forbidden":
         known, of = (Namespace, "a namespace") if len(fault["loc"]) > 1 else (Config, "chatd")
         return f"{where} is no setting of {of}: known are {', '.join(known.model_fields)}"

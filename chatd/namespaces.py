@@ -51,11 +51,11 @@ ACTIONS: Final[Mapping[type[Request], Action]] = {
 class Namespace(BaseModel):
     """Settings of one namespace; what is None is as for the whole daemon."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    retain_n: int | None = Field(None, ge=1)
+    retain_n: int | None = Field(None, ge=1, le=2**53)
     retain_s: float | None = Field(None, gt=0)
-    retain_bytes: int | None = Field(None, ge=1)
+    retain_bytes: int | None = Field(None, ge=1, le=2**53)
     private: bool | None = None  # None: only `dm` is
     subscribe: Who = "everyone"
     publish: Who = "everyone"
@@ -67,7 +67,7 @@ def read_table(value: object) -> object:
     """A flag gives the table as JSON text. Raises ``ValueError``."""
     try:
         return json.loads(value) if isinstance(value, str) else value
-    except ValueError as bad:
+    except (ValueError, RecursionError) as bad:
         raise ValueError(f"must be a JSON object of namespaces: {bad}") from None
 
 

@@ -24,7 +24,9 @@ def server_context(cert: Path, key: Path | None) -> ssl.SSLContext:
             try:
                 path.read_bytes()
             except OSError as bad:
-                raise TlsUnusable(f"{field} is {str(path)!r}: cannot be read: {bad.strerror}") from None
+                raise TlsUnusable(
+                    f"{field} is {str(path)!r}: cannot be read: {bad.strerror}; name a file in PEM format"
+                ) from None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     where = f"tls_key is {str(key or cert)!r}"

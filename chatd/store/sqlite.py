@@ -67,6 +67,7 @@ UPGRADES: Final = {
     "1": "ALTER TABLE log ADD COLUMN about INTEGER NOT NULL DEFAULT 0"
 }  # from there to the next
 FILE: Final = "chatd.db"
+ANOTHER: Final = "choose another one with --data"
 RETRY_S: Final = 1.0  # after a failure, how long appends are refused without trying
 CHECKPOINT_BYTES: Final = 4 * 1024 * 1024  # of write-ahead log, before a checkpoint is worth its flush
 WAL_BYTES: Final = 64 * 1024 * 1024  # beyond this the writer itself waits for a checkpoint
@@ -110,9 +111,11 @@ class SqliteStore:
             self._checkpoints: sqlite3.Connection = await self._run(self._checkpointer, self._connect)
             self._writer.submit(self._try_to_restore)
         except OSError as bad:
-            raise self._unusable(bad.strerror or str(bad)) from None
+            raise self._unusable(
+                f"must be a directory that chatd can write to: {bad.strerror or bad}; {ANOTHER}"
+            ) from None
         except sqlite3.Error as bad:
-            raise self._unusable(f"{FILE} cannot be opened: {bad}") from None
+            raise self._unusable(f"{FILE} in it cannot be opened: {bad}; {ANOTHER}") from None
 
     def _unusable(self, why: str) -> StoreUnusable:
         return StoreUnusable(f"data is {str(self._directory)!r}: {why}")
@@ -132,7 +135,7 @@ class SqliteStore:
                 self._db.execute("UPDATE meta SET value = ? WHERE key = 'format'", (FORMAT,))
         meta = dict(self._db.execute("SELECT key, value FROM meta"))
         if meta["format"] != FORMAT:
-            raise self._unusable(f"{FILE} has format {meta['format']}, this chatd reads {FORMAT}")
+            raise self._unusable(f"{FILE} has format {meta['format']}, this chatd reads {FORMAT}; {ANOTHER}")
         self.epoch = meta["epoch"]
         self._load()
 

@@ -7,6 +7,7 @@ and a ``Peer`` what arrived, and does what it is told through the ``Link`` it ga
 from __future__ import annotations
 
 import errno
+import socket
 from collections.abc import Mapping
 from typing import Final, Protocol
 
@@ -43,8 +44,14 @@ def cannot_listen(config: Config, transport: str, bad: OSError) -> str:
     """One line: which setting asks for an address that cannot be had, and what to do."""
     name = {"http": "http_port", "admin": "admin_port"}.get(transport, "port")
     port, host = getattr(config, name), "127.0.0.1" if transport == "admin" else config.host
+    if transport != "admin" and (isinstance(bad, socket.gaierror) or bad.errno == errno.EADDRNOTAVAIL):
+        why = bad.strerror if isinstance(bad, socket.gaierror) else "this machine has no such address"
+        return (
+            f"host is {host!r}: it cannot be listened on: {why}; give an address of this machine with --host"
+        )
     where = f"{name} is {config.port + 1 if port == 'auto' else port}: on {host} it "
     if bad.errno == errno.EADDRINUSE:
         flag = "--" + name.replace("_", "-") + (" (0 for none)" if transport == "http" else "")
         return where + f"is in use; choose another with {flag}, or stop the program that has it"
-    return where + f"cannot be listened on: {bad.strerror or bad}"
+    remedy = "; take one from 1024 on, or give chatd the right" if bad.errno == errno.EACCES else ""
+    return where + f"cannot be listened on: {bad.strerror or bad}{remedy}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from chatd.mutants import CRASHES, MUTANTS, Chosen, Trigger, parse
 from chatd.mutants.parts import Parts, parts_of
 from chatd.mutants.store import ForgetfulDedupe
 from chatd.store import STORES
+from chatd.transports import cannot_listen
 
 
 def faults(**settings: object) -> list[str]:
@@ -91,7 +93,29 @@ def test_every_fault_is_reported_at_once() -> None:
             id="a mutant of a shared log",
         ),
         pytest.param({"retry_ms": "4000,250"}, "not above the second", id="falling retry"),
-        pytest.param({"node": "a b"}, "node is 'a b'", id="node with a space"),
+        pytest.param({"retry_ms": "4000"}, "must be two numbers of ms", id="one retry"),
+        pytest.param({"node": "a b"}, "node is 'a b': must match pattern", id="node with a space"),
+        pytest.param({"port": "x"}, "port is 'x': must be a whole number", id="a word for a port"),
+        pytest.param({"port": 70000}, "must be less than or equal to 65535", id="port out of range"),
+        pytest.param({"http_port": "x"}, "must be auto, free, 0 for none, or a port", id="an HTTP port"),
+        pytest.param({"http_port": "70000"}, "http_port is '70000': must be auto", id="too high for HTTP"),
+        pytest.param({"http_port": -1}, "must be auto, free", id="too low for HTTP"),
+        pytest.param({"echo": 5}, "echo is 5: must be true or false", id="no boolean"),
+        pytest.param({"retain_s": "inf"}, "retain_s is 'inf': must be a number that is not", id="for ever"),
+        pytest.param({"retain_n": 2**60}, "retain_n is", id="more than a log can count"),
+        pytest.param({"data": 3}, "data is 3: must be the path", id="a number for a path"),
+        pytest.param({"data": "a\0b"}, "data is 'a\\x00b': must be the path", id="a zero byte"),
+        pytest.param({"tls_cert": ""}, "tls_cert is '': must be the path", id="no path"),
+        pytest.param({"auth_secret_file": "\0"}, "must be the path", id="a secret at a zero byte"),
+        pytest.param({"namespaces": "[]"}, "must be a JSON object", id="a list of namespaces"),
+        pytest.param(
+            {"advertise": "example.org"}, "must be a URL that clients", id="advertise without scheme"
+        ),
+        pytest.param({"origins": "*"}, "'*' is no origin", id="all origins"),
+        pytest.param({"origins": "https://a.example/"}, "without a path", id="an origin with a path"),
+        pytest.param(
+            {"host": "a..b", "auth_secret_env": "S"}, "cannot be the name of a host", id="an empty label"
+        ),
     ],
 )
 def test_a_fault_names_the_field_the_value_and_the_rule(settings, words) -> None:
@@ -122,6 +146,7 @@ def test_loopback_addresses_are_taken(host) -> None:
     [
         pytest.param(None, "cannot be read", id="missing"),
         pytest.param("{", "is not JSON", id="broken"),
+        pytest.param("[" * 100_000, "nested too deep", id="deep"),
         pytest.param("[]", "holds no JSON object", id="a list"),
     ],
 )
@@ -140,6 +165,65 @@ def test_the_command_prints_one_line_per_fault_and_exits_with_2(capsys) -> None:
     assert all(text.startswith("chatd: ") for text in lines)
     assert run_command(["--no-such-flag"]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        pytest.param(["serve"], ["'serve' is no command", "token, chat", "`chatd --help`"], id="no command"),
+        pytest.param(["--port"], ["--port", "`chatd --help`"], id="no value"),
+        pytest.param(["--prot", "1"], ["--prot", "--port", "`chatd --help`"], id="misspelt"),
+        pytest.param(["token"], ["--sub", "`chatd token --help`"], id="token for nobody"),
+        pytest.param(["chat"], ["CHANNEL", "`chatd chat --help`"], id="chat nowhere"),
+        pytest.param(["chat", "c", "--last", "-1"], ["--last", "-1"], id="a negative number"),
+    ],
+)
+def test_what_is_typed_wrong_is_one_line_with_where_to_look(capsys, arguments, words) -> None:
+    assert run_command(arguments) == 2
+    (line_,) = capsys.readouterr().err.splitlines()
+    assert all(word in line_ for word in words)
+
+
+def test_who_has_no_name_here_is_asked_for_one(capsys, monkeypatch) -> None:
+    def unknown() -> str:
+        raise KeyError("getpwuid(): uid not found: 4711")
+
+    monkeypatch.setattr("getpass.getuser", unknown)
+    assert run_command(["chat", "room"]) == 2
+    assert "--name is not given" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        pytest.param(["--store", "valkey://a..b"], "'a..b' cannot be the name of a host", id="no host"),
+        pytest.param(
+            ["--data", "{tmp}/file/x"], "must be a directory that chatd can write", id="below a file"
+        ),
+        pytest.param(["--data", "{tmp}/other"], "file is not a database; choose another", id="not a log"),
+        pytest.param(["--tls-cert", "{tmp}/none"], "name a file in PEM format", id="no certificate"),
+    ],
+)
+def test_what_it_cannot_start_with_is_one_line_with_a_remedy(capsys, tmp_path: Path, flags, words) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/chatd.db").write_text("no database at all" * 100)
+    given = [flag.format(tmp=tmp_path) for flag in flags]
+    assert run_command(["--port", "0", "--http-port", "0", *given]) == 2
+    (line_,) = capsys.readouterr().err.splitlines()
+    assert words in line_
+
+
+def test_an_address_of_another_machine_is_blamed_on_the_host(capsys, monkeypatch) -> None:
+    monkeypatch.setenv("SECRET", "s" * 32)
+    flags = ["--host", "192.0.2.1", "--auth-secret-env", "SECRET", "--port", "0", "--store", "memory"]
+    assert run_command(flags) == 2
+    (line_,) = capsys.readouterr().err.splitlines()
+    assert line_.startswith("chatd: host is '192.0.2.1': it cannot be listened on: ")
+    assert line_.endswith("give an address of this machine with --host")
+    unknown = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+    text = cannot_listen(Config(host="nowhere", auth_secret_env="S"), "http", unknown)
+    assert text.startswith("host is 'nowhere': it cannot be listened on: Name or service not known; give")
 
 
 def test_help_shows_every_setting(capsys) -> None:

@@ -146,3 +146,5 @@ async def dial(wire: Wire, host: str, port: int, *, tls: bool = False, timeout_s
         raise NotSent(f"no connection within {timeout_s:g} s") from None
     except OSError as bad:
         raise NotSent(bad.strerror or str(bad)) from None
+    except UnicodeError:  # of the codec for names of hosts
+        raise NotSent(f"{host!r} cannot be the name of a host") from None
