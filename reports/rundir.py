@@ -148,6 +148,11 @@ def read_run(run_dir: Path) -> dict[str, Any]:
             "use the chatproof that made the run, or a newer one"
         )
     nonce = run.get("nonce")
+    if nonce is None:
+        raise HistoryError(
+            f"{path}: nonce is missing: the run ended before it could record anything, so there is nothing "
+            "to judge; run the scenario again"
+        )
     if isinstance(nonce, bool) or not isinstance(nonce, int) or not 0 <= nonce < 1 << 64:
         raise HistoryError(f"{path}: nonce is {nonce!r}: must be an integer of 64 bits")
     for key in ("contract", "expect", "load", "clock"):

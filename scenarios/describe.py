@@ -38,8 +38,8 @@ def described(scenario: Scenario) -> dict[str, Any]:
 def write_inputs(scenario: Scenario, plan: Plan, rundir: RunDirectory) -> None:
     """plan.json, config/scenario.toml and names.json (its epochs are added when sealing)."""
     workload = scenario.workload
-    (rundir.path / "plan.json").write_bytes(plan.to_bytes())
-    (rundir.path / "config/scenario.toml").write_text(resolved_toml(scenario), encoding="utf-8")
+    rundir.write_text("plan.json", plan.to_bytes().decode())
+    rundir.write_text("config/scenario.toml", resolved_toml(scenario))
     subscriptions = client_channels(workload, scenario.seed)
     clients = range(1, workload.clients + 1)
     rundir.write_json(

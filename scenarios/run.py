@@ -42,8 +42,8 @@ from .rundir import RunDirectory
 from .stage import Stage
 
 
-class Interrupted(Exception):
-    """SIGINT or SIGTERM: leave by the ordinary way out."""
+class Interrupted(KeyboardInterrupt):
+    """SIGINT or SIGTERM: leave by the ordinary way out, where no ``except Exception`` may hold it up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,7 +28,11 @@ REPORTED_PACKAGES = (
 
 
 class RunDirectory:
-    """``runs/<utc>-<scenario>-<id>/`` and its ``run.json``."""
+    """``runs/<utc>-<scenario>-<id>/`` and its ``run.json``, which is there from the start.
+
+    A run may end before anything of it has begun, and is judged all the same: what reading a run directory
+    depends on, the nonce among it, is in the first manifest.
+    """
 
     def __init__(self, out: Path, scenario: str, *, now: datetime | None = None) -> None:
         stamp = (now or datetime.now(UTC)).strftime("%Y%m%dT%H%M%SZ")
@@ -41,6 +45,8 @@ class RunDirectory:
             "run_id": self.run_id,
             "scenario": scenario,
             "status": "running",
+            "phase_reached": "set-up",
+            "nonce": secrets.randbits(63),  # in each message, so that those of other runs are known
             "command": " ".join(["chatproof", *sys.argv[1:]]),
             "started_utc": (now or datetime.now(UTC)).isoformat(timespec="milliseconds"),
             "clock": clock(),
@@ -52,6 +58,7 @@ class RunDirectory:
             "problems": [],
             "void": [],
         }
+        self.update()
         self._point_latest(out)
 
     def _point_latest(self, out: Path) -> None:
@@ -82,9 +89,13 @@ class RunDirectory:
 
     def write_json(self, name: str, value: Any) -> Path:
         """Write a JSON file of the run, whole or not at all."""
+        return self.write_text(name, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+    def write_text(self, name: str, text: str) -> Path:
+        """Write a file of the run, whole or not at all."""
         target = self.path / name
         partial = target.with_name(target.name + ".partial")
-        partial.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        partial.write_text(text, encoding="utf-8")
         partial.replace(target)
         return target
 

@@ -7,7 +7,6 @@ then every other process.
 
 from __future__ import annotations
 
-import secrets
 import shutil
 import time
 from collections.abc import Callable
@@ -73,7 +72,7 @@ class Stage:
         self._scenario, self._plan, self._rundir = scenario, plan, rundir
         self._allow_targets = allow_targets
         self._progress, self._stack = progress, stack
-        self._nonce = secrets.randbits(63)
+        self._nonce: int = rundir.manifest["nonce"]
         # What an earlier run left in a channel, or published under the same ids, is no anomaly of this one.
         self._suffix = f"-{self._nonce & 0xFFFFFFFF:08x}" if scenario.server.url else ""
         self._journal = Journal(rundir.path / "faults.jsonl")
@@ -86,7 +85,7 @@ class Stage:
         self._autoscaler: Autoscaler | None = None
         self._told = 0  # of its problems, how many are in the manifest
         self._load_ended = False
-        rundir.update(nonce=self._nonce, phase_reached="set-up", **described(scenario))
+        rundir.update(**described(scenario))
         rundir.manifest["load"]["channel_suffix"] = self._suffix
         write_inputs(scenario, plan, rundir)
 

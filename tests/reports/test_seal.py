@@ -314,6 +314,8 @@ def broken(run_dir: Path, how: str) -> None:
         case "a future schema":
             edit_json(run_dir / "run.json", schema_version=2)
         case "no nonce":
+            edit_json(run_dir / "run.json", nonce=None)
+        case "a word for a nonce":
             edit_json(run_dir / "run.json", nonce="abc")
         case "workers are names":
             edit_json(run_dir / "run.json", workers=["w1"])
@@ -347,7 +349,8 @@ def broken(run_dir: Path, how: str) -> None:
         ("run.json is torn", "run.json: "),
         ("run.json is deep", "run.json: "),
         ("a future schema", "schema_version is 2: this build reads 1"),
-        ("no nonce", "nonce is 'abc': must be an integer"),
+        ("no nonce", "nonce is missing: the run ended before it could record anything"),
+        ("a word for a nonce", "nonce is 'abc': must be an integer"),
         ("workers are names", "must be a list of worker indexes"),
         ("contract is a word", "contract is str: must be an object"),
         ("another run's segment", "records of another run"),

@@ -16,6 +16,7 @@ import scenarios.cli
 import scenarios.run
 from reports.pipeline import report_run
 from reports.verdict import Exit
+from scenarios.ready import StageFailed
 from tests.reports.synthetic import small
 
 ON_A_SCENARIO = {
@@ -132,6 +133,45 @@ def test_a_page_that_cannot_listen_starts_nothing(tmp_path: Path) -> None:
     assert ended.exit_code == Exit.USAGE, ended.output
     assert f"--ui-port is {port}: " in ended.output
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "expected", "word"),
+    [
+        pytest.param(
+            scenarios.run.Interrupted(), Exit.INTERRUPTED, "Interrupted before its end", id="Ctrl-C"
+        ),
+        pytest.param(StageFailed("chatd-1 ended"), Exit.VOID, "Chatd-1 ended", id="a stage fails"),
+    ],
+)
+def test_a_run_that_ends_before_anything_has_begun_is_judged_and_ends_with_what_happened(
+    error: BaseException, expected: Exit, word: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ends_at_once(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(scenarios.run, "perform", ends_at_once)
+    ended = CliRunner().invoke(scenarios.cli.main, ["run", "smoke", "--quiet", "--out", str(tmp_path)])
+    assert ended.exit_code == expected, ended.output
+    assert word in ended.output
+    again = CliRunner().invoke(scenarios.cli.main, ["report", str(tmp_path / "latest")])
+    assert again.exit_code == Exit.VOID, again.output
+    assert word in again.output
+
+
+def test_a_signal_while_the_manifest_is_finished_is_no_defect(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ends_late(*_: object) -> None:
+        raise scenarios.run.Interrupted
+
+    monkeypatch.setattr(scenarios.run, "perform", lambda *_: None)
+    monkeypatch.setattr(scenarios.run.RunDirectory, "finish", ends_late)
+    ended = CliRunner().invoke(scenarios.cli.main, ["run", "smoke", "--quiet", "--out", str(tmp_path)])
+    assert ended.exit_code == Exit.INTERRUPTED, ended.output
+    again = CliRunner().invoke(scenarios.cli.main, ["report", str(tmp_path / "latest")])
+    assert again.exit_code == Exit.VOID, again.output
+    assert "The run has status 'running': it never came to its end" in again.output
 
 
 @pytest.mark.parametrize(

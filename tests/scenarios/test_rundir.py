@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from reports.rundir import read_run
 from scenarios.rundir import RunDirectory
 from scenarios.sampler import parse_metrics
 
@@ -28,6 +29,12 @@ def test_the_manifest_is_whole_after_every_update(tmp_path: Path) -> None:
     assert manifest["void"] == ["a worker was lost"]
     assert manifest["duration_s"] >= 0
     assert not list(rundir.path.glob("*.partial"))
+
+
+def test_a_run_can_be_read_from_its_first_moment_on(tmp_path: Path) -> None:
+    first, second = RunDirectory(tmp_path, "smoke"), RunDirectory(tmp_path, "smoke")
+    assert read_run(first.path)["status"] == "running"
+    assert read_run(first.path)["nonce"] != read_run(second.path)["nonce"]
 
 
 def test_metrics_without_labels_are_read_and_the_rest_is_left() -> None:
