@@ -6,7 +6,7 @@ faults as bands.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from heapq import nlargest
 from typing import Final
 
@@ -15,7 +15,20 @@ import polars as pl
 
 from reports import wording
 from reports.analysis import Analysis
-from reports.charts import Axis, AxisKind, Band, Chart, Panel, Point, Series, bins, log_bins, merged, thin
+from reports.charts import (
+    MAX_POINTS,
+    Axis,
+    AxisKind,
+    Band,
+    Chart,
+    Panel,
+    Point,
+    Series,
+    bins,
+    log_bins,
+    merged,
+    thin,
+)
 from reports.exposure import exposures, quiet
 from reports.heat import column_s, heat
 from reports.histogram import UPPER_US, Histogram
@@ -337,7 +350,7 @@ def processes(analysis: Analysis) -> Chart:
             Panel(Axis("of one core", "%"), _sampled(analysis, frame, shown, "cpu", 100.0), "CPU"),
             Panel(Axis("resident", "MiB"), _sampled(analysis, frame, shown, "rss_bytes", 2.0**-20), "Memory"),
         ),
-        "CPU and resident memory of each process, one sample a second.",
+        "CPU and resident memory of each process, one sample a second; no line while a process did not run.",
         filed=False,
     )
 
@@ -346,16 +359,53 @@ def _sampled(
     analysis: Analysis, frame: pl.DataFrame, shown: list[str], column: str, scale: float
 ) -> tuple[Series, ...]:
     zero, end = start_ns(analysis.run), _end_s(analysis)
+    within = frame.filter(pl.col("t").is_between(zero, zero + round(end * 1e9)))
+    sweeps = [int(t) for t in within["t"].unique().sort()]
     made = []
     for slot, name in enumerate(shown):
-        own = frame.filter(pl.col("process") == name).sort("t")
-        points = [
-            ((t - zero) / 1e9, None if value is None or value != value else float(value) * scale)
-            for t, value in zip(own["t"], own[column], strict=True)
-            if 0 <= (t - zero) / 1e9 <= end
+        own = within.filter(pl.col("process") == name).sort("t")
+        pids = own["pid"] if "pid" in own.columns else [0] * own.height
+        ran = {int(t): (pid, value) for t, pid, value in zip(own["t"], pids, own[column], strict=True)}
+        lives = [
+            [((t - zero) / 1e9, None if y is None or y != y else float(y) * scale) for t, y in life]
+            for life in _lives(sweeps, ran)
         ]
-        made.append(Series(name, thin(points), slot))
+        made.append(Series(name, _apart(lives), slot))
     return tuple(made)
+
+
+def _lives(
+    sweeps: list[int], ran: Mapping[int, tuple[int, float | None]]
+) -> list[list[tuple[int, float | None]]]:
+    """Samples of a process, those of each of its lives apart: it was not there in a sweep, or came back with
+    another pid.
+
+    Args:
+        sweeps: when samples were taken, of whatever process, in order.
+        ran: pid and value by sweep, of those in which it ran.
+    """
+    found: list[list[tuple[int, float | None]]] = []
+    before: int | None = None
+    for t in sweeps:
+        pid, value = ran.get(t, (None, None))
+        if pid is not None:
+            if pid != before:
+                found.append([])
+            found[-1].append((t, value))
+        before = pid
+    return found
+
+
+def _apart(lives: Sequence[Sequence[Point]]) -> tuple[Point, ...]:
+    """One line with a hole between each two lives, however much it is thinned."""
+    if len(lives) > MAX_POINTS // 4:  # no hole of so many could be seen
+        return thin([point for life in lives for point in life])
+    points: list[Point] = []
+    for life in lives:
+        if points:
+            points.append(((points[-1][0] + life[0][0]) / 2, None))
+        points += thin(life, max(4, MAX_POINTS // len(lives)))
+    return tuple(points)
 
 
 def _backlog(analysis: Analysis) -> Series:

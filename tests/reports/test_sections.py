@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,9 +11,10 @@ import polars as pl
 import pytest
 
 import reports
-from reports import figures, html, markdown
+from reports import figures, html, markdown, svg
 from reports.analysis import Analysis, summary
 from reports.blocks import Picture
+from reports.charts import MAX_POINTS
 from reports.checks import run_checks
 from reports.checks.result import CAP
 from reports.effects import FaultEffect
@@ -309,6 +311,47 @@ def test_samples_of_processes_are_shown_with_their_units(stormy: Analysis) -> No
     chart = figures.processes(replace(stormy, samples={"processes": frame}))
     assert [s.name for s in chart.panels[0].series] == ["chatd-1", "proxy"]
     assert chart.panels[0].series[0].points[0] == (0.0, 50.0)
+
+
+def test_no_line_is_drawn_over_the_time_in_which_a_process_did_not_run(stormy: Analysis) -> None:
+    rows = [(s, "worker-1", 9) for s in range(8)]
+    rows += [(s, "killed", 7) for s in (0, 1, 2)] + [(s, "killed", 8) for s in (6, 7)]
+    rows += [(s, "quick", 4 if s < 3 else 5) for s in range(8)]  # back before it was missed
+    frame = pl.DataFrame(
+        {
+            "t": [T0 + s * S for s, _, _ in rows],
+            "process": [name for _, name, _ in rows],
+            "pid": [pid for _, _, pid in rows],
+            "cpu": [0.5] * len(rows),
+            "rss_bytes": [1 << 20] * len(rows),
+        }
+    )
+    chart = figures.processes(replace(stormy, samples={"processes": frame}))
+    for panel in chart.panels:
+        holes = {s.name: [t for t, y in s.points if y is None] for s in panel.series}
+        assert holes == {"killed": [4.0], "quick": [2.5], "worker-1": []}
+    paths = re.findall(r'<path class="line s\d" d="([^"]*)"', svg.chart(chart))
+    assert [path.count("M") for path in paths] == [2, 2, 1] * 2
+
+
+def test_a_hole_between_two_lives_stays_however_long_the_run_is(stormy: Analysis) -> None:
+    long = 3000
+    intervals = pl.concat([stormy.intervals] * (long // stormy.intervals.height + 1))
+    times = [s for s in range(long) if s not in (1500, 1501)]
+    frame = pl.DataFrame(
+        {
+            "t": [T0 + s * S for s in times] + [T0 + s * S for s in range(long)],
+            "process": ["killed"] * len(times) + ["proxy"] * long,
+            "pid": [7 if s < 1500 else 8 for s in times] + [9] * long,
+            "cpu": [0.5] * (len(times) + long),
+            "rss_bytes": [1 << 20] * (len(times) + long),
+        }
+    )
+    made = replace(stormy, samples={"processes": frame}, intervals=intervals)
+    killed, proxy = figures.processes(made).panels[0].series
+    assert [t for t, y in killed.points if y is None] == [1500.5]
+    assert all(y is not None for _, y in proxy.points)
+    assert len(killed.points) <= MAX_POINTS + 1
 
 
 def test_counters_show_their_growth_over_restarts(stormy: Analysis) -> None:
