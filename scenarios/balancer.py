@@ -4,16 +4,19 @@ Clients dial it and nothing else; it chooses the node as ``[workload] balance`` 
 /readyz is not answered with 200. The wires of a node are between it and the node, so a fault on ``node-2`` is
 on all that came there; a half of the clients (``a``, ``b``) is a backend of its own, by the ordinal in the
 path that they dial. /readyz is asked of the node itself, past the wires: only its own state takes it out.
+Those that come over HTTP have a port and backends of their own, where a client stays on its node while that
+is up: any node could answer its next request, but what a fault on one did is measured by who was there.
 
 Sources: HAProxy 2.6, Configuration Manual, § 3 to § 7; chaos.wires.
 """
 
 from __future__ import annotations
 
+import math
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -32,6 +35,7 @@ READY: Final = "/readyz"  # of the balancer: it answers this itself, and of the 
 WHERE: Final = ("haproxy", "/usr/sbin/haproxy", "/usr/local/sbin/haproxy")  # PATH of a user lacks sbin
 REMEDY: Final = "`make haproxy` installs Debian's, or put one on PATH"
 ROOM: Final = 2  # connections of one client: one that is ending, and the next
+ROOM_HTTP: Final = 4  # a stream or a poll, and a post
 SPARE: Final = 256  # connections that are no client's: probes, and those of a server's own
 POINTS: Final = 16  # weight: HAProxy puts 16 points for each on the ring of consistent hashing
 
@@ -78,53 +82,113 @@ _CHECKS: Final = (
 _EACH: Final = "check inter 250ms fall 2 rise 1"
 
 
+# The longest silence on it is a poll's or a stream's, and is no fault. What a POST did is not known when its
+# answer is missing, so it is not sent to another node as a GET is; small pieces of a stream do not wait.
+_HTTP: Final = """
+    timeout client {silence_s}s
+    timeout http-keep-alive 1h
+    option http-no-delay
+"""
+_HTTP_BACKEND: Final = ("timeout server {silence_s}s", "http-request disable-l7-retry if METH_POST")
+
+
 @dataclass(frozen=True, slots=True)
 class Behind:
     """A node as the balancer knows it. ``wires``: HOST:PORT where clients enter, one for each half of them or
-    one for all; ``pages``: where the node answers /readyz."""
+    one for all, and ``http``: the same of those that come over HTTP; ``pages``: where the node answers
+    /readyz."""
 
     name: str
     wires: tuple[str, ...]
     pages: Address
+    http: tuple[str, ...] = ()
 
 
-def config_text(listen: Address, policy: Policy, nodes: Sequence[Behind], *, clients: int) -> str:
+@dataclass(frozen=True, slots=True)
+class OverHttp:
+    """Where clients over HTTP dial, and how long nothing may be heard on a connection of theirs."""
+
+    listen: Address
+    silence_s: float
+
+
+def config_text(
+    listen: Address,
+    policy: Policy,
+    nodes: Sequence[Behind],
+    *,
+    clients: int,
+    http: OverHttp | None = None,
+) -> str:
     """haproxy.cfg of a run.
 
     Args:
         clients: of the load; so many connections are held, and then some.
+        http: of those that come over HTTP; None: nobody does.
     """
-    halves = len(nodes[0].wires)
-    backends = HALVES if halves > 1 else ("nodes",)
-    lines = [
-        "frontend clients",
+    backends = HALVES if len(nodes[0].wires) > 1 else ("nodes",)
+    checked = backends[0]
+    parts = [_frontend("clients", listen, backends, checked)]
+    parts += [
+        _backend(name, policy, [(node, node.wires[half]) for node in nodes], checked=checked)
+        for half, name in enumerate(backends)
+    ]
+    if http is not None:
+        over = [f"{name}-http" for name in backends]
+        own = _HTTP.format(silence_s=math.ceil(http.silence_s)).splitlines()[1:]
+        parts.append(["", *_frontend("clients-http", http.listen, over, checked, own)])
+        stays = [line.format(silence_s=math.ceil(http.silence_s)) for line in _HTTP_BACKEND]
+        if policy != "hash":  # which finds the same node by itself
+            stays += [f"stick-table type integer size {clients + SPARE}", "stick on url_param(c)"]
+        parts += [
+            _backend(name, policy, [(node, node.http[half]) for node in nodes], checked=checked, more=stays)
+            for half, name in enumerate(over)
+        ]
+    head = _GLOBAL.format(most=(ROOM if http is None else ROOM_HTTP) * clients + SPARE)
+    return head + "\n" + "\n".join(chain(*parts)) + "\n"
+
+
+def _frontend(
+    name: str, listen: Address, backends: Sequence[str], checked: str, more: Sequence[str] = ()
+) -> list[str]:
+    """Where clients come in: each to the backend of its half."""
+    return [
+        f"frontend {name}",
         f"    bind {in_url(listen)}",
+        *more,
         f"    monitor-uri {READY}",
-        f"    monitor fail if {{ nbsrv({backends[0]}) eq 0 }}",
+        f"    monitor fail if {{ nbsrv({checked}) eq 0 }}",
         *(
-            f"    use_backend {backend} if {{ url_param(c),mod({halves}) eq {place} }}"
+            f"    use_backend {backend} if {{ url_param(c),mod({len(backends)}) eq {place} }}"
             for place, backend in enumerate(backends[:-1])
         ),
         f"    default_backend {backends[-1]}",
     ]
-    parts = (
-        _backend(backend, policy, nodes, half, tracked=backends[0]) for half, backend in enumerate(backends)
-    )
-    head = _GLOBAL.format(most=ROOM * clients + SPARE)
-    return head + "\n" + "\n".join(chain(lines, *parts)) + "\n"
 
 
-def _backend(name: str, policy: Policy, nodes: Sequence[Behind], half: int, *, tracked: str) -> Iterator[str]:
-    """One half of the clients. A node is checked for the first backend, and the others go by that."""
-    first = name == tracked
+def _backend(
+    name: str,
+    policy: Policy,
+    servers: Sequence[tuple[Behind, str]],
+    *,
+    checked: str,
+    more: Sequence[str] = (),
+) -> list[str]:
+    """One half of the clients. A node is checked for the backend ``checked``, and the others go by that.
+
+    Args:
+        servers: each node, and where its clients of this backend enter.
+        more: lines of its own.
+    """
+    first = name == checked
     weight = f" weight {POINTS}" if policy == "hash" else ""
-    yield ""
-    yield f"backend {name}"
-    yield from (f"    {line}" for line in (*ALGORITHMS[policy], *(_CHECKS if first else ())))
-    for node in nodes:
+    lines = ["", f"backend {name}"]
+    lines += (f"    {line}" for line in (*ALGORITHMS[policy], *(_CHECKS if first else ()), *more))
+    for node, wire in servers:
         host, port = node.pages
-        how = f"{_EACH} addr {host} port {port}" if first else f"track {tracked}/{node.name}"
-        yield f"    server {node.name} {node.wires[half]}{weight} {how}"
+        how = f"{_EACH} addr {host} port {port}" if first else f"track {checked}/{node.name}"
+        lines.append(f"    server {node.name} {wire}{weight} {how}")
+    return lines
 
 
 def program() -> str | None:

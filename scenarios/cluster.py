@@ -18,7 +18,7 @@ from loadgen.drivers import DRIVERS
 from loadgen.trust import Tls
 from loadgen.workload import LoadNode, Workload
 
-from .balancer import HOST, Behind, config_text, start_balancer
+from .balancer import HOST, Behind, OverHttp, config_text, start_balancer
 from .broker import Brokers, start_brokers
 from .layout import Layout, Node
 from .ready import Address, answers, await_ready, free_port, in_url
@@ -58,15 +58,22 @@ class Member:
         """HOST:PORT of ``dialled``."""
         return tuple(urlsplit(url).netloc for url in self.dialled)
 
+    @property
+    def wires_http(self) -> tuple[str, ...]:
+        """HOST:PORT of ``dialled_http``."""
+        return tuple(urlsplit(url).netloc for url in self.dialled_http)
+
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """All nodes, those that come later too. ``balancer``: where one before them listens, by process."""
+    """All nodes, those that come later too. ``balancer``: where one before them listens, by process;
+    ``balancer_http``: the same for clients over HTTP, if there are any."""
 
     members: tuple[Member, ...]
     brokers: Brokers | None = None  # of the run's own
     balancer: Mapping[str, Address] = field(default_factory=dict)
     balancer_version: str = ""
+    balancer_http: Address | None = None
 
     @property
     def urls(self) -> tuple[str, ...]:
@@ -79,6 +86,11 @@ class Cluster:
         return "" if self.balancer else urlsplit(self.urls[0]).netloc
 
     @property
+    def http_host(self) -> str:
+        """The same of those that come over HTTP."""
+        return "" if self.balancer else urlsplit(self.members[0].http_url).netloc
+
+    @property
     def targets(self) -> tuple[str, ...]:
         """What clients of the load dial, as ``LoadSpec.targets`` orders it."""
         if self.balancer:
@@ -87,9 +99,9 @@ class Cluster:
 
     @property
     def http_targets(self) -> tuple[str, ...]:
-        """The same over HTTP; none where the server has it off, and none through a balancer."""
+        """The same over HTTP; none where the server has it off, or nobody comes so through a balancer."""
         if self.balancer:
-            return ()
+            return (f"http://{in_url(self.balancer_http)}",) if self.balancer_http else ()
         return tuple(url for member in self.members for url in member.dialled_http)
 
     def dialled(self, workload: Workload) -> tuple[str, ...]:
@@ -178,12 +190,14 @@ def start_cluster(
         assert pages is not None
         what = "chatd" if len(members) == 1 else process.spec.name
         await_ready(supervisor, process, partial(answers, *pages, "/readyz"), what=what)
-    behind = [Behind(m.node.name, m.wires, m.pages) for m in members if m.pages]
-    version = ""
+    behind = [Behind(m.node.name, m.wires, m.pages, m.wires_http) for m in members if m.pages]
+    version, http = "", None
     for name, listen in balancer.items():
-        config = config_text(listen, workload.balance, behind, clients=workload.clients)
+        if workload.over_http:
+            http = OverHttp((HOST, free_port(HOST)), server.ping_s + server.pong_s)
+        config = config_text(listen, workload.balance, behind, clients=workload.clients, http=http)
         version = start_balancer(name, listen, config, supervisor, rundir)
-    return Cluster(tuple(members), brokers, balancer, version)
+    return Cluster(tuple(members), brokers, balancer, version, http.listen if http else None)
 
 
 def _behind(wiring: Wiring, node: Node, url: str) -> tuple[str, ...]:

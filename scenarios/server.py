@@ -174,11 +174,6 @@ def balancer_faults(server: Server, workload: Workload) -> list[str]:
             f"workload.balance is 'fixed', and server.balancer is {server.balancer!r}: it chooses the node, "
             f"so a client's cannot be fixed; take one of {others}"
         )
-    if workload.over_http:
-        lines.append(
-            f"server.balancer is {server.balancer!r}, and some personas come over HTTP: their session is on "
-            "one node, and it chooses anew for each request; leave one of them out"
-        )
     return lines
 
 

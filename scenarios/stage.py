@@ -13,7 +13,6 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
-from urllib.parse import urlsplit
 
 from websockets.exceptions import WebSocketException
 
@@ -205,7 +204,7 @@ class Stage:
             http_server_name=self._http_tls.server_name,
             channel_suffix=self._suffix,
             host=self._cluster.host if self._wiring.engine else "",
-            http_host=urlsplit(self._cluster.members[0].http_url).netloc if self._wiring.engine else "",
+            http_host=self._cluster.http_host if self._wiring.engine else "",
             allow_targets=self._allow_targets,
             workload=self._scenario.workload,
         )

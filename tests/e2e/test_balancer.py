@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import threading
 import time
 from collections import Counter
@@ -12,10 +13,12 @@ from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from chaos.journal import Journal
 from chaos.process import Supervisor
+from reports.history import CONN_OK, Kind, Transport
 from scenarios.balancer import HOST, Behind, config_text, start_balancer
 from scenarios.ready import free_port
 from scenarios.rundir import RunDirectory
@@ -28,12 +31,13 @@ LEFT_OUT_S = 5.0  # far more than two checks take
 
 RUN = """
 version = 1
-why = "A node of three behind a balancer dies: is anything lost?"
+why = "A node of three behind a balancer dies: is anything lost, by whatever people come?"
 
 [server]
 nodes = 3
 store = "valkey"
 balancer = "haproxy"
+http_port = "free"
 retry_ms = [100, 1000]
 
 [workload]
@@ -42,6 +46,21 @@ channels = 6
 channels_per_client = 2
 connect_over_s = 0.5
 balance = "least"
+
+[[workload.persona]]
+name = "page"
+weight = 0.4
+transport = "websocket"
+
+[[workload.persona]]
+name = "streaming"
+weight = 0.4
+transport = "sse"
+
+[[workload.persona]]
+name = "polling"
+weight = 0.2
+transport = "poll"
 
 [[workload.phase]]
 name = "warm-up"
@@ -191,14 +210,32 @@ def test_a_node_of_three_is_killed_behind_it_and_nothing_is_lost(tmp_path: Path)
     assert status == 0, output
     assert summary["via"] == "haproxy (least), direct"
     (killed,) = summary["faults"]
-    assert killed["effects"]["closes"] == 10  # a third: HAProxy had spread 30 evenly
     latest = tmp_path / "runs/latest"
+    on = nodes_of(latest)
+    assert on[Transport.WEBSOCKET] == {1: 4, 2: 4, 3: 4}  # HAProxy had spread 12 evenly
+    assert sum(on[Transport.SSE].values()) == 12
+    # Who waited for a poll's answer got it from another node: nobody but HAProxy saw that one go.
+    assert 4 + on[Transport.SSE][2] <= killed["effects"]["closes"] <= 4 + on[Transport.SSE][2] + 6
     steps = [json.loads(line) for line in (latest / "faults.jsonl").read_text().splitlines()]
     own = [(step["kind"], step.get("planned")) for step in steps if step.get("process") == "balancer-1"]
     assert own == [("start", None), ("exit", True)]
     seen = (latest / "logs/balancer-1.log").read_text()
     assert "Server nodes/n2 is DOWN" in seen
     assert "Server nodes/n2 is UP" in seen
+    by = Counter(re.findall(r'nodes-http/n\d \S+ 200 .*"(GET /sse|GET /poll|POST /publish)\?', seen))
+    assert by.keys() == {"GET /sse", "GET /poll", "POST /publish"}
     load = json.loads((latest / "config/load.json").read_text())
     node = json.loads((latest / "config/chatd-1.json").read_text())
     assert [target + "/ws" for target in load["targets"]] == [node["advertise"]]
+    assert len(load["http_targets"]) == 1
+
+
+def nodes_of(latest: Path) -> dict[Transport, Counter[int]]:
+    """Which nodes the clients were on first, by how they came."""
+    rows = pl.concat([pl.read_parquet(path) for path in sorted((latest / "events").glob("w*.parquet"))])
+    made = rows.filter((pl.col("kind") == Kind.CONN) & (pl.col("serial") == CONN_OK) & (pl.col("client") > 0))
+    first = made.sort("t").group_by("client").agg(pl.col("flags", "publisher").first())
+    found: dict[Transport, Counter[int]] = {way: Counter() for way in Transport}
+    for _, way, node in first.iter_rows():
+        found[Transport(way)][int(node)] += 1
+    return found

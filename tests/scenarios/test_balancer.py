@@ -12,16 +12,23 @@ from rich.console import Console
 from loadgen.balance import POLICIES
 from scenarios import balancer, doctor
 from scenarios.away import Away
-from scenarios.balancer import ALGORITHMS, REMEDY, Behind, config_text, program
+from scenarios.balancer import ALGORITHMS, REMEDY, Behind, OverHttp, config_text, program
 from scenarios.cluster import Cluster, Member
 from scenarios.model import ScenarioError, parse
 from scenarios.run import Options, make_fault_plan, run_once
 from tests.balancer import needs_haproxy
 
 LISTEN = "127.0.0.1", 13_000
-DIRECT = [Behind(f"n{k}", (f"127.0.0.1:1310{k}",), ("127.0.0.1", 13_100 + k)) for k in (1, 2)]
+AT = "127.0.0.1"
+DIRECT = [Behind(f"n{k}", (f"{AT}:1310{k}",), (AT, 13_100 + k), (f"{AT}:1360{k}",)) for k in (1, 2)]
 WIRED = [
-    Behind(f"n{k}", (f"127.0.0.1:1320{k}", f"127.0.0.1:1330{k}"), ("127.0.0.1", 13_100 + k)) for k in (1, 2)
+    Behind(
+        f"n{k}",
+        (f"{AT}:1320{k}", f"{AT}:1330{k}"),
+        (AT, 13_100 + k),
+        (f"{AT}:1340{k}", f"{AT}:1350{k}"),
+    )
+    for k in (1, 2)
 ]
 THREE = {"nodes": 3, "store": "valkey", "balancer": "haproxy"}
 
@@ -88,6 +95,39 @@ backend b
 """
 
 
+OVER_HTTP = """\
+
+frontend clients-http
+    bind 127.0.0.1:13001
+    timeout client 34s
+    timeout http-keep-alive 1h
+    option http-no-delay
+    monitor-uri /readyz
+    monitor fail if { nbsrv(a) eq 0 }
+    use_backend a-http if { url_param(c),mod(2) eq 0 }
+    default_backend b-http
+
+backend a-http
+    balance leastconn
+    timeout server 34s
+    http-request disable-l7-retry if METH_POST
+    stick-table type integer size 296
+    stick on url_param(c)
+    server n1 127.0.0.1:13401 track a/n1
+    server n2 127.0.0.1:13402 track a/n2
+
+backend b-http
+    balance leastconn
+    timeout server 34s
+    http-request disable-l7-retry if METH_POST
+    stick-table type integer size 296
+    stick on url_param(c)
+    server n1 127.0.0.1:13501 track a/n1
+    server n2 127.0.0.1:13502 track a/n2
+"""
+HTTP = OverHttp(("127.0.0.1", 13_001), 33.5)
+
+
 def scenario(server: dict[str, Any], **workload: Any) -> Any:
     load = {"clients": 4, "channels": 2, "balance": "least", "phase": [{"name": "p", "duration_s": 5.0}]}
     document = {"version": 1, "why": "Is this a question?", "server": server, "workload": load | workload}
@@ -102,17 +142,29 @@ def test_each_half_of_the_clients_goes_through_its_own_wires_and_a_node_is_check
     assert config_text(LISTEN, "hash", WIRED, clients=40).endswith(HALVES)
 
 
+def test_clients_over_http_have_a_port_and_backends_of_their_own_and_stay_on_their_node() -> None:
+    plain = config_text(LISTEN, "least", WIRED, clients=40)
+    both = config_text(LISTEN, "least", WIRED, clients=40, http=HTTP)
+    assert both == plain.replace("maxconn 336", "maxconn 416") + OVER_HTTP
+    hashed = config_text(LISTEN, "hash", WIRED, clients=40, http=HTTP)
+    assert hashed.count("balance url_param c") == 4, "of the ordinal, as by itself: nothing to remember"
+    assert "stick" not in hashed
+
+
 def test_every_way_to_balance_that_a_balancer_can_do_has_its_algorithm() -> None:
     assert {*ALGORITHMS, "fixed"} == set(POLICIES)
     assert len({config_text(LISTEN, policy, DIRECT, clients=1) for policy in ALGORITHMS}) == len(ALGORITHMS)
 
 
 @needs_haproxy
+@pytest.mark.parametrize("http", [None, HTTP], ids=["", "over HTTP too"])
 @pytest.mark.parametrize("nodes", [DIRECT, WIRED], ids=["direct", "through wires"])
 @pytest.mark.parametrize("policy", ALGORITHMS)
-def test_haproxy_takes_it_without_a_warning(policy: Any, nodes: list[Behind], tmp_path: Path) -> None:
+def test_haproxy_takes_it_without_a_warning(
+    policy: Any, nodes: list[Behind], http: OverHttp | None, tmp_path: Path
+) -> None:
     path = tmp_path / "haproxy.cfg"
-    path.write_text(config_text(LISTEN, policy, nodes, clients=40))
+    path.write_text(config_text(LISTEN, policy, nodes, clients=40, http=http))
     told = subprocess.run([str(program()), "-c", "-f", path], capture_output=True, text=True, check=False)
     assert told.returncode == 0, told.stderr  # "zero-warning" makes each an error
 
@@ -128,6 +180,9 @@ def test_clients_are_told_of_the_balancer_alone_and_steady_state_asks_it_too() -
     assert (len(alone.targets), len(alone.load_nodes), alone.host) == (3, 3, "127.0.0.1:1")
     assert set(behind.asked) - set(behind.pages) == {"balancer-1"}
     assert alone.asked == alone.pages == behind.pages
+    over = Cluster(members, None, {made.layout.balancer: LISTEN}, "", HTTP.listen)
+    assert (behind.http_targets, over.http_targets) == ((), ("http://127.0.0.1:13001",))
+    assert over.http_host == ""
 
 
 def test_faults_may_be_aimed_at_the_balancer() -> None:
@@ -152,10 +207,10 @@ def test_faults_may_be_aimed_at_the_balancer() -> None:
             THREE, {"balance": "fixed"}, ["balance is 'fixed'", "'haproxy'", "least, hash"], id="fixed nodes"
         ),
         pytest.param(
-            {**THREE, "http_port": "free"},
+            THREE,
             {"persona": [{"name": "old", "weight": 1.0, "transport": "sse"}]},
-            ["'haproxy'", "come over HTTP", "leave one"],
-            id="over http",
+            ["server.http_port is 0", "come over HTTP"],
+            id="over http, which is off",
         ),
     ],
 )  # fmt: skip
