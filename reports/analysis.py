@@ -38,6 +38,7 @@ class Analysis:
 
     ``latency``: a histogram a class. ``seconds``, ``channels``: of ``latency.by_second`` and
     ``by_channel``. ``intervals``: of ``timeline``. ``presence``: of ``sessions.presence``.
+    ``phase_latency``: of ``latency.by_phase``.
     ``workers``: each load worker's counters. ``samples``: metrics/*.parquet by name.
     ``predicted``: figures beside their prediction, of ``prediction.held``.
     ``stories``: timelines of the messages in examples. ``baseline``: another run to be shown beside it.
@@ -65,6 +66,7 @@ class Analysis:
     probed: Sequence[GateResult] = ()
     nodes: Sequence[Node] = ()  # of reports.per_node
     baseline: Baseline | None = None
+    phase_latency: Mapping[str, Histogram] = field(default_factory=dict)
 
     @property
     def run(self) -> dict[str, Any]:

@@ -243,6 +243,21 @@ def by_second(history: History) -> pl.DataFrame:
     return narrow.collect(engine="streaming")
 
 
+def by_phase(history: History) -> dict[str, Histogram]:
+    """Delivery latency by the phase in which a message was due, warm-ups too; phases of one name are one."""
+    known = phases(history.run)
+    if not known:
+        return {}
+    which = pl.coalesce(*(pl.when(_inside(phase)).then(pl.lit(n)) for n, phase in enumerate(known)))
+    counted = CLASSES["delivery"](history).select(phase=which, bucket=bucket()).drop_nulls("phase")
+    table = counted.group_by("phase", "bucket").agg(n=pl.len()).collect(engine="streaming")
+    found = {phase.name: Histogram.empty() for phase in known}
+    for number, phase in enumerate(known):
+        own = table.filter(pl.col("phase") == number)
+        found[phase.name] += Histogram.of_buckets(own["bucket"].to_numpy(), own["n"].to_numpy())
+    return found
+
+
 def by_channel(history: History) -> pl.DataFrame:
     """Delivery latency per channel, warm-ups excluded: channel u32, count, p50_ms … max_ms."""
     counted = samples(history, "delivery").select("channel", bucket()).group_by("channel", "bucket")

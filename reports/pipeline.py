@@ -30,7 +30,7 @@ from reports.excerpts import excerpts, write_excerpts
 from reports.gates import Gate, load_gates, objective_ms, override, parse_gates
 from reports.histogram import Histogram
 from reports.history import History, HistoryError, open_history
-from reports.latency import CLASSES, EVERYTHING, by_channel, by_second, histograms_by_second
+from reports.latency import CLASSES, EVERYTHING, by_channel, by_phase, by_second, histograms_by_second
 from reports.metrics import COMBINED
 from reports.node_figures import forked_away
 from reports.noticing import noticings
@@ -203,6 +203,7 @@ def analyse(
         latency={name: measures.histogram(name, EVERYTHING) for name in CLASSES},
         seconds=counted,
         channels=by_channel(history),
+        phase_latency=by_phase(history),
         intervals=intervals,
         presence=present,
         effects=found,
@@ -323,6 +324,7 @@ def write(run_dir: Path, analysis: Analysis) -> None:
     _put(report / "report.html", render.report_html(analysis))
     _put(report / "report.md", render.report_markdown(analysis))
     _put(report / "junit.xml", render.report_junit(analysis))
+    _put(report / "metrics.txt", render.report_metrics(analysis))
     _put(report / "latency.hlog", _hlog(analysis))
     _put(report / "latency.hgrm", hdrlog.percentile_distribution(analysis.latency["delivery"]))
     for chart in figures.charts(analysis).values():

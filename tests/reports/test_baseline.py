@@ -86,7 +86,7 @@ def test_a_baseline_changes_no_verdict_and_is_not_written_to(run: Path, runs: tu
     outcome = report_run(run, baseline=read_baseline(runs[1]))
     assert state() == before
     assert outcome.baseline == "run-0"
-    for name in ("analysis/summary.json", "analysis/gates.json", "report/junit.xml"):
+    for name in ("analysis/summary.json", "analysis/gates.json", "report/junit.xml", "report/metrics.txt"):
         assert files(run)[name] == judged[name]
 
 
