@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import polars as pl
 
+from reports import expected_growth as expected_growths
 from reports import wording
 from reports.capacity import (
     BEYOND,
@@ -27,6 +28,7 @@ from reports.capacity import (
 )
 from reports.creep import Creep, creep
 from reports.escape import for_markdown, for_terminal
+from reports.expected_growth import ExpectedGrowth, expected_growth
 from reports.history import HistoryError
 from reports.periods import start_ns
 from reports.planning import RULES, Need, NodePlan, Price, node_plan, rows, sentence
@@ -41,6 +43,7 @@ _SHAPES: Final = {"trials": list, "ladder": list, "slopes": dict}  # a file of a
 class Soak:
     trial: Trial
     creep: Creep
+    expected: ExpectedGrowth | None = None
 
 
 def creep_of(run_dir: Path) -> Creep:
@@ -52,6 +55,11 @@ def creep_of(run_dir: Path) -> Creep:
         return Creep()
     targets = {str(used["process"]) for used in _processes(run_dir) if used.get("target")}
     return creep(intervals, processes, targets, zero_ns=start_ns(read_json(run_dir / "run.json")))
+
+
+def expected_of(run_dir: Path) -> ExpectedGrowth | None:
+    """Why memory may have grown in a run without a leak."""
+    return expected_growth(read_json(run_dir / "run.json"))
 
 
 def _processes(run_dir: Path) -> Iterable[Mapping[str, Any]]:
@@ -121,6 +129,7 @@ def _soak(soak: Soak | None) -> dict[str, Any] | None:
         **_trial(soak.trial),
         "rss_bytes_per_s": _slope(soak.creep.rss_bytes_per_s),
         "p99_ms_per_s": _slope(soak.creep.p99_ms_per_s),
+        "expected_growth": expected_growths.as_json(soak.expected),
     }
 
 
@@ -227,6 +236,13 @@ def facts(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     return rows
 
 
+def growth_told(found: Mapping[str, Any]) -> str:
+    """Why memory that rose in the longer run need not leak; "" where it did not rise, or nothing says so."""
+    soak = found["soak"] or {}
+    rise, expected = soak.get("rss_bytes_per_s"), soak.get("expected_growth")  # not in files of old versions
+    return expected_growths.sentence(expected) if rise and rise["low"] > 0 and expected else ""
+
+
 def plan_told(found: Mapping[str, Any]) -> tuple[list[str], list[tuple[str, str]]]:
     """The plan in sentences, and its figures with names; nothing when none was asked for."""
     asked = found["plan"]
@@ -252,6 +268,7 @@ def as_text(found: Mapping[str, Any]) -> str:
     """For a terminal."""
     told, figures = plan_told(found)
     lines = ["", headline(found), "", *_aligned(facts(found)), ""]
+    lines += [note, ""] if (note := growth_told(found)) else []
     lines += [f"  p99 ≤ {ms:<8} holds at {low}, is passed at {high}" for ms, low, high in ladder_rows(found)]
     lines += ["", *told, *_aligned(figures)]
     return for_terminal("\n".join(lines).replace(wording.NBSP, " ")).rstrip()
@@ -270,6 +287,7 @@ def as_markdown(found: Mapping[str, Any]) -> str:
         lines += [for_markdown(line), ""]
     lines += [*_pairs("plan", figures), ""] if figures else []
     lines += [*_pairs("measured", facts(found)), ""]
+    lines += [for_markdown(note), ""] if (note := growth_told(found)) else []
     lines += ["| p99 at most | holds at | is passed at |", "| --- | --- | --- |"]
     lines += [_row(row) for row in ladder_rows(found)]
     lines += [

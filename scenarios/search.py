@@ -21,7 +21,7 @@ from rich.console import Console
 from loadgen.scale import busier, scaled
 from reports import wording
 from reports.capacity import GROWTH, SOAK_SHARE, Held, Search, Trial
-from reports.capacity_report import CAPACITY_FILE, Soak, as_json, as_markdown, as_text, creep_of
+from reports.capacity_report import CAPACITY_FILE, Soak, as_json, as_markdown, as_text, creep_of, expected_of
 from reports.pipeline import report_run
 from reports.planning import RULES, Need, PlanError, Price, broken, read_prices
 from reports.verdict import Exit
@@ -142,7 +142,7 @@ def run_search(
             ran = make(longer, quiet)
         if ran.interrupted:
             return Exit.INTERRUPTED
-        soaks.append(Soak(as_trial(ran, load), creep_of(ran.path)))
+        soaks.append(Soak(as_trial(ran, load), creep_of(ran.path), expected_of(ran.path)))
         say(_line(f"soak  {len(soaks):>2}", soaks[-1].trial))
         if soaks[-1].trial.held is Held.YES or ran.outcome.exit == Exit.INTEGRITY:
             break

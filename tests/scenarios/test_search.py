@@ -14,12 +14,16 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+import scenarios.search
 from reports.blocks import Para
-from reports.capacity import Search
+from reports.capacity import Search, Slope
 from reports.capacity_report import as_json
 from reports.checks import run_checks
+from reports.creep import Creep
+from reports.expected_growth import expected_growth
 from reports.pipeline import Outcome, analyse
 from reports.planning import Need, Price
+from reports.rundir import read_json
 from reports.sections import capacity as section
 from reports.verdict import Exit
 from scenarios.model import Scenario, find, load
@@ -219,6 +223,30 @@ def test_a_load_multiplies_messages_or_clients() -> None:
 
 def test_a_soak_has_a_longer_last_phase() -> None:
     assert [p.duration_s for p in for_soak(CAPACITY, 60).workload.phase] == [3.0, 60]
+
+
+@pytest.mark.parametrize(
+    ("risen", "contract", "is_told"),
+    [
+        pytest.param(1000.0, {"dedupe_s": 3600.0}, True, id="by its contract"),
+        pytest.param(0.0, {"dedupe_s": 3600.0}, False, id="it did not rise"),
+        pytest.param(1000.0, {}, False, id="of an unknown contract"),
+    ],
+)
+def test_memory_that_grows_as_the_contract_has_it_is_not_taken_for_a_leak(
+    risen: float, contract: dict[str, Any], is_told: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grown = Creep(Slope(risen, risen, risen, 1e6, 60.0), None)
+    monkeypatch.setattr(scenarios.search, "creep_of", lambda _: grown)
+    monkeypatch.setattr(
+        scenarios.search,
+        "expected_of",
+        lambda path: expected_growth(read_json(path / "run.json") | {"contract": contract}),
+    )
+    _, told, _, runs = searched(tmp_path, limited)
+    page = (tmp_path / f"made/run-{len(runs.asked)}/report/report.html").read_text()
+    for text in (told, (tmp_path / "capacity.md").read_text(), page):
+        assert ("Memory may grow and not leak" in text) == is_told
 
 
 ENDLESS = json.dumps(
