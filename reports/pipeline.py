@@ -324,6 +324,7 @@ def write(run_dir: Path, analysis: Analysis) -> None:
     _put(report / "report.html", render.report_html(analysis))
     _put(report / "report.md", render.report_markdown(analysis))
     _put(report / "junit.xml", render.report_junit(analysis))
+    _put(report / "ctrf.json", _json(render.report_ctrf(analysis)))
     _put(report / "metrics.txt", render.report_metrics(analysis))
     _put(report / "latency.hlog", _hlog(analysis))
     _put(report / "latency.hgrm", hdrlog.percentile_distribution(analysis.latency["delivery"]))

@@ -1,11 +1,11 @@
-"""From an analysis to texts: HTML, Markdown, JUnit and OpenMetrics, and the lines in a terminal."""
+"""From an analysis to texts: HTML, Markdown, JUnit, CTRF and OpenMetrics, and the lines in a terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from reports import html, junit, markdown, openmetrics, wording
+from reports import ctrf, html, junit, markdown, openmetrics, wording
 from reports.analysis import Analysis
 from reports.blocks import SIGNS, Section
 from reports.escape import for_terminal
@@ -35,6 +35,10 @@ def report_markdown(analysis: Analysis) -> str:
 
 def report_junit(analysis: Analysis) -> str:
     return junit.document(analysis)
+
+
+def report_ctrf(analysis: Analysis) -> dict[str, Any]:
+    return ctrf.report(analysis)
 
 
 def report_metrics(analysis: Analysis) -> str:

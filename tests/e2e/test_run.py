@@ -24,7 +24,8 @@ WRITTEN = """
     run.json plan.json faults.jsonl names.json config/scenario.toml events/w1.parquet
     metrics/chatd.parquet metrics/host.parquet
     analysis/summary.json analysis/findings.jsonl analysis/intervals.parquet analysis/gates.json
-    report/report.html report/report.md report/junit.xml report/metrics.txt report/latency.hlog
+    report/report.html report/report.md report/junit.xml report/ctrf.json report/metrics.txt
+    report/latency.hlog
 """.split()
 SHORT = """
 version = 1

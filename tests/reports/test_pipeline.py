@@ -42,6 +42,7 @@ WRITTEN = {
     "report/report.html",
     "report/report.md",
     "report/junit.xml",
+    "report/ctrf.json",
     "report/metrics.txt",
     "report/latency.hlog",
     "report/latency.hgrm",
