@@ -117,7 +117,7 @@ class Client:
         """
         self.link, self.heard_ns = link, now_ns
         self._codec = codec or self._shared.driver()
-        wanted = [self._ask(lane, now_ns) for lane in self.lanes.values()]
+        wanted = [self._ask(lane, now_ns) for lane in self.lanes.values() if self._codec.connect_subscribes]
         link.send(self._codec.connect(self.name, wanted, self._shared.token(self.name)))
 
     def asking(self, positions: Mapping[str, Position], now_ns: int) -> None:
@@ -320,6 +320,8 @@ class Client:
         self.silence_ns = int(silence_s * 1e9) if silence_s else 2**63
         assert self.link is not None
         if not self.leaving:
+            for lane in () if self._codec.connect_subscribes else self.lanes.values():
+                self._subscribe_again(lane, self.link)
             self._publisher.connected(self.link, self._codec, self.lanes.values())
 
     def subscribed(self, answer: Subscribed) -> None:

@@ -23,7 +23,7 @@ from .ahead import Ahead
 from .client import Client
 from .connection import Wires
 from .destinations import Destinations
-from .drivers import DRIVERS
+from .drivers import driver_named
 from .drivers.base import Position
 from .figures import Figures
 from .moves import Move, moves
@@ -86,7 +86,7 @@ class Engine:
         self._shared = Shared(
             token=trust.token,
             recorder=self.recorder,
-            driver=DRIVERS[workload.driver],
+            driver=driver_named(workload.driver),
             nonce=spec.nonce,
             body_bytes=workload.body_bytes,
             ack_timeout_s=workload.ack_timeout_s,

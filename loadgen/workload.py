@@ -19,7 +19,7 @@ from .actions import needs
 from .balance import Policy
 from .demand import Phase as Phase
 from .demand import peak_per_s
-from .drivers import DRIVERS, HTTP_DRIVERS
+from .drivers import HTTP_DRIVERS, driver_named
 from .personas import Persona, assigned, personas_of
 from .reconnects import Backoff as Backoff
 from .reconnects import Reconnect
@@ -111,8 +111,7 @@ class Workload(Section):
     @field_validator("driver")
     @classmethod
     def _known(cls, driver: str) -> str:
-        if driver not in DRIVERS:
-            raise ValueError(f"must be one of {', '.join(sorted(DRIVERS))}")
+        driver_named(driver)
         return driver
 
     @field_validator("phase")
@@ -141,7 +140,7 @@ class Workload(Section):
         if repeated := sorted({name for name in names if names.count(name) > 1}):
             faults.append(f"phase names are used twice: {', '.join(repeated)}: give each its own")
         sockets = [persona for persona in self.persona if persona.transport == "websocket"]
-        faults += needs(sockets, DRIVERS[self.driver].capabilities, self.driver)
+        faults += needs(sockets, driver_named(self.driver).capabilities, self.driver)
         faults += _http_faults(self)
         if faults:
             raise ValueError("; ".join(faults))

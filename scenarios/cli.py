@@ -14,6 +14,8 @@ from rich.console import Console
 from chaos.proxy.cli import proxy
 from loadgen.cli import load as load_command
 from loadgen.cli import prediction_text
+from loadgen.drivers import DriverError
+from loadgen.drivers.foreign import VARIABLE, declare
 from reports.baseline import Baseline, read_baseline
 from reports.cli import compare, gate, replay, report
 from reports.history import HistoryError
@@ -39,8 +41,19 @@ promise; 4 undecided after --max-pairs; 5 void again and again; 130 interrupted.
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="chatproof", prog_name="chatproof")
-def main() -> None:
+@click.option(
+    "--driver",
+    "drivers",
+    multiple=True,
+    metavar="FILE.py:CLASS",
+    help="A load driver of your own, or MODULE:CLASS. Its code is run; a scenario only names it. Repeatable.",
+)
+def main(drivers: tuple[str, ...]) -> None:
     """Load a chat system, break its network and its processes, prove what arrived."""
+    try:
+        declare(drivers or os.environ.get(VARIABLE, "").split(","))
+    except DriverError as wrong:
+        raise click.UsageError(str(wrong)) from None
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # a log file or a pipe sees progress as it is made
 

@@ -22,7 +22,7 @@ from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
 from loadgen.body import encode_body, identify
-from loadgen.drivers import DRIVERS
+from loadgen.drivers import driver_named
 from loadgen.drivers.base import Buffer, Capability, Driver, Hole, Position, Subscribed, Want, Welcome
 from loadgen.recorder import Recorder
 from loadgen.trust import Auth, AuthFailed, Tls, Tokens
@@ -185,7 +185,7 @@ class Control:
             self._secure = self._tls.arguments(urls[0])
         except AuthFailed as failed:
             raise ControlFailed(str(failed)) from None
-        self._urls, self._at, self._driver_type = list(urls), 0, DRIVERS[driver]
+        self._urls, self._at, self._driver_type = list(urls), 0, driver_named(driver)
         self._nonce, self._names, self._body_bytes = nonce, names, body_bytes
         self._channels = list(range(1, len(names)))
         self._by_name = {names[channel]: channel for channel in self._channels}

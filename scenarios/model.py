@@ -24,7 +24,7 @@ from chaos.faults import FAULTS
 from chaos.plan import FaultsError, FaultSpecs, FaultsSection, parse_faults
 from chaos.proxy.frame_view import FrameView, load_view
 from chaos.swarm import Ground, SwarmSection, swarm
-from loadgen.drivers import DRIVERS
+from loadgen.drivers import driver_named
 from loadgen.personas import personas_of
 from loadgen.scale import scaled
 from loadgen.workload import Workload
@@ -301,7 +301,7 @@ def _faults(
 
 def _view(driver: str) -> FrameView | None:
     """How faults on messages read those of the server; None when its driver does not say."""
-    name = DRIVERS[driver].frame_view
+    name = driver_named(driver).frame_view
     return load_view(name) if name else None
 
 
@@ -320,7 +320,7 @@ def _gates(
 
 def _unpromised(gate: Gate | Regression, driver: str) -> list[str]:
     """Of an integrity gate: what it counts that is not judged for want of a promise, in one line."""
-    offered = DRIVERS[driver].capabilities
+    offered = driver_named(driver).capabilities
     checks = {cls: CHECKS[cls] for cls in counted(gate.metric) if cls in CHECKS}
     lacks = {cls: ", ".join(sorted(check.needs - offered)) for cls, check in checks.items()}
     if not any(lacks.values()):

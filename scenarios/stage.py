@@ -20,7 +20,7 @@ from chaos.journal import Journal
 from chaos.nemesis import Nemesis
 from chaos.plan import Plan
 from chaos.process import Supervisor
-from loadgen.drivers import DRIVERS
+from loadgen.drivers import driver_named
 from loadgen.drivers.base import Welcome
 from loadgen.prediction import quiet_channels
 from loadgen.topology import Topology
@@ -436,7 +436,7 @@ class Stage:
 
     def _publish_contract(self, promised: dict[str, Any], ping_s: float, pong_s: float) -> None:
         deadlines = self._scenario.deadlines.model_dump()
-        offered = DRIVERS[self._scenario.workload.driver].capabilities
+        offered = driver_named(self._scenario.workload.driver).capabilities
         promised = {**promised, "capabilities": sorted(offered)}
         contract = {**promised, "profile": self._scenario.profile, "ping_s": ping_s, "pong_s": pong_s}
         self._rundir.update(contract={**contract, "deadlines": deadlines})

@@ -24,7 +24,7 @@ from websockets.exceptions import WebSocketException
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
-from loadgen.drivers import DRIVERS
+from loadgen.drivers import driver_named
 from loadgen.drivers.base import Buffer, Capability, Driver, Hole, Position, Subscribed, Want, Welcome
 from loadgen.trust import Tls
 from loadgen.workload import client_name
@@ -117,7 +117,7 @@ class RoundTrip:
         channel: str = CHANNEL,
         patience_s: float | None = None,
     ) -> None:
-        self._urls, self._driver_type, self._run = tuple(urls), DRIVERS[driver], run
+        self._urls, self._driver_type, self._run = tuple(urls), driver_named(driver), run
         self._token, self._channel, self._patience_s = token, channel, patience_s
         self._secure = (tls or Tls()).arguments(urls[0])
         self._asked = 0

@@ -11,7 +11,7 @@ from chaos.engines import ENGINES
 from chaos.engines.base import Engine, EngineError
 from chaos.plan import Plan
 from chaos.process import Supervisor
-from loadgen.drivers import DRIVERS
+from loadgen.drivers import driver_named
 
 from .layout import Node
 from .model import Scenario
@@ -91,7 +91,7 @@ def start_wiring(
             log_dir=rundir.path / "logs",
             run_id=rundir.run_id[-6:],
             seed=scenario.seed,
-            frame_view=DRIVERS[scenario.workload.driver].frame_view,
+            frame_view=driver_named(scenario.workload.driver).frame_view,
             allow_targets=allow_targets,
             listen_host=listen_host,
         )

@@ -147,6 +147,9 @@ class Driver(Protocol):
     frame_view: ClassVar[
         str
     ]  # "module:attribute" of a FrameView (README.md), for faults on messages; "": none
+    connect_subscribes: ClassVar[
+        bool
+    ]  # ``connect`` asks for the subscriptions; False: each is asked for by ``subscribe``, once connected
     pipelines: ClassVar[bool]  # publishes are sent before earlier ones are answered, and keep their order
     pure_deliveries: ClassVar[bool]  # a frame that is a delivery is that delivery alone, on any connection
     answers: ClassVar[tuple[bytes, ...]]  # frames that begin so come often and go to ``feed`` at once; or ()
@@ -171,11 +174,14 @@ class Driver(Protocol):
         ...
 
     def connect(self, client: str, wanted: Sequence[Want], token: str | None = None) -> bytes:
-        """The first frame: who we are and, where the server can take them here, the subscriptions."""
+        """The first frame: who we are and, where ``connect_subscribes``, the subscriptions.
+
+        ``wanted`` is empty where not, and for who asks for subscriptions later.
+        """
         ...
 
     def subscribe(self, want: Want) -> bytes:
-        """CHANNELS; so is ``unsubscribe``."""
+        """Ask for one more subscription. Client 0 does, to read a channel back, and then unsubscribes."""
         ...
 
     def unsubscribe(self, channel: str) -> bytes: ...

@@ -115,6 +115,7 @@ class CentrifugoDriver:
     )
     subprotocol: ClassVar[str | None] = None
     frame_view: ClassVar[str] = ""
+    connect_subscribes: ClassVar[bool] = True
     pipelines: ClassVar[bool] = True
     answers: ClassVar[tuple[bytes, ...]] = ()
     pure_deliveries: ClassVar[bool] = False  # a frame may hold several messages, and answers of its own

@@ -72,6 +72,7 @@ class ChatdDriver:
     subprotocol: ClassVar[str | None] = wire.SUBPROTOCOL
     frame_view: ClassVar[str] = "loadgen.drivers.chatd_view:FRAME_VIEW"
     pure_deliveries: ClassVar[bool] = True
+    connect_subscribes: ClassVar[bool] = True
     pipelines: ClassVar[bool] = True
     answers: ClassVar[tuple[bytes, ...]] = (b'{"type":"ack"',)
 

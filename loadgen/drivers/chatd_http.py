@@ -59,6 +59,7 @@ class ChatdHttpDriver(ChatdDriver):
     capabilities: ClassVar[frozenset[Capability]] = frozenset(Capability) - _ON_A_CONNECTION
     subprotocol: ClassVar[str | None] = None
     frame_view: ClassVar[str] = ""
+    connect_subscribes: ClassVar[bool] = True
     pipelines: ClassVar[bool] = False
     most_channels: ClassVar[int] = 32
 

@@ -109,6 +109,29 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
     desk.recorder.close()
 
 
+class JoinsLater(ChatdDriver):
+    """A server that takes subscriptions in frames of their own."""
+
+    connect_subscribes = False
+
+
+def test_where_the_first_frame_takes_none_each_subscription_is_asked_for_once_connected(desk: Desk) -> None:
+    desk.shared.driver = JoinsLater
+    link = desk.dial()
+    assert not link.sent[0].subscribe
+    assert len(link.sent) == 1
+    desk.say(connected(link.sent[0].id))
+    assert [(ask.channel, ask.from_) for ask in link.sent[1:]] == [("room:1", "new"), ("room:2", "new")]
+    for channel in ("room:1", "room:2"):
+        desk.say(subscribed(channel, top=10, start=10))
+        desk.say(wire.Live(channel=channel, position=("E1", 10)))
+    assert desk.client.all_live
+    desk.client.disconnected(1006, desk.now_ns)
+    again = desk.dial()
+    desk.say(connected(again.sent[0].id))
+    assert [ask.from_ for ask in again.sent[1:]] == [("E1", 10), ("E1", 10)]
+
+
 def connected(request_id: int) -> wire.Connected:
     contract = wire.Contract(
         profile="effectively-once",

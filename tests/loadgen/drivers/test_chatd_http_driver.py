@@ -65,7 +65,7 @@ class TestChatdHttpDriver(DriverConformance):
     driver = ChatdHttpDriver
     peer = HttpPeer()
 
-    def test_it_is_in_the_table_under_its_name(self) -> None:
+    def test_it_is_found_under_its_name(self) -> None:
         assert HTTP_DRIVERS["chatd"] is self.driver
 
     def test_a_subscription_asks_for_what_it_was_told(self) -> None:
