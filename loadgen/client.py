@@ -290,17 +290,9 @@ class Client:
         if publisher == self.ordinal and not flags & _DOUBTFUL:
             flags |= _OWN_ECHO
         self._put(
-            _RECV,
-            self.heard_ns,
-            scheduled_ns,
-            self.ordinal,
-            lane.channel,
-            publisher,
-            pub_seq,
-            serial,
-            lane.epoch,
-            flags,
-        )
+            _RECV, self.heard_ns, scheduled_ns, self.ordinal, lane.channel, publisher, pub_seq, serial,
+            lane.epoch, flags,
+        )  # fmt: skip
 
     def message(self, channel: str, serial: int, body: Buffer, about: int = 0) -> None:
         if not 0 <= serial <= MAX_SERIAL:
