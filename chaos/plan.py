@@ -167,8 +167,8 @@ class Plan:
         )
 
     def workers(self, *, table: Mapping[str, type[Fault]] = FAULTS) -> dict[str, str]:
-        """Load workers that are hit: id of the fault by name of the worker."""
-        return {fault.target: fault.id for fault in self.faults if issubclass(table[fault.kind], WorkerFault)}
+        """Load workers that are hit: name of the worker by id of the fault."""
+        return {fault.id: fault.target for fault in self.faults if issubclass(table[fault.kind], WorkerFault)}
 
     def to_bytes(self) -> bytes:
         """plan.json: equal plans give equal bytes."""

@@ -18,6 +18,14 @@ COUNTING = ("least", "two_choices")  # policies that need to know how many conne
 ANY_ADDRESS = ("0.0.0.0", "::", "*")
 
 
+def number_of(worker: str) -> int:
+    """
+    >>> number_of("worker-3")
+    3
+    """
+    return int(worker.removeprefix("worker-"))
+
+
 @dataclass(frozen=True, slots=True)
 class Away:
     """``workers`` workers come by themselves, from other hosts, to ``host``:``port`` of this one."""
@@ -44,9 +52,10 @@ class Away:
     ) -> list[str]:
         """What of a scenario cannot be done with workers on other hosts, a line each."""
         lines = [
-            f"fault {fault!r}: target is {name!r}: with --expect-workers it is on a host where no fault "
-            "can be applied"
-            for name, fault in plan.workers().items()
+            f"fault {fault!r}: target is {name!r}: must be a worker that the run starts, and those of "
+            "--expect-workers are on hosts where it can stop no process; leave the fault out, or say "
+            f"--workers {number_of(name)} or more in place of --expect-workers"
+            for fault, name in plan.workers().items()
         ]
         if server.nodes > 1 and workload.balance in COUNTING and not server.balancer:
             lines.append(

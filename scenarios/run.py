@@ -32,7 +32,7 @@ from reports.progress import Reporter
 from reports.render import text as summary_text
 from reports.verdict import Exit
 
-from .away import Away
+from .away import Away, number_of
 from .balancer import lacking
 from .live import Progress
 from .load import Page
@@ -200,9 +200,10 @@ def make_fault_plan(scenario: Scenario) -> Plan:
 def worker_misfits(plan: Plan, workers: int) -> list[str]:
     """Faults that aim at a load worker which the run does not have, a line each."""
     return [
-        f"fault {fault!r}: target is {name!r}: this run has {workers} load workers, see --workers"
-        for name, fault in plan.workers().items()
-        if int(name.removeprefix("worker-")) > workers
+        f"fault {fault!r}: target is {name!r}: must be at most worker-{workers}, the last one that the run "
+        f"starts; aim at another, or say --workers {number_of(name)}"
+        for fault, name in plan.workers().items()
+        if number_of(name) > workers
     ]
 
 
@@ -215,7 +216,7 @@ def fault_table(plan: Plan) -> str:
     for fault in plan.faults:
         start_s, end_s = fault.at_ns / 1e9, (fault.at_ns + fault.duration_ns) / 1e9
         clients = f"{len(fault.ordinals):,}" if fault.ordinals else "all"
-        if fault.target in plan.workers():
+        if fault.id in plan.workers():
             clients = "its own"
         rows.append(
             f"{fault.id:<18}{fault.kind:<12}{fault.target:<10}{start_s:>6.1f} s{end_s:>7.1f} s  {clients}"

@@ -29,7 +29,7 @@ from loadgen.workload import LoadSpec, channel_names
 from reports.history import Mark
 
 from .autoscale import Autoscaler, beginners
-from .away import Away
+from .away import Away, number_of
 from .cluster import Cluster, start_cluster, trusted
 from .control import Control, ControlFailed
 from .describe import described, write_inputs
@@ -213,7 +213,7 @@ class Stage:
         self._rundir.manifest["load"]["workers"] = workers
         away = self._away
         self._load = Load(self._supervisor, self._rundir.path, workers=workers, page=page, away=away)
-        self._load.hit = frozenset(int(name.removeprefix("worker-")) for name in self._plan.workers())
+        self._load.hit = frozenset(map(number_of, self._plan.workers().values()))
         self._stack.callback(self._stop_load)
         try:
             if away is not None:

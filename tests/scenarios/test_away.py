@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from loadgen.workload import Workload
 from scenarios.away import Away
 from scenarios.cluster import Cluster, Member
 from scenarios.layout import Node
-from scenarios.model import parse
-from scenarios.run import make_fault_plan
+from scenarios.model import ScenarioError, parse
+from scenarios.run import Options, make_fault_plan, run_once
 
 WIRE = {"id": "cut", "kind": "down", "target": "a", "at_s": 1.0, "duration_s": 0.5}
 PAUSE = {"id": "stop", "kind": "client_pause", "target": "worker-1", "at_s": 1.0, "duration_s": 0.5}
@@ -80,7 +82,13 @@ def test_what_workers_can_reach_is_no_misfit(away: Away, faults: list[Any], more
         ),
         pytest.param(TEN, [WIRE], {}, "--allow-target 10.0.0.1", id="a proxy not allowed"),
         pytest.param(ALL, [WIRE], {}, "name the address", id="a proxy everywhere"),
-        pytest.param(Away(2), [PAUSE], {}, "'worker-1': with --expect-workers", id="a fault on a worker"),
+        pytest.param(
+            Away(2),
+            [PAUSE],
+            {},
+            "target is 'worker-1': must be a worker that the run starts",
+            id="a fault on a worker",
+        ),
         pytest.param(
             Away(2), [], {"balance": "least", "nodes": 3, "store": "valkey"}, "it asks the nodes", id="least"
         ),
@@ -91,6 +99,30 @@ def test_what_workers_cannot_reach_is_told(
 ) -> None:
     (line,) = misfits(away, *faults, **more)
     assert words in line
+
+
+def test_each_fault_on_a_worker_is_refused_with_what_to_do_before_anything_starts(tmp_path: Path) -> None:
+    faults = [PAUSE, {**PAUSE, "id": "again", "at_s": 3.0}, {**PAUSE, "id": "other", "target": "worker-3"}]
+    document = {
+        "version": 1,
+        "why": "Is it told in time?",
+        "workload": {"clients": 4, "channels": 2, "phase": [{"name": "a", "duration_s": 5.0}]},
+        "fault": faults,
+    }
+    scenario = parse(document, name="x")
+    with pytest.raises(ScenarioError) as afar:
+        run_once(scenario, Options(out=tmp_path / "runs", away=Away(2)), Console(quiet=True))
+    told = [line.partition(":")[0] for line in afar.value.lines]
+    assert told == ["fault 'other'", "fault 'stop'", "fault 'again'"]  # in order of start, then of names
+    assert all("must be a worker that the run starts" in line for line in afar.value.lines)
+    assert "leave the fault out, or say --workers 3 or more" in afar.value.lines[0]
+    with pytest.raises(ScenarioError) as few:
+        run_once(scenario, Options(out=tmp_path / "runs", workers=2), Console(quiet=True))
+    assert few.value.lines == [
+        "fault 'other': target is 'worker-3': must be at most worker-2, the last one that the run starts; "
+        "aim at another, or say --workers 3"
+    ]
+    assert not (tmp_path / "runs").exists()
 
 
 def test_the_command_for_a_worker_allows_what_it_must() -> None:
