@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from textwrap import wrap
 from typing import Any, Final
 
 import polars as pl
@@ -17,6 +18,7 @@ from reports import wording
 from reports.capacity import (
     BEYOND,
     Bracket,
+    Ending,
     Held,
     Search,
     Slope,
@@ -36,6 +38,7 @@ from reports.rundir import read_json
 
 CAPACITY_FILE: Final = "config/capacity.json"  # in the run directory of the soak
 CAPACITY_VERSION: Final = 1
+TERMINAL_COLUMNS: Final = 80
 _SHAPES: Final = {"trials": list, "ladder": list, "slopes": dict}  # a file of another shape is no section
 
 
@@ -222,7 +225,7 @@ def facts(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     slopes, soak = found["slopes"], found["soak"]
     rows = [
         ("holds", _rate(found["max_rate"]["holds_at"])),
-        ("fails", _rate(found["max_rate"]["fails_at"])),
+        (_fails(found), _rate(found["max_rate"]["fails_at"])),
         ("confirmed by a longer run", _rate(found["confirmed_rate"])),
         ("geometric mean over the ladder", _rate(found["critical_rate"])),
         ("CPU per delivery", _per(slopes["cpu_cores_per_delivery_per_s"], 1e6, "µs")),
@@ -230,10 +233,20 @@ def facts(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
     if soak:
         rows += [
-            ("memory while the load stands still", _per(soak["rss_bytes_per_s"], 60 / 1024, "KiB/min")),
+            ("memory while the load stands still", _memory_per_min(soak["rss_bytes_per_s"])),
             ("p99 while the load stands still", _per(soak["p99_ms_per_s"], 60, "ms/min")),
         ]
     return rows
+
+
+def _fails(found: Mapping[str, Any]) -> str:
+    """What the upper end of the bracket is: of a load that could not be made nothing is known."""
+    return "the generator's limit" if found["ending"] == Ending.GENERATOR else "fails"
+
+
+def _memory_per_min(found: Mapping[str, float] | None) -> str:
+    large = found is not None and abs(found["per_unit"]) * 60 >= 1024**2
+    return _per(found, 60 / 1024**2, "MiB/min") if large else _per(found, 60 / 1024, "KiB/min")
 
 
 def growth_told(found: Mapping[str, Any]) -> str:
@@ -259,19 +272,37 @@ def plan_told(found: Mapping[str, Any]) -> tuple[list[str], list[tuple[str, str]
 REFUSED: Final = f"Nothing is said of loads more than {BEYOND:g} times those that were measured."
 
 
+LADDER_HEAD: Final = ("p99 at most", "holds at", "is passed at")  # the last two in deliveries/s
+
+
 def ladder_rows(found: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """(limit of p99, holds at, is passed at)"""
-    return [(wording.ms(s["p99_ms"]), _rate(s["holds_at"]), _rate(s["fails_at"])) for s in found["ladder"]]
+    """Limit of p99, and the deliveries/s at which it holds and is passed; see LADDER_HEAD."""
+    return [
+        (
+            f"{step['p99_ms']:g}{wording.NBSP}ms",
+            wording.decimal(step["holds_at"]),
+            "not passed" if step["fails_at"] is None else wording.decimal(step["fails_at"]),
+        )
+        for step in found["ladder"]
+    ]
 
 
 def as_text(found: Mapping[str, Any]) -> str:
     """For a terminal."""
     told, figures = plan_told(found)
-    lines = ["", headline(found), "", *_aligned(facts(found)), ""]
-    lines += [note, ""] if (note := growth_told(found)) else []
-    lines += [f"  p99 ≤ {ms:<8} holds at {low}, is passed at {high}" for ms, low, high in ladder_rows(found)]
-    lines += ["", *told, *_aligned(figures)]
+    lines = ["", *_filled(headline(found)), "", *_aligned(facts(found)), ""]
+    lines += [*_filled(note), ""] if (note := growth_told(found)) else []
+    limit, low, high = LADDER_HEAD
+    head = (limit, f"{low}, deliveries/s", f"{high}, deliveries/s")
+    rows_ = [head, *ladder_rows(found)]
+    lines += [f"  {a:<13}{b:>22}{c:>28}" for a, b, c in rows_] if len(rows_) > 1 else []
+    lines += ["", *(line for sentence_ in told for line in _filled(sentence_)), *_aligned(figures)]
     return for_terminal("\n".join(lines).replace(wording.NBSP, " ")).rstrip()
+
+
+def _filled(sentence_: str) -> list[str]:
+    """Lines of at most 80 columns; a figure stays with its unit."""
+    return wrap(sentence_, TERMINAL_COLUMNS, break_long_words=False, break_on_hyphens=False)
 
 
 def _aligned(pairs: Sequence[tuple[str, str]]) -> list[str]:
@@ -288,12 +319,13 @@ def as_markdown(found: Mapping[str, Any]) -> str:
     lines += [*_pairs("plan", figures), ""] if figures else []
     lines += [*_pairs("measured", facts(found)), ""]
     lines += [for_markdown(note), ""] if (note := growth_told(found)) else []
-    lines += ["| p99 at most | holds at | is passed at |", "| --- | --- | --- |"]
+    limit, low, high = LADDER_HEAD
+    lines += [f"| {limit} | {low}, deliveries/s | {high}, deliveries/s |", "| --- | ---: | ---: |"]
     lines += [_row(row) for row in ladder_rows(found)]
     lines += [
         "",
         "| load | deliveries/s | p99 | CPU, cores | memory | |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| ---: | ---: | ---: | ---: | ---: | --- |",
     ]
     lines += [_row(row) for row in trial_rows(found)]
     return "\n".join([*lines, "", REFUSED, ""])
@@ -329,8 +361,10 @@ def _rate(x: float | None) -> str:
 def _per(found: Mapping[str, float] | None, scale: float, unit: str) -> str:
     if found is None:
         return "not enough loads to say"
-    low, mid, high = (wording.decimal(found[key] * scale) for key in ("low", "per_unit", "high"))
-    return f"{mid}{wording.NBSP}{unit} (95 %: {low} to {high})"
+    low, mid, high = (
+        wording.decimal(found[key] * scale).replace("-", "−") for key in ("low", "per_unit", "high")
+    )
+    return f"{mid}{wording.NBSP}{unit} (95{wording.NBSP}%: {low} to {high})"
 
 
 def read_capacity(run_dir: Path) -> dict[str, Any] | None:

@@ -65,7 +65,7 @@ const Planning = (() => {
   function sentence(need, plan) {
     const nodes = `${count(plan.nodes)} node${plan.nodes === 1 ? "" : "s"}`;
     const spare = need.spare ? `, and ${count(plan.total)} so that ${count(need.spare)} may fail` : "";
-    return `For ${decimal(need.peak_deliveries_per_s)} deliveries/s at the peak and ${share(need.growth)} of growth: ${nodes}${spare}.`;
+    return `For ${decimal(need.peak_deliveries_per_s)} deliveries/s at the peak and ${written(need.growth * 100)}${NBSP}% of growth: ${nodes}${spare}.`;
   }
 
   function rows(need, plan, price) {

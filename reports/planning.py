@@ -148,7 +148,7 @@ def sentence(need: Need, plan: NodePlan) -> str:
     """The need, and how many nodes it takes."""
     told = (
         f"For {wording.decimal(need.peak_deliveries_per_s)} deliveries/s at the peak and "
-        f"{wording.share(need.growth)} of growth: {wording.plural(plan.nodes, 'node')}"
+        f"{_written(need.growth * 100)}{wording.NBSP}% of growth: {wording.plural(plan.nodes, 'node')}"
     )
     return told + (
         f", and {wording.count(plan.total)} so that {wording.count(need.spare)} may fail."

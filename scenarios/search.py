@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from textwrap import wrap
 from typing import Final, Literal
 
 from rich.console import Console
@@ -21,7 +22,16 @@ from rich.console import Console
 from loadgen.scale import busier, scaled
 from reports import wording
 from reports.capacity import GROWTH, SOAK_SHARE, Held, Search, Trial
-from reports.capacity_report import CAPACITY_FILE, Soak, as_json, as_markdown, as_text, creep_of, expected_of
+from reports.capacity_report import (
+    CAPACITY_FILE,
+    TERMINAL_COLUMNS,
+    Soak,
+    as_json,
+    as_markdown,
+    as_text,
+    creep_of,
+    expected_of,
+)
 from reports.pipeline import report_run
 from reports.planning import RULES, Need, PlanError, Price, broken, read_prices
 from reports.verdict import Exit
@@ -33,6 +43,7 @@ from .run import Options, Ran, run_once
 Vary = Literal["rate", "clients"]
 AROUND_S: Final = 12.0  # what a run takes besides its phases, about: processes, settling, checks, report
 NARROWING: Final = 8  # runs that it takes, about, from the first load that fails to a width of BRACKET
+_ASIDE: Final = " " * 10  # before what is said of a trial below its line
 SOAKS: Final = 4  # longer runs at most, each at nine tenths of the load before
 _HELD: Final = {Exit.PASS: Held.YES, Exit.VOID: Held.GENERATOR}  # any other: it does not hold
 
@@ -100,7 +111,7 @@ def foretold(scenario: Scenario, question: Question) -> str:
     return (
         f"{scenario.name}: the highest load at which its gates hold\n"
         f"loads     {question.start:g} to {question.cap:g} times the scenario's: {varied}\n"
-        f"runs      at most {most}; then one of {soak_s:.0f} s to confirm it, {SOAKS} at most\n"
+        f"runs      at most {most}; then 1 to {SOAKS} of {soak_s:.0f} s to confirm\n"
         f"time      often about {minutes[0]:.0f} min, at most about {minutes[1]:.0f} min\n"
     )
 
@@ -131,7 +142,7 @@ def run_search(
         search.tell(trial := as_trial(ran, load))
         say(_line(f"trial {len(search.trials):>2}", trial))
         if ran.outcome.exit == Exit.INTEGRITY:
-            say(f"a promise was broken, so there is no rate: {ran.outcome.sentence} See {ran.path}")
+            say(f"a promise was broken, so there is no rate: {ran.outcome.sentence}\nSee {ran.path}")
             return Exit.INTEGRITY
     soaks: list[Soak] = []
     while search.highest is not None and len(soaks) < SOAKS:
@@ -184,11 +195,12 @@ def as_trial(ran: Ran, load: float) -> Trial:
 
 def _line(name: str, trial: Trial) -> str:
     p99 = wording.ms(trial.p99_ms).replace(wording.NBSP, " ")
-    why = f"  {trial.why}" if trial.why else ""
-    return (
-        f"{name}  load {trial.load:<6.3g} {trial.deliveries_per_s:>10,.0f} deliveries/s  "
-        f"p99 {p99:>10}  {trial.held}{why}"
+    held = "generator's limit" if trial.held is Held.GENERATOR else trial.held
+    line = (
+        f"{name}  load {trial.load:<6.3g}{trial.deliveries_per_s:>10,.0f} deliveries/s  p99 {p99:>7}  {held}"
     )
+    why = wrap(trial.why.replace(wording.NBSP, " "), TERMINAL_COLUMNS - len(_ASIDE))
+    return "\n".join([line, *(_ASIDE + part for part in why)])
 
 
 def _write(path: Path, text: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from reports import wording
 from reports.analysis import Analysis
@@ -11,6 +11,7 @@ from reports.capacity import Held
 from reports.capacity_report import (
     ASSUMED,
     CAPACITY_FILE,
+    LADDER_HEAD,
     REFUSED,
     Planned,
     facts,
@@ -25,6 +26,8 @@ from reports.capacity_report import (
 from reports.charts import Axis, Chart, Panel, Point, Series
 from reports.figures import axis_kind
 from reports.planning import RULES, Need, rows, sentence
+
+_HELD: Final = {"held": Held.YES, "did not hold": Held.NO, "the generator was the limit": Held.GENERATOR}
 
 
 def build(analysis: Analysis) -> tuple[Block, ...]:
@@ -47,8 +50,9 @@ def _none() -> tuple[Block, ...]:
 
 
 def _shown(found: dict[str, Any]) -> tuple[Block, ...]:
+    limit, low, high = LADDER_HEAD
     ladder = Table(
-        (Column("p99 at most"), Column("holds at", align="right"), Column("is passed at", align="right")),
+        (Column(limit), Column(low, "deliveries/s", "right"), Column(high, "deliveries/s", "right")),
         tuple(ladder_rows(found)),
         note="The scenario's own objective is searched for; these brackets are as wide as the steps were.",
     )
@@ -115,11 +119,11 @@ def _planner(begun: Planned) -> Planner:
 
 
 def loads(found: dict[str, Any]) -> Chart:
-    """p99 and CPU of every trial over what it delivered; trials that held and those that did not apart."""
+    """p99 and CPU of every trial over what it delivered; by p99, what came of it apart."""
     trials = sorted(found["trials"], key=lambda t: t["deliveries_per_s"] or 0.0)
     p99 = tuple(
         Series(name, _measured(trials, "p99_ms", held=held), slot)
-        for slot, (name, held) in enumerate((("held", True), ("did not hold", False)))
+        for slot, (name, held) in enumerate(_HELD.items())
     )
     cpu = Series("CPU", _measured(trials, "cpu_cores"), 4)
     values = [y for series in p99 for _, y in series.points if y is not None]
@@ -137,8 +141,8 @@ def loads(found: dict[str, Any]) -> Chart:
     )
 
 
-def _measured(trials: list[dict[str, Any]], key: str, *, held: bool | None = None) -> tuple[Point, ...]:
+def _measured(trials: list[dict[str, Any]], key: str, *, held: Held | None = None) -> tuple[Point, ...]:
     """(deliveries/s, figure) of the trials that have both."""
-    shown = [t for t in trials if held is None or (t["held"] == str(Held.YES)) == held]
+    shown = [t for t in trials if held is None or t["held"] == str(held)]
     known = [(float(t["deliveries_per_s"]), t[key]) for t in shown if t["deliveries_per_s"] is not None]
     return tuple((rate, float(value)) for rate, value in known if value is not None)

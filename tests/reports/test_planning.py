@@ -163,7 +163,7 @@ def test_a_plan_is_told_with_what_it_costs(currency: str) -> None:
     unit = f" {currency}" if currency else ""
     told = [(name, value.replace("\u00a0", " ")) for name, value in rows(need, plan, price)]
     assert sentence(need, plan).replace("\u00a0", " ") == (
-        "For 90,000 deliveries/s at the peak and 30.0 % of growth: 7 nodes, and 8 so that 1 may fail."
+        "For 90,000 deliveries/s at the peak and 30 % of growth: 7 nodes, and 8 so that 1 may fail."
     )
     assert [(name.replace("\u00a0", " "), value) for name, value in told] == [
         ("used of each node at the peak", "62.5 %"),

@@ -16,8 +16,8 @@ from rich.console import Console
 
 import scenarios.search
 from reports.blocks import Para
-from reports.capacity import Search, Slope
-from reports.capacity_report import as_json
+from reports.capacity import Held, Search, Slope, Trial
+from reports.capacity_report import Soak, as_json, facts
 from reports.checks import run_checks
 from reports.creep import Creep
 from reports.expected_growth import expected_growth
@@ -83,6 +83,10 @@ def searched(
     )
     path = tmp_path / "capacity.json"
     return status, told.getvalue(), json.loads(path.read_text()) if path.exists() else {}, runs
+
+
+def in_one_line(told: str) -> str:
+    return " ".join(told.split())
 
 
 def limited(rate: float) -> Exit:
@@ -153,7 +157,7 @@ def test_a_limit_of_the_generator_is_told_as_such(tmp_path: Path) -> None:
     status, told, found, _ = searched(tmp_path, lambda rate: Exit.VOID if rate > NODE else Exit.PASS)
     assert status is Exit.PASS
     assert found["ending"] == "the generator was the limit"
-    assert "no limit was found: the generator was the limit" in told
+    assert "no limit was found: the generator was the limit" in in_one_line(told)
 
 
 def test_what_never_held_has_no_plan(tmp_path: Path) -> None:
@@ -169,7 +173,7 @@ def test_a_soak_that_does_not_hold_confirms_nothing(tmp_path: Path) -> None:
     status, told, found, runs = searched(tmp_path, lambda _: next(calls), cap=1.0)
     assert status is Exit.UNKNOWN
     assert found["confirmed_rate"] is None
-    assert "Not confirmed: 4 longer runs at nine tenths of it and below did not hold" in told
+    assert "Not confirmed: 4 longer runs at nine tenths of it and below did not hold" in in_one_line(told)
     assert len(runs.asked) == 6
     page = (tmp_path / "made/run-6/report/report.html").read_text()
     assert "Not confirmed" in page
@@ -186,7 +190,7 @@ def test_a_longer_run_that_could_not_be_made_is_not_called_one_that_did_not_hold
     tmp_path: Path, ends: list[Exit], told: str
 ) -> None:
     calls = iter([Exit.PASS] * 2 + ends)
-    assert told in searched(tmp_path, lambda _: next(calls), cap=1.0)[1]
+    assert told in in_one_line(searched(tmp_path, lambda _: next(calls), cap=1.0)[1])
 
 
 def test_a_soak_that_does_not_hold_is_followed_by_one_of_less_load(tmp_path: Path) -> None:
@@ -198,7 +202,9 @@ def test_a_soak_that_does_not_hold_is_followed_by_one_of_less_load(tmp_path: Pat
     assert [soak["held"] for soak in found["soaks"]][:2] == ["the generator was the limit", "does not hold"]
     assert found["confirmed_rate"] == found["soak"]["deliveries_per_s"] == pytest.approx(1458)
     assert found["plan"]["nodes"] == 7
-    assert "Confirmed by a longer run: 1,458 deliveries/s (1,620 deliveries/s did not hold" in told
+    assert "Confirmed by a longer run: 1,458 deliveries/s (1,620 deliveries/s did not hold" in in_one_line(
+        told
+    )
     assert "soak   2  load 0.81" in told
 
 
@@ -223,6 +229,48 @@ def test_a_load_multiplies_messages_or_clients() -> None:
 
 def test_a_soak_has_a_longer_last_phase() -> None:
     assert [p.duration_s for p in for_soak(CAPACITY, 60).workload.phase] == [3.0, 60]
+
+
+def test_figures_read_as_people_write_them_and_fit_80_columns(tmp_path: Path) -> None:
+    need = Need(peak_deliveries_per_s=90_000)
+    _, told, _, _ = searched(tmp_path, lambda r: Exit.VOID if r > NODE else Exit.PASS, need=need, cap=40.0)
+    assert "and 30 % of growth" in in_one_line(told)
+    assert re.search(r"^  10 ms +2,000 +3,000$", told, flags=re.M)
+    assert re.search(r"^  100 ms +\d+,\d+ +not passed$", told, flags=re.M)
+    assert re.search(r"^  the generator's limit +\d+,\d+ deliveries/s$", told, flags=re.M)
+    assert re.search(r"generator's limit\n {10}It ended with VOID\.$", told, flags=re.M)
+    own = [line for line in told.splitlines() if str(tmp_path) not in line]  # paths are as long as they are
+    assert max(own, key=len) == max(own, key=len)[:80]
+    written = (tmp_path / "capacity.md").read_text()
+    assert "| 10\u00a0ms | 2,000 | 3,000 |" in written
+    assert "| not passed |" in written
+
+
+@pytest.mark.parametrize(
+    ("rise", "told"),
+    [
+        pytest.param(1763124.99, "101\u00a0MiB/min (95\u00a0%: 98.4 to 103)", id="much"),
+        pytest.param(
+            -20.0, "\u22121.17\u00a0KiB/min (95\u00a0%: \u22121.20 to \u22121.14)", id="little, and less"
+        ),
+    ],
+)
+def test_memory_has_the_unit_of_its_size(rise: float, told: str) -> None:
+    ends = sorted((rise * 0.975, rise * 1.025))
+    soak = Soak(
+        Trial(load=1, held=Held.YES, deliveries_per_s=1, connections=1, p99_ms=1),
+        Creep(Slope(rise, *ends, 0, 60), None),
+    )
+    found = as_json("capacity", "rate", Search(), [soak], None)
+    assert dict(facts(found))["memory while the load stands still"] == told
+
+
+def test_a_load_that_could_not_be_made_is_drawn_as_no_failure_of_the_server(tmp_path: Path) -> None:
+    _, _, found, _ = searched(tmp_path, lambda rate: Exit.VOID if rate > NODE else Exit.PASS)
+    assert [series.name for series in section.loads(found).panels[0].series] == [
+        "held",
+        "the generator was the limit",
+    ]
 
 
 @pytest.mark.parametrize(
