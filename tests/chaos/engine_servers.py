@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.broker import free_port
 from tests.conformance.engines import Engine
 
 BUILT = Path(__file__).parents[2] / ".tools/bin/toxiproxy-server"
@@ -24,16 +25,16 @@ needs_toxiproxy = pytest.mark.skipif(
 @contextmanager
 def serving(*command: str) -> Iterator[Engine]:
     """A server process that listens on a port given to it, until the end of the block."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     process = subprocess.Popen(
         [*command, "--host", "127.0.0.1", "--port", str(port)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
     try:
-        deadline = time.monotonic() + 15
-        while time.monotonic() < deadline:
+        deadline = time.monotonic() + 30
+        while True:
+            assert time.monotonic() < deadline, f"{command} does not listen"
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", port)) == 0:
                     break
@@ -42,7 +43,7 @@ def serving(*command: str) -> Iterator[Engine]:
         yield Engine(f"http://127.0.0.1:{port}")
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(30)
 
 
 @contextmanager

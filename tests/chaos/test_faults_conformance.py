@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import select
 import shutil
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,7 +17,7 @@ from chaos.engines.toxiproxy import BINARY, ToxiproxyEngine
 from chaos.faults import FAULTS
 from chaos.faults.base import Shows, Toxic, Where
 from tests.conformance import faults
-from tests.conformance.faults import PROBES, Bench, check_fault, open_bench
+from tests.conformance.faults import PROBES, Bench, check_fault, open_bench, sometime
 
 pytestmark = pytest.mark.e2e
 
@@ -76,10 +75,11 @@ def in_force(bench: Bench, kind: str, **keys: Any) -> Iterator[None]:
     ],
 )
 def test_the_effect_has_the_size_that_was_asked_for(bench, kind, keys, size, least_s):
+    took_s: list[float] = []
     with in_force(bench, kind, **keys):
-        took_s = bench.echo_s("a", size)
-    # Never less than asked but for a timer's grain, and not another order of size.
-    assert 0.9 * least_s < took_s < 2 * least_s + 0.1
+        # At its best not another order of size: a busy machine makes all things late.
+        assert sometime(lambda: took_s.append(bench.echo_s("a", size)) or took_s[-1] < 2 * least_s + 0.1)
+    assert min(took_s) > 0.9 * least_s  # never less than asked but for a timer's grain
 
 
 def test_limit_data_lets_exactly_its_bytes_pass(bench):
@@ -93,17 +93,23 @@ def test_limit_data_lets_exactly_its_bytes_pass(bench):
 
 
 def test_slices_are_no_larger_than_average_and_variation(bench):
-    with in_force(bench, "slicer", average_bytes=20, variation_bytes=5, delay_us=10_000):
+    def sizes() -> list[int]:
         with bench.dial("a") as connection:
             connection.sendall(b"x" * 200)
-            sizes = [0]
-            while sum(sizes) < 200:
-                sizes.append(len(connection.recv(65536)))
-    assert 8 <= len(sizes) - 1 <= 25
+            got = [len(connection.recv(65536))]
+            while sum(got) < 200:
+                got.append(len(connection.recv(65536)))
+        return got
+
+    seen: list[list[int]] = []
+    with in_force(bench, "slicer", average_bytes=20, variation_bytes=5, delay_us=10_000):
+        # A reader that is slow finds several pieces at once.
+        assert sometime(lambda: seen.append(sizes()) or max(seen[-1]) <= 25), seen
+    assert len(seen[-1]) <= 25
 
 
 def test_toxicity_is_a_share_of_connections(bench):
-    with in_force(bench, "latency", latency_ms=1_000, toxicity=0.5):
+    with in_force(bench, "latency", latency_ms=600_000, toxicity=0.5):
         connections = [bench.dial("a") for _ in range(60)]
         for connection in connections:
             connection.sendall(b"x")
@@ -111,9 +117,9 @@ def test_toxicity_is_a_share_of_connections(bench):
         for connection in connections:
             sleeping.register(connection, select.POLLIN)
         answers = 0
-        deadline = time.monotonic() + 0.6
-        while (left_s := deadline - time.monotonic()) > 0 and answers < 60:
-            for fd, _ in sleeping.poll(left_s * 1000):
+        # Until none comes for a while: the first may take as long as anything.
+        while came := sleeping.poll(600 if answers else faults.WAIT_S * 1000):
+            for fd, _ in came:
                 sleeping.unregister(fd)
                 answers += 1
         for connection in connections:
@@ -183,7 +189,7 @@ class StickyEngine(EmbeddedEngine):
     ],
 )
 def test_the_suite_finds_an_engine_that_does_not_do_what_it_confirms(engine, kind, tmp_path, monkeypatch):
-    monkeypatch.setattr(faults, "WAIT_S", 0.5)
     with open_bench(engine(), tmp_path) as bench:
+        monkeypatch.setattr(faults, "WAIT_S", 0.5)  # now that its processes have begun
         with pytest.raises((AssertionError, OSError, EngineError)):
             check_fault(kind, bench)

@@ -28,7 +28,7 @@ from chaos.process import (
     read_line,
 )
 
-WAIT_S = 10.0
+WAIT_S = 30.0
 SAY = "import signal, sys\nprint('ready', flush=True)\n"
 STAY = SAY + "signal.pause()\n"  # SIGTERM ends it, by the signal
 # Not a handler, which does not run when the signal comes just before pause blocks.
@@ -270,7 +270,7 @@ for name in ("one", "two"):
     process = supervisor.start(
         ProcessSpec(name=name, argv=argv, log=Path(sys.argv[1]) / name, role="target", stdout=True)
     )
-    read_line(process, timeout_s=10)
+    read_line(process, timeout_s=30)
 supervisor.signal("two", signal.SIGSTOP)
 os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
 print(*supervisor.pids().values(), flush=True)
@@ -415,11 +415,11 @@ def test_a_process_without_hooks_says_so(supervisor, tmp_path):
 
 
 def test_a_process_that_does_not_listen_for_hooks_counts_as_gone(supervisor, tmp_path):
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    hooked(supervisor, tmp_path, f"127.0.0.1:{port}")
-    with pytest.raises(NotRunning, match="does not take a hook"):
-        supervisor.hook("chatd-1", "block", ms=1)
+    with socket.socket() as deaf:  # holds the port, and does not listen
+        deaf.bind(("127.0.0.1", 0))
+        hooked(supervisor, tmp_path, f"127.0.0.1:{deaf.getsockname()[1]}")
+        with pytest.raises(NotRunning, match="does not take a hook"):
+            supervisor.hook("chatd-1", "block", ms=1)
 
 
 def test_a_hook_that_is_not_answered_ends_in_time(supervisor, tmp_path, monkeypatch):

@@ -1,8 +1,9 @@
 """What a fault engine must do: Toxiproxy's HTTP API and its toxics, on real sockets.
 
 A test module subclasses the two suites and gives them a fixture ``engine``, an
-``Engine``: the base URL of a fresh or reset server. Bounds in time are strict below
-and wide above, since a busy machine makes things late but never early.
+``Engine``: the base URL of a fresh or reset server. Times have a lower bound only, since a busy
+machine makes things late but never early. That something is *not* slowed down is shown beside what
+would take longer than anybody waits (``FOR_EVER_MS``).
 """
 
 import http.client
@@ -17,9 +18,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.broker import free_port
 from tests.conformance.engine_api_table import API_ROWS, OFF, PROXY, TOXIC, error
 
-TIMEOUT_S = 5.0
+TIMEOUT_S = 20.0
+FOR_EVER_MS = 60_000  # three times what is waited for anything
 
 
 @dataclass(frozen=True)
@@ -48,11 +51,12 @@ class Engine:
 
     def __init__(self, url: str) -> None:
         self.url = url
+        self.timeout_s = TIMEOUT_S  # of each call, and of each read of a connection through a proxy
 
     def call(self, method: str, path: str, body: object = None, **headers: str) -> Answer:
         """One request; a str body goes as it is, anything else as JSON."""
         parts = urlsplit(self.url)
-        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=TIMEOUT_S)
+        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=self.timeout_s)
         try:
             data = body if isinstance(body, str) or body is None else json.dumps(body)
             names = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -77,9 +81,11 @@ class Engine:
     def proxied(self, name: str = "p") -> Iterator["Proxied"]:
         """A proxy to a listening socket of the test's own."""
         with socket.create_server(("127.0.0.1", 0)) as listener:
-            listener.settimeout(TIMEOUT_S)
+            listener.settimeout(self.timeout_s)
             upstream = "{}:{}".format(*listener.getsockname())
-            shown = self.ok("POST", "/proxies", {"name": name, "upstream": upstream, "listen": "127.0.0.1:0"})
+            # Below the ports that the kernel gives away: a proxy that was off listens there again.
+            listen = f"127.0.0.1:{free_port()}"
+            shown = self.ok("POST", "/proxies", {"name": name, "upstream": upstream, "listen": listen})
             proxied = Proxied(self, name, shown["listen"], listener)
             try:
                 yield proxied
@@ -97,12 +103,12 @@ class Proxied:
     def connect(self) -> Pair:
         """A new connection, both ends."""
         host, _, port = self.listen.rpartition(":")
-        client = socket.create_connection((host, int(port)), timeout=TIMEOUT_S)
+        client = socket.create_connection((host, int(port)), timeout=self.engine.timeout_s)
         self._sockets.append(client)
         server, _ = self.listener.accept()
         self._sockets.append(server)
         for end in (client, server):
-            end.settimeout(TIMEOUT_S)
+            end.settimeout(self.engine.timeout_s)
             end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return Pair(client, server)
 
@@ -162,23 +168,26 @@ def passes(source: socket.socket, sink: socket.socket, data: bytes = b"hello") -
 
 def silent(sock: socket.socket, seconds: float) -> bool:
     """Whether nothing, not even an end, arrives for so long."""
+    before = sock.gettimeout()
     sock.settimeout(seconds)
     try:
         sock.recv(1)
     except TimeoutError:
         return True
     finally:
-        sock.settimeout(TIMEOUT_S)
+        sock.settimeout(before)
     return False
 
 
 def fill(source: socket.socket) -> None:
     """Send until nothing more fits: the other end reads nothing."""
+    before = source.gettimeout()
     source.settimeout(0.3)
     with suppress(TimeoutError):
-        while True:
+        for _ in range(100):
             source.sendall(bytes(1 << 20))
-    source.settimeout(TIMEOUT_S)
+        raise AssertionError("100 MiB were taken")
+    source.settimeout(before)
 
 
 def how_it_ends(sock: socket.socket) -> str:
@@ -307,15 +316,17 @@ class ToxicsConformance:
             if when == "before":
                 pair = proxy.connect()
             for _ in range(5):
-                assert 0.080 <= passes(pair.server, pair.client) < 0.280
-                assert passes(pair.client, pair.server) < 0.060
+                assert passes(pair.server, pair.client) >= 0.080
+            proxy.remove("latency_downstream")
+            proxy.add("latency", latency=FOR_EVER_MS)
+            passes(pair.client, pair.server)
 
     def test_jitter_varies_the_delay_within_its_bounds_and_keeps_order(self, engine):
         with engine.proxied() as proxy:
             pair = proxy.connect()
             proxy.add("latency", latency=40, jitter=30)
             delays = [passes(pair.server, pair.client) for _ in range(25)]
-            assert all(0.010 <= delay < 0.250 for delay in delays)
+            assert all(delay >= 0.010 for delay in delays)
             assert max(delays) - min(delays) > 0.015
             passes(pair.server, pair.client, bytes(range(256)) * 1000)
 
@@ -328,17 +339,18 @@ class ToxicsConformance:
                     "/proxies/p/toxics",
                     {"name": name, "type": "latency", "attributes": {"latency": 40}},
                 )
-            assert 0.080 <= passes(pair.server, pair.client) < 0.280
+            assert passes(pair.server, pair.client) >= 0.080
 
     def test_latency_changes_live_and_reverts(self, engine):
         with engine.proxied() as proxy:
             pair = proxy.connect()
-            name = proxy.add("latency", latency=120)
-            assert passes(pair.server, pair.client) >= 0.120
-            engine.ok("PATCH", f"/proxies/p/toxics/{name}", {"attributes": {"latency": 30}})
-            assert 0.030 <= passes(pair.server, pair.client) < 0.115
+            name = proxy.add("latency", latency=FOR_EVER_MS)
+            for latency in (30, 120):
+                engine.ok("PATCH", f"/proxies/p/toxics/{name}", {"attributes": {"latency": latency}})
+                assert passes(pair.server, pair.client) >= latency / 1000
+            engine.ok("PATCH", f"/proxies/p/toxics/{name}", {"attributes": {"latency": FOR_EVER_MS}})
             proxy.remove(name)
-            assert passes(pair.server, pair.client) < 0.030
+            passes(pair.server, pair.client)
 
     def test_removing_latency_lets_go_what_it_holds_in_order(self, engine):
         with engine.proxied() as proxy:
@@ -356,21 +368,18 @@ class ToxicsConformance:
             pair = proxy.connect()
             name = proxy.add("bandwidth", rate=100)
             data = bytes(40_000)
-            assert 0.39 <= passes(pair.server, pair.client, data) < 0.70
-            assert passes(pair.client, pair.server, data) < 0.10
+            assert passes(pair.server, pair.client, data) >= 0.39
+            engine.ok("PATCH", f"/proxies/p/toxics/{name}", {"attributes": {"rate": 1}})  # 40 s
+            passes(pair.client, pair.server, data)
             proxy.remove(name)
-            assert passes(pair.server, pair.client, data) < 0.10
+            passes(pair.server, pair.client, data)
 
     def test_bandwidth_is_per_connection(self, engine):
         with engine.proxied() as proxy:
-            pairs = [proxy.connect() for _ in range(3)]
-            proxy.add("bandwidth", rate=100)
-            start = time.monotonic()
-            for pair in pairs:
-                pair.server.sendall(bytes(30_000))
-            for pair in pairs:
-                read(pair.client, 30_000)
-            assert 0.29 <= time.monotonic() - start < 0.60
+            busy, other = proxy.connect(), proxy.connect()
+            proxy.add("bandwidth", rate=1)
+            busy.server.sendall(bytes(60_000))  # for a minute
+            assert passes(other.server, other.client, bytes(300)) >= 0.29
 
     def test_slow_close_delays_the_end(self, engine):
         with engine.proxied() as proxy:
@@ -379,10 +388,17 @@ class ToxicsConformance:
             start = time.monotonic()
             pair.server.sendall(b"bye")
             pair.server.close()
+            assert read_to_end(pair.client) == b"bye"
+            assert time.monotonic() - start >= 0.150
+
+    def test_slow_close_does_not_delay_what_comes_before_the_end(self, engine):
+        with engine.proxied() as proxy:
+            pair = proxy.connect()
+            proxy.add("slow_close", delay=FOR_EVER_MS)
+            pair.server.sendall(b"bye")
+            pair.server.close()
             assert read(pair.client, 3) == b"bye"
-            assert time.monotonic() - start < 0.120
-            assert read_to_end(pair.client) == b""
-            assert 0.150 <= time.monotonic() - start < 0.400
+            assert silent(pair.client, 0.1)
 
     def test_timeout_drops_data_then_closes(self, engine):
         with engine.proxied() as proxy:
@@ -393,7 +409,7 @@ class ToxicsConformance:
             proxy.add("timeout", timeout=200)
             pair.server.sendall(b"lost")
             assert read_to_end(pair.client) == b""
-            assert 0.190 <= time.monotonic() - start < 0.500
+            assert time.monotonic() - start >= 0.190
 
     def test_timeout_0_drops_for_ever_and_its_removal_closes(self, engine):
         with engine.proxied() as proxy:
@@ -411,7 +427,7 @@ class ToxicsConformance:
             pair = proxy.connect()
             pair.client.sendall(b"x")
             assert how_it_ends(pair.client) == "RST"
-            assert 0.095 <= time.monotonic() - start < 0.400
+            assert time.monotonic() - start >= 0.095
 
     @pytest.mark.parametrize("sent", [1, 999, 1000, 1001, 50_000])
     def test_limit_data_passes_exactly_its_bytes_then_closes(self, engine, sent):
@@ -442,15 +458,18 @@ class ToxicsConformance:
             pair = proxy.connect()
             proxy.add("slicer", average_size=100, delay=20_000)
             data = bytes(range(200)) * 3
-            start = time.monotonic()
-            pair.server.sendall(data)
-            pieces = []
-            while sum(map(len, pieces)) < len(data):
-                pieces.append(pair.client.recv(10_000))
-            assert b"".join(pieces) == data
-            assert max(map(len, pieces)) <= 200  # two, should the reader be slow once
-            assert len(pieces) >= 4
-            assert time.monotonic() - start >= 0.080
+            for _ in range(20):  # a reader that is slow finds several pieces at once
+                start = time.monotonic()
+                pair.server.sendall(data)
+                pieces = []
+                while sum(map(len, pieces)) < len(data):
+                    pieces.append(pair.client.recv(10_000))
+                assert b"".join(pieces) == data
+                assert time.monotonic() - start >= 0.080
+                if max(map(len, pieces)) <= 100:
+                    break
+            else:
+                raise AssertionError(f"never cut into pieces of 100 bytes: {list(map(len, pieces))}")
 
     def test_toxicity_0_touches_no_connection(self, engine):
         with engine.proxied() as proxy:

@@ -33,12 +33,13 @@ from chaos.journal import Journal
 from chaos.nemesis import Nemesis
 from chaos.plan import Common, FaultSpec, FaultSpecs, FaultsSection, make_plan
 from chaos.process import ProcessSpec, Supervisor
+from tests.broker import free_port
 from tests.conformance.connection_probes import CONNECTION_PROBES
 from tests.conformance.frame_probes import FRAME_PROBES, VIEW
 
 S = 1_000_000_000
-HICCUP_S = 0.01  # of the machine: less than this is no delay of an engine's
-WAIT_S = 5.0  # for what must come
+HICCUP_S = 0.05  # of the machine: less than this is no delay of an engine's
+WAIT_S = 20.0  # for what must come
 QUIET_S = 0.3  # in which what must not come does not
 CLOSE = b"\x04"  # the echo server answers this by closing
 
@@ -88,15 +89,10 @@ with socket.create_server(("127.0.0.1", int(sys.argv[1]))) as listener:
 """
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-    return port
-
-
 class Bench:
     """An echo server as process chatd-1, proxies a and b to it on one engine, and an idle load worker."""
 
+    began_s: float  # just before a fault's begin, on the monotonic clock
     early: socket.socket  # through proxy a, with a round trip behind it, from before a fault's begin
 
     def __init__(self, engine: Engine, supervisor: Supervisor, journal: Journal, directory: Path) -> None:
@@ -179,6 +175,14 @@ def round_trip_s(connection: socket.socket, size: int = 1) -> float:
     return time.monotonic() - start
 
 
+def sometime(condition: Callable[[], bool]) -> bool:
+    """Whether it is so once within WAIT_S: for what a busy machine can hide for a while, and never feign."""
+    deadline = time.monotonic() + WAIT_S
+    while not (found := condition()) and time.monotonic() < deadline:
+        pass
+    return found
+
+
 def ask(connection: socket.socket, what: bytes) -> bytes:
     connection.sendall(what)
     return connection.recv(65536)
@@ -211,18 +215,22 @@ def end_of(connection: socket.socket) -> type[Exception] | None:
 
 
 # One probe for each word of Shows. What is before ``yield`` happens while the fault lasts,
-# the rest when it has ended. "Much" is five times what the same costs through proxy b.
+# the rest when it has ended. "Much" is five times what the same costs through proxy b at its best.
 
 
 @contextmanager
 def delay(bench: Bench) -> Iterator[None]:
-    assert bench.echo_s("a") > max(5 * bench.echo_s("b"), HICCUP_S)
+    echo_s = bench.echo_s("a")
+    assert echo_s > HICCUP_S
+    assert sometime(lambda: echo_s > 5 * bench.echo_s("b"))
     yield
 
 
 @contextmanager
 def rate(bench: Bench) -> Iterator[None]:
-    assert bench.echo_s("a", 40_000) > max(5 * bench.echo_s("b", 40_000), HICCUP_S)
+    echo_s = bench.echo_s("a", 40_000)
+    assert echo_s > HICCUP_S
+    assert sometime(lambda: echo_s > 5 * bench.echo_s("b", 40_000))
     yield
 
 
@@ -236,7 +244,9 @@ def late_close(bench: Bench) -> Iterator[None]:
             end_of(connection)
             return time.monotonic() - start
 
-    assert close_s("a") > 5 * close_s("b")
+    late_s = close_s("a")
+    assert late_s > HICCUP_S
+    assert sometime(lambda: late_s > 5 * close_s("b"))
     yield
 
 
@@ -278,7 +288,7 @@ def slices(bench: Bench) -> Iterator[None]:
                 sizes.append(len(connection.recv(65536)))
             return len(sizes) - 1
 
-    assert pieces("a") > 5 * pieces("b")
+    assert sometime(lambda: pieces("a") > 5 * pieces("b"))  # a reader that is slow finds several at once
     yield
 
 
@@ -367,10 +377,10 @@ def crashes(bench: Bench) -> Iterator[None]:
 def block(bench: Bench) -> Iterator[None]:
     with bench.dial("direct") as connection:
         connection.sendall(b"x")
-        assert nothing_comes(connection)
         assert connection.recv(1) == b"x"  # by itself, while the fault is in force
+        assert time.monotonic() - bench.began_s > 2 * QUIET_S
     yield
-    assert bench.echo_s("direct") < QUIET_S
+    bench.await_answer("direct")
 
 
 @contextmanager
@@ -457,6 +467,7 @@ def check_fault(kind: str, bench: Bench, *, table: Mapping[str, type[Fault]] = F
         with bench.dial("a") as bench.early, bench.dial("b") as bystander:
             for connection in (bench.early, bystander):
                 round_trip_s(connection)
+            bench.began_s = time.monotonic()
             nemesis.step(t0_ns + 1 * S)
             assert list(nemesis.active(t0_ns)) == [fault_id]
             with PROBES[model.shows](bench):

@@ -5,6 +5,7 @@ there: the day it passes, the difference is gone and its line in DECISIONS.md to
 """
 
 import json
+import select
 import socket
 import time
 from collections.abc import Iterator
@@ -16,6 +17,8 @@ pytest.register_assert_rewrite("tests.conformance.engines")
 from tests.chaos.engine_servers import embedded, needs_toxiproxy, toxiproxy  # noqa: E402 - rewritten first
 from tests.conformance.engine_api_table import OFF, PROXY  # noqa: E402
 from tests.conformance.engines import (  # noqa: E402
+    FOR_EVER_MS,
+    TIMEOUT_S,
     Engine,
     Pair,
     fill,
@@ -26,6 +29,8 @@ from tests.conformance.engines import (  # noqa: E402
     silent,
 )
 
+SLOW_MS = 60  # of a slow connection
+SLOW_S = SLOW_MS / 1000
 BAD_VALUES = [
     pytest.param("slicer", {}, "average_size is 0: must be 1 or more bytes", id="slicer of size 0"),
     pytest.param(
@@ -52,14 +57,14 @@ class Differences:
             proxy.add("timeout", timeout=300)
             pair.client.settimeout(0.05)
             ended = False
-            while not ended and time.monotonic() - start < 1:
+            while not ended and time.monotonic() - start < engine.timeout_s:
                 pair.server.sendall(b"ping")
                 try:
                     ended = pair.client.recv(100) == b""
                 except TimeoutError:
                     continue
             assert ended
-            assert 0.29 <= time.monotonic() - start < 0.6
+            assert time.monotonic() - start >= 0.29
 
     @pytest.mark.parametrize("stream", ["upstream", "downstream"])
     def test_reset_peer_resets_an_older_idle_connection_at_both_ends(self, engine, stream):
@@ -67,8 +72,6 @@ class Differences:
             pair = proxy.connect()
             passes(pair.client, pair.server)
             proxy.add("reset_peer", stream, timeout=50)
-            pair.client.settimeout(1)
-            pair.server.settimeout(1)
             assert how_it_ends(pair.client) == "RST"
             assert how_it_ends(pair.server) == "RST"
 
@@ -87,28 +90,31 @@ class Differences:
         with engine.proxied() as proxy:
             pair = proxy.connect()
             fill(pair.server)
-            start = time.monotonic()
-            for _ in range(3):
+            for _ in range(3):  # each call answers, or fails after a while
                 name = proxy.add("latency", latency=10)
                 proxy.remove(name)
-            assert time.monotonic() - start < 1
 
     def test_toxicity_is_drawn_once_and_not_again_when_toxics_change(self, engine):
         with engine.proxied() as proxy:
             pairs = [proxy.connect() for _ in range(12)]
-            body = {"type": "latency", "name": "half", "toxicity": 0.5, "attributes": {"latency": 150}}
+            body = {"type": "latency", "name": "half", "toxicity": 0.5, "attributes": {"latency": SLOW_MS}}
             engine.ok("POST", "/proxies/p/toxics", body)
             first = slow_ones(pairs)
             assert 0 < len(first) < 12
             for n in range(3):
-                engine.ok("PATCH", "/proxies/p/toxics/half", {"attributes": {"latency": 151 + n}})
+                engine.ok("PATCH", "/proxies/p/toxics/half", {"attributes": {"latency": SLOW_MS + 1 + n}})
                 assert slow_ones(pairs) == first
 
     def test_one_draw_for_both_directions_of_a_fault(self, engine):
         with engine.proxied() as proxy:
             pairs = [proxy.connect() for _ in range(12)]
             for stream in ("upstream", "downstream"):
-                body = {"type": "latency", "stream": stream, "toxicity": 0.5, "attributes": {"latency": 150}}
+                body = {
+                    "type": "latency",
+                    "stream": stream,
+                    "toxicity": 0.5,
+                    "attributes": {"latency": SLOW_MS},
+                }
                 engine.ok("POST", "/proxies/p/toxics", body)
             back = [Pair(client=pair.server, server=pair.client) for pair in pairs]
             assert 0 < len(slow_ones(pairs)) < 12
@@ -215,14 +221,18 @@ class Differences:
         with engine.proxied() as proxy:
             pair = proxy.connect()
             proxy.add("slicer", average_size=1000, delay=50_000)
-            pair.server.sendall(bytes(8192))
-            assert len(pair.client.recv(10_000)) == 1000  # Toxiproxy halves until it fits: 512
-            assert len(pair.client.recv(10_000)) == 1000
+            sizes: list[int] = []
+            while len(sizes) < 2:  # a reader that is slow finds several pieces at once
+                pair.server.sendall(bytes(4096))
+                sizes = [len(pair.client.recv(10_000))]
+                while sum(sizes) < 4096:
+                    sizes.append(len(pair.client.recv(10_000)))
+            assert [size % 1000 for size in sizes] == [0] * (len(sizes) - 1) + [96]  # Toxiproxy: 512
 
     def test_removing_reset_peer_in_time_harms_nothing(self, engine):
         with engine.proxied() as proxy:
             pair = proxy.connect()
-            name = proxy.add("reset_peer", timeout=400)
+            name = proxy.add("reset_peer", timeout=FOR_EVER_MS)
             pair.server.sendall(b"held")
             assert silent(pair.client, 0.05)
             proxy.remove(name)
@@ -248,23 +258,25 @@ class Differences:
 
 
 def slow_ones(pairs: list[Pair]) -> set[int]:
-    """Which connections' downstream takes more than 100 ms."""
-    for pair in pairs:
-        pair.server.sendall(b"x")
-    start = time.monotonic()
-    fast = set()
-    for n, pair in enumerate(pairs):
-        pair.client.settimeout(max(0.100 - (time.monotonic() - start), 0.001))
-        try:
-            assert pair.client.recv(1) == b"x"
-            fast.add(n)
-        except TimeoutError:
-            pass
-    for n, pair in enumerate(pairs):
-        pair.client.settimeout(5)
-        if n not in fast:
-            assert pair.client.recv(1) == b"x"
-    return set(range(len(pairs))) - fast
+    """Which connections' downstream takes ``SLOW_S``. Nothing is early, and who once takes less is not slow:
+    who seems to be is asked again.
+    """
+    slow = set(range(len(pairs)))
+    for _ in range(5):
+        start = time.monotonic()
+        for n in slow:
+            pairs[n].server.sendall(b"x")
+        waiting = {pairs[n].client: n for n in slow}
+        while waiting:
+            ready, _, _ = select.select(list(waiting), [], [], TIMEOUT_S)
+            assert ready, waiting
+            took_s = time.monotonic() - start
+            for client in ready:
+                assert client.recv(1) == b"x"
+                n = waiting.pop(client)
+                if took_s < SLOW_S:
+                    slow.discard(n)
+    return slow
 
 
 @pytest.fixture(scope="module")
@@ -287,4 +299,5 @@ class TestToxiproxy(Differences):
     @pytest.fixture
     def engine(self) -> Iterator[Engine]:
         with toxiproxy() as engine:
+            engine.timeout_s = 2.0  # what it does not do must not be waited for long
             yield engine

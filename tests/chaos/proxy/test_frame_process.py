@@ -18,7 +18,7 @@ from tests.conformance.engines import Engine
 from tests.conformance.frame_probes import VIEW
 
 pytestmark = pytest.mark.e2e
-WAIT_S = 5.0
+WAIT_S = 20.0
 ONE, TWO, THREE = (f'{{"type":"message","channel":"r","serial":{n},"data":"text{n}"}}' for n in (1, 2, 3))
 
 
