@@ -28,6 +28,7 @@ class Axis:
     unit: str = ""
     kind: AxisKind = "linear"
     whole: bool = False  # counts: no tick between two of them
+    zero: bool = True  # a linear axis begins at 0 when no value is negative
 
     @property
     def title(self) -> str:
@@ -38,19 +39,22 @@ class Axis:
 class Series:
     """One line or set of bars. ``slot`` picks colour and dash: the same thing has the same slot everywhere.
 
-    Bars: points are (left edge, height), and ``widths`` their widths in x.
+    Bars: points are (left edge, height), and ``widths`` their widths in x. Dots: no line between them.
     """
 
     name: str
     points: tuple[Point, ...]
     slot: int = 0
-    kind: Literal["line", "step", "bars"] = "line"
+    kind: Literal["line", "step", "bars", "dots"] = "line"
     widths: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """A stretch of x in which a fault was in force (``kind`` "fault") or warm-up lasted ("warmup")."""
+    """A stretch of x in which a fault was in force (``kind`` "fault") or warm-up lasted ("warmup").
+
+    Of a chart whose ``numbered`` says so, "fault" bands are something else that happened.
+    """
 
     start: float
     end: float
@@ -74,7 +78,10 @@ class Panel:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """``name``: stem of the plot file. ``says``: what it shows, in words, for those who cannot see it."""
+    """``name``: stem of the plot file. ``says``: what it shows, in words, for those who cannot see it.
+
+    ``numbered``: what its bands are. ``names``: of x = 1, 2, 3 …, where these are things and no quantity.
+    """
 
     name: str
     title: str
@@ -84,6 +91,8 @@ class Chart:
     bands: tuple[Band, ...] = ()
     filed: bool = True  # also written to plots/
     x_range: tuple[float, float] | None = None
+    numbered: str = "Faults"
+    names: tuple[str, ...] = ()
 
     @property
     def empty(self) -> bool:
@@ -132,13 +141,14 @@ def scale(values: Sequence[float], axis: Axis, *, zero: bool = True) -> Scale:
     return _linear(low, high if high > low else low + 1, whole=axis.whole)
 
 
-def exact(low: float, high: float, kind: AxisKind = "linear") -> Scale:
+def exact(low: float, high: float, kind: AxisKind = "linear", *, whole: bool = False) -> Scale:
     """A scale from ``low`` to ``high``, with round ticks inside."""
     if kind == "log":
         inside = _sparse([r for r in _round_figures(low, high) if low <= r <= high])
         return Scale(low, high, "log", tuple((r, _short(r)) for r in inside))
     high = high if high > low else low + 1
     step = _step(high - low, 8)
+    step = math.ceil(step) if whole else step
     first = math.ceil(round(low / step, 9))
     marks = [i * step for i in range(first, math.floor(round(high / step, 9)) + 1)]
     return Scale(low, high, "linear", tuple((m, _short(m)) for m in marks))
@@ -197,7 +207,7 @@ def _short(value: float) -> str:
 def x_scale(chart: Chart) -> Scale:
     """The scale that all panels of a chart share."""
     if chart.x_range is not None:
-        return exact(*chart.x_range, chart.x.kind)
+        return exact(*chart.x_range, chart.x.kind, whole=chart.x.whole)
     return scale([x for panel in chart.panels for s in panel.series for x, _ in s.points], chart.x)
 
 
@@ -208,7 +218,8 @@ def y_scale(panel: Panel) -> Scale:
         count = len(panel.lanes)
         middles = tuple((count - n - 0.5, lane.number) for n, lane in enumerate(panel.lanes))
         return Scale(0.0, count, "linear", middles)
-    return scale([y for s in panel.series for _, y in s.points if y is not None], panel.y)
+    values = [y for s in panel.series for _, y in s.points if y is not None]
+    return scale(values, panel.y, zero=panel.y.zero)
 
 
 def merged(bands: Sequence[Band], most: int) -> tuple[Band, ...]:

@@ -28,7 +28,9 @@ def page(found: Compared) -> str:
 
 def document(found: Compared) -> str:
     """compare.md."""
-    return markdown.document(TITLE, _facts(found), sections(found), CAUTION.replace("`", ""))
+    return markdown.document(
+        TITLE, _facts(found), sections(found), CAUTION.replace("`", ""), beside="compare.html"
+    )
 
 
 def sections(found: Compared) -> list[Section]:
@@ -62,12 +64,12 @@ def _cells(row: Row) -> tuple[str, ...]:
     for number, (value, change) in enumerate(zip(row.values, row.changes(), strict=True)):
         text = wording.figure(value, row.unit)
         if number and change is not None and abs(change) >= _LEAST_CHANGE:
-            text += f"{wording.NBSP}({_change(change)})"
+            text += f"{wording.NBSP}({change_told(change)})"
         cells.append(text)
     return tuple(cells)
 
 
-def _change(change: float) -> str:
+def change_told(change: float) -> str:
     """0.07 → +7 %; 9.4 → × 10.4."""
     if change >= _TIMES:
         return f"×{wording.NBSP}{wording.decimal(1 + change)}"
@@ -135,16 +137,16 @@ def _points(side: Side, column: str) -> list[Point]:
 def text(found: Compared) -> str:
     """For a terminal."""
     table = [("", *found.labels), *((row.told, *_cells(row)) for row in found.rows)]
-    lines = ["", *_aligned([tuple(map(_plain, row)) for row in table]), ""]
+    lines = ["", *aligned([tuple(map(plain, row)) for row in table]), ""]
     if found.differs:
         told = [(key, *(value or wording.NONE for value in values)) for key, values in found.differs]
-        lines += ["What differs:", *_aligned([tuple(map(_short, row)) for row in told[:_SHOWN]])]
+        lines += ["What differs:", *aligned([tuple(map(_short, row)) for row in told[:_SHOWN]])]
         lines += [f"  and {len(told) - _SHOWN} more, in the page", ""] if len(told) > _SHOWN else [""]
-    lines += [f"careful: {_plain(warning)}" for warning in found.warnings]
+    lines += [f"careful: {plain(warning)}" for warning in found.warnings]
     return "\n".join([*lines, CAUTION]) + "\n"
 
 
-def _aligned(table: list[tuple[str, ...]]) -> list[str]:
+def aligned(table: list[tuple[str, ...]]) -> list[str]:
     """Lines of a table: names to the left, figures to the right."""
     widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
     lines = []
@@ -154,10 +156,11 @@ def _aligned(table: list[tuple[str, ...]]) -> list[str]:
     return lines
 
 
-def _plain(told: str) -> str:
+def plain(told: str) -> str:
+    """One line for a terminal."""
     return " ".join(for_terminal(told).replace(wording.NBSP, " ").split("\n"))
 
 
 def _short(told: str, most: int = 48) -> str:
-    plain = _plain(told)
-    return plain if len(plain) <= most else plain[: most - 1] + "…"
+    line = plain(told)
+    return line if len(line) <= most else line[: most - 1] + "…"

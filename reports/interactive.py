@@ -43,7 +43,7 @@ def packed(charts: Iterable[Chart]) -> str:
 
 
 def _chart(chart: Chart) -> dict[str, Any]:
-    return {
+    made: dict[str, Any] = {
         "name": chart.name,
         "x": _axis(chart.x, x_scale(chart)),
         "bands": [
@@ -51,6 +51,9 @@ def _chart(chart: Chart) -> dict[str, Any]:
         ],
         "panels": [_panel(panel) for panel in chart.panels],
     }
+    if chart.names:
+        made["names"] = list(chart.names)
+    return made
 
 
 def _axis(axis: Axis, scale: Scale) -> dict[str, Any]:

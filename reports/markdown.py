@@ -29,30 +29,34 @@ from reports.blocks import (
 )
 from reports.escape import code_for_markdown, for_markdown
 
+REPORT: Final = "report.html"
 MAX_BYTES: Final = 60 * 1024
 MAX_ROWS: Final = 40  # of a table
 _ROOM: Final = 600  # for the line that names what was left out
 
 
-def document(title: str, facts: Sequence[tuple[str, str]], sections: Sequence[Section], footer: str) -> str:
-    """The whole document; arguments as of ``html.page``."""
+def document(
+    title: str, facts: Sequence[tuple[str, str]], sections: Sequence[Section], footer: str,
+    *, beside: str = REPORT,
+) -> str:  # fmt: skip
+    """The whole document; arguments as of ``html.page``. ``beside``: the file that has all of it."""
     told = " · ".join(f"{for_markdown(name)} **{for_markdown(value)}**" for name, value in facts)
     text = f"# {for_markdown(title)}\n\n{told}\n\n"
     end = f"---\n{for_markdown(footer)}\n"
     left: list[str] = []
     for number, section in enumerate(sections):
         heading = f"## {number} {for_markdown(section.title)}\n\n" if number else ""
-        part = heading + "".join(block(b) for b in section.blocks)
+        part = heading + "".join(block(b, beside) for b in section.blocks)
         if len((text + part + end).encode()) > MAX_BYTES - _ROOM:
             left.append(section.title)
             continue
         text += part
     if left:
-        text += f"Left out here for length, see report.html: {for_markdown(', '.join(left))}.\n\n"
+        text += f"Left out here for length, see {beside}: {for_markdown(', '.join(left))}.\n\n"
     return text + end
 
 
-def block(given: Block) -> str:
+def block(given: Block, beside: str = REPORT) -> str:
     """One block as Markdown, ended by an empty line."""
     match given:
         case Para(text, _):
@@ -60,7 +64,7 @@ def block(given: Block) -> str:
         case Bullets(items):
             return "".join(f"- {_text(item)}\n" for item in items) + "\n"
         case Table():
-            return _table(given)
+            return _table(given, beside)
         case Tiles(tiles):
             rows = tuple((t.label, f"{SIGNS[t.tone]} {t.value} {t.unit}".strip(), t.note) for t in tiles)
             return _rows(["", "", ""], ["left", "right", "left"], rows)
@@ -68,17 +72,17 @@ def block(given: Block) -> str:
             says = for_markdown(chart.says)
             return f"![{says}](plots/{chart.name}.png)\n\n" if chart.filed else ""
         case Pair(blocks):
-            return "".join(block(b) for b in blocks)
+            return "".join(block(b, beside) for b in blocks)
         case Pre(text):
             fence = "````" if "```" in text else "```"
             return f"{fence}\n{text}\n{fence}\n\n"
         case Verdict(tone, word, sentence):
             return f"**{SIGNS[tone]} {for_markdown(word.upper())}** – {for_markdown(sentence)}\n\n"
         case Details(summary, blocks, _):
-            inside = "".join(block(b) for b in blocks)
+            inside = "".join(block(b, beside) for b in blocks)
             return f"<details><summary>{for_markdown(summary)}</summary>\n\n{inside}</details>\n\n"
         case Planner(sentence=told, table=table):
-            return f"{for_markdown(told)}\n\n{_table(table)}" if table.rows else ""
+            return f"{for_markdown(told)}\n\n{_table(table, beside)}" if table.rows else ""
 
 
 def _text(text: Text) -> str:
@@ -94,13 +98,13 @@ def _span(span: str | Code | Badge) -> str:
     return for_markdown(span)
 
 
-def _table(table: Table) -> str:
+def _table(table: Table, beside: str) -> str:
     caption = f"**{for_markdown(table.caption)}**\n\n" if table.caption else ""
     heads = [c.head + (f" ({c.unit})" if c.unit else "") for c in table.columns]
     note = f"{for_markdown(table.note)}\n\n" if table.note else ""
     more = len(table.rows) - MAX_ROWS
     if more > 0:
-        note = f"… and {more} rows more, in report.html.\n\n{note}"
+        note = f"… and {more} rows more, in {beside}.\n\n{note}"
     return caption + _rows(heads, [c.align for c in table.columns], table.rows[:MAX_ROWS]) + note
 
 

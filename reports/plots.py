@@ -114,14 +114,15 @@ def _draw(axes: Axes, series: Series, x: Scale, y: Scale, *, dashed: bool) -> No
         return
     places = [x.at(at) for at, _ in series.points]
     values = [float("nan") if v is None else y.at(v) for _, v in series.points]
+    dots = series.kind == "dots"
     axes.plot(
         places,
         values,
         color=colour,
-        linestyle=DASHES[series.slot % len(DASHES)] if dashed else "-",
+        linestyle="none" if dots else DASHES[series.slot % len(DASHES)] if dashed else "-",
         linewidth=1.5,
         drawstyle="steps-post" if series.kind == "step" else "default",
-        marker="o" if len(places) == 1 else "",
+        marker="o" if dots or len(places) == 1 else "",
         markersize=4,
         label=for_terminal(series.name),
         clip_on=False,

@@ -200,7 +200,8 @@
     line(series, lone) {
       const stroke = () => colour(`s${series.slot}`);
       if (series.kind === "bars") return { stroke, fill: stroke, width: 0, points: { show: false }, paths: (u, i) => this.bars(u, i, series) };
-      const paths = series.kind === "step" ? uPlot.paths.stepped({ align: 1 }) : uPlot.paths.linear();
+      const dots = series.kind === "dots";
+      const paths = dots ? () => null : series.kind === "step" ? uPlot.paths.stepped({ align: 1 }) : uPlot.paths.linear();
       const alone = (u, i) => {
         const ys = u.data[i];
         const beside = (at, by) => {
@@ -209,7 +210,7 @@
         };
         return ys.flatMap((y, at) => (y != null && beside(at, -1) === null && beside(at, 1) === null ? [at] : []));
       };
-      const points = { show: true, size: 6, filter: alone, fill: stroke };
+      const points = { show: true, size: 6, fill: stroke, ...(dots ? {} : { filter: alone }) };
       return { stroke, width: 1.75, dash: lone ? [] : DASHES[series.slot % DASHES.length], paths, points, spanGaps: false };
     }
 
@@ -231,7 +232,7 @@
       const [first, last] = [warp(axis.low, axis), warp(axis.high, axis)];
       if (!this.group.zoomed || low === null || high === null) return [first, last];
       const room = (high - low || Math.abs(high) || 1) * 0.08;
-      return axis.kind === "log" ? [Math.max(first, low - room), high + room] : [Math.min(0, low), Math.max(high + room, 1e-9)];
+      return axis.kind === "log" ? [Math.max(first, low - room), high + room] : [axis.low > 0 ? low - room : Math.min(0, low), Math.max(high + room, 1e-9)];
     }
 
     xAxis(last) {
@@ -353,7 +354,8 @@
       }
       const told = this.grid ? [this.grid.tell(x, this.row)].filter(Boolean) : [];
       const inside = this.chart.bands.filter(([begin, end]) => begin <= x && x <= end).map(([, , label]) => label);
-      return [place(x, this.chart.x), ...inside.slice(0, 3), ...(inside.length > 3 ? [`${inside.length - 3} more`] : []), ...told].join(" · ");
+      const named = this.chart.names?.[Math.round(x) - 1];
+      return [named ? `${this.chart.x.title} ${Math.round(x)}, ${named}` : place(x, this.chart.x), ...inside.slice(0, 3), ...(inside.length > 3 ? [`${inside.length - 3} more`] : []), ...told].join(" · ");
     }
 
     barAt(series, x) {

@@ -25,7 +25,7 @@ def chart(drawn: Chart) -> str:
     x = x_scale(drawn)
     panels = "".join(_panel(panel, x, drawn, first=i == 0) for i, panel in enumerate(drawn.panels))
     laned = any(panel.lanes for panel in drawn.panels)  # where each fault has its name beside it
-    key = "" if laned else _band_key(drawn.bands)
+    key = "" if laned else _band_key(drawn)
     return (
         f'<figure class="chart" id="chart-{for_html(drawn.name)}">'
         f"<figcaption><b>{for_html(drawn.title)}</b><span>{for_html(drawn.says)}</span></figcaption>"
@@ -39,7 +39,7 @@ def _panel(panel: Panel, x: Scale, drawn: Chart, *, first: bool) -> str:
         return _rows(panel, x, drawn)
     height = "tall" if len(drawn.panels) == 1 else "low"
     grid = "".join(_line("grid", (0, 100), (_down(y, t), _down(y, t))) for t, _ in y.ticks)
-    lines = "".join(_path(s, x, y) for s in panel.series if s.kind != "bars")
+    lines = "".join(_path(s, x, y) for s in panel.series if s.kind in ("line", "step"))
     stretched = (
         cells(panel.cells, x)
         if panel.cells
@@ -93,23 +93,27 @@ def _key(series: Sequence[Series]) -> str:
     if len(series) < 2:
         return ""
     items = "".join(
-        f'<li><svg class="swatch" aria-hidden="true">'
-        f'<line class="line s{s.slot}" x1="0" x2="26" y1="6" y2="6"/></svg>'
-        f"{for_html(s.name)}</li>"
+        f'<li><svg class="swatch" aria-hidden="true">{_sample(s)}</svg>{for_html(s.name)}</li>'
         for s in series
     )
     return f'<ul class="key">{items}</ul>'
 
 
-def _band_key(bands: Sequence[Band]) -> str:
-    faults = [band for band in bands if band.kind == "fault"]
+def _sample(series: Series) -> str:
+    if series.kind == "dots":
+        return f'<circle class="dot s{series.slot}" cx="13" cy="6" r="3"/>'
+    return f'<line class="line s{series.slot}" x1="0" x2="26" y1="6" y2="6"/>'
+
+
+def _band_key(drawn: Chart) -> str:
+    faults = [band for band in drawn.bands if band.kind == "fault"]
     items = "".join(
         f"<li><span>{number}</span> <code>{for_html(band.label)}</code></li>"
         for number, band in enumerate(faults, start=1)
     )
-    if len(faults) < len(bands):
+    if len(faults) < len(drawn.bands):
         items += '<li><span class="warm"></span> warm-up</li>'
-    return f'<ol class="fault-key" aria-label="Faults">{items}</ol>' if items else ""
+    return f'<ol class="fault-key" aria-label="{drawn.numbered}">{items}</ol>' if items else ""
 
 
 def _bands(bands: Sequence[Band], x: Scale) -> str:
@@ -162,12 +166,14 @@ def _path(series: Series, x: Scale, y: Scale) -> str:
 
 
 def _dots(series: Series, x: Scale, y: Scale) -> str:
-    """A point between two holes has no line, so it gets a dot."""
+    """Points to which no line leads: those between two holes, and all where there is none."""
     points = [(None, None), *series.points, (None, None)]
     alone = [
         (at, value)
         for (_, before), (at, value), (_, after) in zip(points, points[1:], points[2:], strict=False)
-        if at is not None and value is not None and before is None and after is None
+        if at is not None
+        and value is not None
+        and (series.kind == "dots" or (before is None and after is None))
     ]
     return "".join(
         f'<circle class="dot s{series.slot}" cx="{x.at(at) * 100:.2f}%" cy="{_down(y, value):.2f}%" r="3"/>'

@@ -19,6 +19,7 @@ from loadgen.drivers.foreign import VARIABLE, declare
 from reports.baseline import Baseline, read_baseline
 from reports.cli import compare, gate, replay, report
 from reports.history import HistoryError
+from reports.trend_cli import trend_command
 from reports.verdict import Exit
 
 from . import away
@@ -467,4 +468,5 @@ main.add_command(proxy)
 main.add_command(report)
 main.add_command(gate)
 main.add_command(compare)
+main.add_command(trend_command)
 main.add_command(replay)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from reports import trend_page
 from reports.analysis import Analysis
 from reports.baseline import read_baseline
 from reports.capacity import Held, Search, Trial
@@ -24,6 +25,7 @@ from tests.reports.long_run import an_hour
 from tests.reports.synthetic import small
 from tests.reports.test_baseline import made
 from tests.reports.test_sections import RUNS, analysed
+from tests.reports.test_trend import worse
 
 pytestmark = [
     pytest.mark.browser,
@@ -57,6 +59,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "an hour": lambda: report_html(an_hour(200)),
     "beside a baseline": lambda: report_html(beside_a_baseline()),
     "a plan": lambda: of_a_search(Need(peak_deliveries_per_s=90_000), Price(0.34, "EUR")),
+    "a trend": lambda: trend_page.page(worse()),
     "no plan yet": lambda: of_a_search(None, None),
 }
 Show = Callable[..., "Page"]
