@@ -119,7 +119,7 @@ def read_figures(run_dir: Path) -> Side:
 def side_of(path: Path, summary: Mapping[str, Any], settings: Mapping[str, str]) -> Side:
     """A run of which ``summary`` is known, without its seconds."""
     processes = [str(used.get("process")) for used in summary.get("processes", ()) if used.get("target")]
-    nodes = sum(name.startswith("chatd-") for name in processes)
+    nodes = sum(name.startswith(("chatd-", "server-")) for name in processes)
     return Side(path, summary, settings, nodes=nodes)
 
 

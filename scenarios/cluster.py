@@ -21,7 +21,7 @@ from loadgen.workload import LoadNode, Workload
 from .balancer import HOST, Behind, OverHttp, config_text, start_balancer
 from .broker import Brokers, start_brokers
 from .layout import Layout, Node
-from .ready import Address, answers, await_ready, free_port, in_url
+from .ready import Address, answers, await_ready, free_port, in_url, listens
 from .rundir import RunDirectory
 from .server import SCHEME, Server
 from .wiring import Wiring
@@ -171,6 +171,8 @@ def start_cluster(
         dialled_http = _behind(wiring, node, http_url) if http_url else ()
         url = server.url
         return Cluster((Member(node, url, _behind(wiring, node, url), None, http_url, dialled_http),))
+    if server.own:
+        return Cluster((_own(server, layout.nodes[0], wiring, supervisor, rundir),))
     brokers = start_brokers(layout, wiring, supervisor, rundir)
     store = server.store.removeprefix(SCHEME) if server.shared else ""
     if brokers is not None:
@@ -208,6 +210,19 @@ def _behind(wiring: Wiring, node: Node, url: str) -> tuple[str, ...]:
         url if wire == address else f"{parts.scheme}://{wire}{parts.path}"
         for wire in wiring.before(node, address)
     )
+
+
+def _own(server: Server, node: Node, wiring: Wiring, supervisor: Supervisor, rundir: RunDirectory) -> Member:
+    """Start a server that is no chatd, and wait until it listens."""
+    address = server.host, server.port or free_port(server.host)
+    url = f"ws://{in_url(address)}"
+    data = rundir.path / "data" / node.process
+    data.mkdir(parents=True)
+    argv = server.own_argv(port=address[1], data=str(data))
+    log = rundir.path / f"logs/{node.process}.log"
+    process = supervisor.start(ProcessSpec(name=node.process, argv=argv, log=log, role="target"))
+    await_ready(supervisor, process, partial(listens, *address), what=f"server.command ({argv[0]})")
+    return Member(node, url, _behind(wiring, node, url))
 
 
 def _chatd(

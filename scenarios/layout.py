@@ -1,6 +1,7 @@
 """What a run consists of on the server's side, by name: nodes, brokers, wires. Pure.
 
-Node k is the process ``chatd-k`` and calls itself ``nk``. The run's own broker is ``broker-1``, its replica
+Node k is the process ``chatd-k`` and calls itself ``nk``; a server that is no chatd
+is ``server-1``. The run's own broker is ``broker-1``, its replica
 ``broker-2``; a balancer before the nodes is ``balancer-1``. What the wires are called: ``chaos.wires``.
 """
 
@@ -19,10 +20,11 @@ class Node:
 
     number: int
     proxies: tuple[str, ...]
+    kind: str = "chatd"
 
     @property
     def process(self) -> str:
-        return f"chatd-{self.number}"
+        return f"{self.kind}-{self.number}"
 
     @property
     def name(self) -> str:
@@ -63,8 +65,9 @@ def layout(server: Server) -> Layout:
     """The layout that a [server] section asks for."""
     names = wires.proxies(server.nodes)
     each = len(wires.HALVES)
+    kind = "server" if server.own else "chatd"
     nodes = tuple(
-        Node(number + 1, names[number * each : (number + 1) * each]) for number in range(server.nodes)
+        Node(number + 1, names[number * each : (number + 1) * each], kind) for number in range(server.nodes)
     )
     brokers = (
         tuple(f"broker-{number}" for number in range(1, 2 + server.replicas)) if server.own_broker else ()

@@ -34,7 +34,7 @@ from reports.metrics import counted
 
 from .autoscale import Autoscale
 from .layout import Layout, layout
-from .server import Server, balancer_faults, http_faults, target_faults, unread_faults
+from .server import Server, balancer_faults, http_faults, own_faults, target_faults, unread_faults
 
 BUNDLED = Path(__file__).parent
 Profile = Literal["at-most-once", "at-least-once", "effectively-once"]
@@ -170,10 +170,11 @@ def parse(data: Mapping[str, Any], *, name: str, allow_targets: Sequence[str] = 
     if server:
         lines += target_faults(server, allow_targets)
     if server and workload:
+        lines += own_faults(server, workload)
         lines += unread_faults(server, workload)
         lines += http_faults(server, workload)
         lines += balancer_faults(server, workload)
-    if server and server.url:
+    if server and server.strange:
         lines += _shared_faults(workload, faults)
     lines += _scaled_faults(tables.get("autoscale"), server, faults)
     reserved = [
@@ -225,14 +226,20 @@ def _shared_faults(workload: Workload | None, faults: FaultSpecs | None) -> list
     lines = []
     if workload and workload.topology.direct_per_client:
         lines.append(
-            "workload.topology.direct_per_client is set, and so is server.url: the name of a channel of two "
-            "is the same in every run, so earlier runs' messages would stand in it; leave one of them out"
+            "workload.topology.direct_per_client is set, and the server is none of chatproof's: the name "
+            "of a channel of two is the same in every run, so earlier runs' messages would stand in it; "
+            "leave one of them out"
         )
     for spec in faults.faults if faults else ():
+        if FAULTS[spec.common.kind].hooks:
+            lines.append(
+                f"fault {spec.common.id!r}: kind is {spec.common.kind!r}: it needs test hooks that only "
+                "a chatd of the run's own has; leave it out"
+            )
         if channel := getattr(spec.params, "channel", ""):
             lines.append(
-                f"fault {spec.common.id!r}: channel is {channel!r}, and server.url is set: there each run's "
-                "channels have names of their own; leave it out"
+                f"fault {spec.common.id!r}: channel is {channel!r}, and the server is none of chatproof's: "
+                "each run's channels there have names of their own; leave it out"
             )
     return lines
 
@@ -268,7 +275,7 @@ def _swarm(
         seed,
         run_s=workload.duration_s,
         warmup_s=sum(phase.duration_s for phase in warmups),
-        ground=Ground(parts.proxies, parts.processes),
+        ground=Ground(parts.proxies, () if server.own else parts.processes),
         able=[kind for kind, model in FAULTS.items() if engine and model.needs() <= engine.claims],
     )
 

@@ -76,6 +76,15 @@ def answers(host: str, port: int, path: str) -> bool:
     return ask(host, port, path) is not None
 
 
+def listens(host: str, port: int) -> bool:
+    """Whether somebody accepts connections there."""
+    try:
+        socket.create_connection((host, port), timeout=ASK_S).close()
+    except OSError:
+        return False
+    return True
+
+
 def ask(host: str, port: int, path: str, *, timeout_s: float = ASK_S) -> bytes | None:
     """The body of the answer to a GET, at most a mebibyte; None when it is not answered with 200."""
     connection = http.client.HTTPConnection(host, port, timeout=timeout_s)

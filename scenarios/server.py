@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
@@ -18,6 +18,7 @@ from loadgen.workload import HTTP_SCHEMES, Workload, is_loopback
 BROKER = "valkey"  # as server.store: the run starts its own broker
 SCHEME = "valkey://"  # and this begins the address of one that is there
 MOST_NODES = 16  # each is a process of this machine
+OF_OWN: Final = {"command", "host", "port", "tls"}  # keys for a server that is no chatd
 BALANCER: Final = "haproxy"
 
 
@@ -34,7 +35,8 @@ class Server(chatd.config.Config):
     HTTP: no process faults then. ``tls.ca`` is a PEM
     file of what clients trust besides the machine's own authorities. ``command``
     starts another build of chatd than this one; it is given only the keys that the scenario sets, so
-    that it may be an older one.
+    that it may be an older one. A ``command`` with "{port}" in it starts a server of another kind: it is run
+    as it stands, with "{port}", "{host}" and "{data}", a directory of this run, put in.
     """
 
     port: int = Field(default=0, ge=0, le=65535)
@@ -57,6 +59,21 @@ class Server(chatd.config.Config):
     def own_broker(self) -> bool:
         """Whether the run starts the broker itself."""
         return self.store == BROKER and not self.url
+
+    @property
+    def own(self) -> bool:
+        """Whether ``command`` starts a server that is no chatd."""
+        return any("{port}" in argument for argument in self.command)
+
+    @property
+    def strange(self) -> bool:
+        """Whether somebody else set it up: what it allows, and what it holds already, is not known."""
+        return bool(self.url) or self.own
+
+    def own_argv(self, *, port: int, data: str) -> tuple[str, ...]:
+        """How a server that is no chatd is started."""
+        values = {"{port}": str(port), "{host}": self.host, "{data}": data}
+        return tuple(_filled(argument, values) for argument in self.command)
 
     @field_validator("store")
     @classmethod
@@ -110,6 +127,21 @@ class Server(chatd.config.Config):
         return self
 
     @model_validator(mode="after")
+    def _own_is_no_chatd(self) -> Server:
+        if not self.own:
+            return self
+        if self.url:
+            raise ValueError(
+                "url names a server that runs, and command with {port} starts one: leave one out"
+            )
+        if theirs := sorted(self.model_fields_set - OF_OWN):
+            raise ValueError(
+                f"{', '.join(theirs)}: for a chatd, and command with {{port}} starts another server: leave "
+                "it out, or give it to the command"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _balancer_has_nodes(self) -> Server:
         if self.balancer and self.url:
             raise ValueError("balancer is a process of the run, and url names a server that it did not start")
@@ -124,6 +156,17 @@ class Server(chatd.config.Config):
                 "no certificate; leave one of them out"
             )
         return self
+
+
+def own_faults(server: Server, workload: Workload) -> list[str]:
+    """A driver whose server nobody starts."""
+    if workload.driver == "chatd" or server.strange:
+        return []
+    return [
+        f"workload.driver is {workload.driver!r}, and what the run would start is a chatd: write "
+        'server.url of a server that runs, or server.command = ["PROGRAM", "--port", "{port}"] to '
+        "have it started"
+    ]
 
 
 def target_faults(server: Server, allow_targets: Sequence[str]) -> list[str]:
@@ -195,6 +238,12 @@ def unread_faults(server: Server, workload: Workload) -> list[str]:
             "every channel back, and a private one is closed to it"
         )
     return lines
+
+
+def _filled(argument: str, values: Mapping[str, str]) -> str:
+    for placeholder, value in values.items():
+        argument = argument.replace(placeholder, value)
+    return argument
 
 
 def _is_free(host: str, port: int) -> bool:

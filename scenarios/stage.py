@@ -73,7 +73,7 @@ class Stage:
         self._progress, self._stack = progress, stack
         self._nonce: int = rundir.manifest["nonce"]
         # What an earlier run left in a channel, or published under the same ids, is no anomaly of this one.
-        self._suffix = f"-{self._nonce & 0xFFFFFFFF:08x}" if scenario.server.url else ""
+        self._suffix = f"-{self._nonce & 0xFFFFFFFF:08x}" if scenario.server.strange else ""
         self._journal = Journal(rundir.path / "faults.jsonl")
         stack.callback(self._journal.close)
         stack.callback(shutil.rmtree, rundir.path / "data", ignore_errors=True)  # of the target
@@ -141,7 +141,7 @@ class Stage:
             )
             self._stack.callback(self._control.close)
             welcome = self._control.contract(time.monotonic() + START_S)
-            if self._scenario.server.url:
+            if self._scenario.server.strange:
                 self._rehearse(self._control.token())
         except ControlFailed as failed:
             raise StageFailed(str(failed)) from None
@@ -321,7 +321,8 @@ class Stage:
         self.reached("final reads")
         self._control.mark(Mark.FINAL_READS)
         for _ in range(FINAL_READS):
-            if not self._scenario.server.url and not any(map(self._supervisor.running, self._cluster.pages)):
+            nodes = [node.process for node in self._scenario.layout.nodes]
+            if not self._scenario.server.url and not any(map(self._supervisor.running, nodes)):
                 self._rundir.problem("the target has ended: nothing can be read back", void=False)
                 break
             try:
