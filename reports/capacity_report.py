@@ -80,10 +80,15 @@ def as_json(
     soaks: Sequence[Soak],
     need: Need | None,
     price: Price | None = None,
+    *,
+    nodes: int | None = None,
+    settings: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """The content of capacity.json: plain values, every key always there. Rates are deliveries/s.
 
     Args:
+        nodes: of the system; None: it was not started here, and nobody knows.
+        settings: the scenario's, by dotted key, before its load was multiplied.
         soaks: longer runs, each at a lower load than the one before; only the last may have held.
     """
     soak = soaks[-1] if soaks else None
@@ -95,6 +100,8 @@ def as_json(
         "schema_version": CAPACITY_VERSION,
         "scenario": name,
         "vary": vary,
+        "nodes": nodes,
+        "settings": dict(settings or {}),
         "ending": str(search.ending) if search.ending else None,
         "max_rate": _bracket(limit),
         "confirmed_rate": confirmed,

@@ -19,6 +19,7 @@ from loadgen.drivers.foreign import VARIABLE, declare
 from reports.baseline import Baseline, read_baseline
 from reports.cli import compare, gate, replay, report
 from reports.history import HistoryError
+from reports.scaling_cli import scaling
 from reports.trend_cli import trend_command
 from reports.verdict import Exit
 
@@ -470,3 +471,4 @@ main.add_command(gate)
 main.add_command(compare)
 main.add_command(trend_command)
 main.add_command(replay)
+main.add_command(scaling)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -32,10 +33,12 @@ from reports.capacity_report import (
     creep_of,
     expected_of,
 )
+from reports.compare import flattened
 from reports.pipeline import report_run
 from reports.planning import RULES, Need, PlanError, Price, broken, read_prices
 from reports.verdict import Exit
 
+from .describe import resolved_toml
 from .live import waiting
 from .model import Scenario
 from .run import Options, Ran, run_once
@@ -157,7 +160,11 @@ def run_search(
         say(_line(f"soak  {len(soaks):>2}", soaks[-1].trial))
         if soaks[-1].trial.held is Held.YES or ran.outcome.exit == Exit.INTEGRITY:
             break
-    document = as_json(scenario.name, question.vary, search, soaks, question.need, question.price)
+    document = as_json(
+        scenario.name, question.vary, search, soaks, question.need, question.price,
+        nodes=None if scenario.server.url else scenario.server.nodes,
+        settings=flattened(tomllib.loads(resolved_toml(scenario))),
+    )  # fmt: skip
     options.out.mkdir(parents=True, exist_ok=True)
     _write(options.out / "capacity.json", json.dumps(document, indent=1, ensure_ascii=False) + "\n")
     _write(options.out / "capacity.md", as_markdown(document))

@@ -207,7 +207,7 @@ def test_the_gates_of_the_page_for_pipelines_are_right(tmp_path: Path) -> None:
 
 
 def test_every_scenario_that_the_planners_page_names_comes_with_it() -> None:
-    text = (ROOT / PAGES[1]).read_text(encoding="utf-8").split("## 5.")[1]
+    text = (ROOT / PAGES[1]).read_text(encoding="utf-8").split("## 6.")[1]
     named = re.findall(r"^\|.*\|([^|]+)\|$", text, flags=re.M)
     names = [name for cell in named for name in re.findall(r"`(\w+)`", cell)]
     assert names

@@ -98,6 +98,9 @@ def test_a_limit_is_found_confirmed_and_planned_with(tmp_path: Path) -> None:
     status, told, found, runs = searched(tmp_path, limited, need=need, soak_s=30.0)
     assert status is Exit.PASS
     assert found["ending"] == "bracketed"
+    assert found["nodes"] == 1
+    assert found["settings"]["workload.clients"] == str(CAPACITY.workload.clients)  # before it was multiplied
+    assert found["settings"]["workload.phase[steady].publish_per_s"] == "100.0"
     assert found["max_rate"]["holds_at"] <= NODE < found["max_rate"]["fails_at"]
     assert found["max_rate"]["width"] <= 0.05
     assert found["confirmed_rate"] == pytest.approx(found["max_rate"]["holds_at"] * 0.9)
