@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 
 import pytest
 
@@ -21,6 +22,7 @@ from reports.charts import (
     merged,
     scale,
     thin,
+    y_scale,
 )
 from reports.grids import Cells, Lane, Mark
 
@@ -243,3 +245,24 @@ def test_counts_have_no_ticks_between_them() -> None:
         "9",
         "12",
     ]
+
+
+def test_things_that_are_counted_along_x_have_whole_numbers() -> None:
+    assert [label for _, label in exact(0.5, 20.5, whole=True).ticks] == ["3", "6", "9", "12", "15", "18"]
+
+
+def test_an_axis_that_need_not_begin_at_zero_does_not() -> None:
+    lines = (Series("a", ((1.0, 40.0), (2.0, 44.0))),)
+    assert y_scale(Panel(Axis("a", "ms", zero=False), lines)).low == 40
+    assert y_scale(Panel(Axis("a", "ms"), lines)).low == 0
+
+
+def test_dots_are_drawn_at_every_point_and_no_line_between_them() -> None:
+    dots = Series("run", ((1.0, 4.0), (2.0, 2.0), (3.0, None), (4.0, 3.0)), 5, "dots")
+    drawn = svg.chart(Chart("a", "A", Axis("run"), (Panel(Axis("a"), (dots,)),), "three"))
+    assert drawn.count('class="dot s5"') == 3
+    assert "<path" not in drawn
+    line = svg.chart(Chart("a", "A", Axis("run"), (Panel(Axis("a"), (replace(dots, kind="line"),)),), "a"))
+    assert line.count('class="dot s5"') == 1
+    assert "<path" in line
+    assert plots.files(Chart("a", "A", Axis("run"), (Panel(Axis("a"), (dots,)),), "three"))["svg"]

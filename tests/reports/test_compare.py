@@ -141,6 +141,7 @@ def test_the_page_has_a_line_a_run_in_each_chart_and_runs_no_script(found: Compa
     assert "server.nodes" in whole
     assert "default-src &#x27;none&#x27;" in whole or "default-src 'none'" in whole
     assert "server.nodes" in document(found)
+    assert "report.html" not in document(found)
 
 
 def test_the_terminal_has_a_column_a_run(found: Compared) -> None:

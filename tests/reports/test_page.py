@@ -156,6 +156,17 @@ def test_the_cursor_is_read_out_in_every_chart_of_time(show: Show) -> None:
     expect(page.locator("#chart-timeline .where")).to_be_empty()
 
 
+def test_a_trend_is_read_out_by_the_name_of_the_run(show: Show) -> None:
+    figure = show("a trend").locator("#chart-cpu-per-delivery")
+    box = figure.locator(".u-over").bounding_box()
+    assert box is not None
+    figure.locator(".u-over").hover(position={"x": box["width"] * 20.4 / 25, "y": 40})  # just before the 21st
+    expect(figure.locator(".where")).to_have_text("run 21, 2026-01-21 02:00 c020 · run 21: +50\u00a0%, worse")
+    expect(figure.locator(".value").first).to_contain_text("µs")
+    figure.locator(".u-over").hover(position={"x": box["width"] * 1.5 / 25, "y": 40})
+    expect(figure.locator(".where")).to_have_text("run 2, 2026-01-02 02:00 c001")
+
+
 def test_beyond_the_end_of_a_curve_there_is_no_value(show: Show) -> None:
     page = show("under faults")
     plot = page.locator("#chart-latency-by-fault .u-over")
