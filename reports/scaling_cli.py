@@ -10,6 +10,7 @@ from typing import Final
 
 import click
 
+from reports import scaling_page
 from reports.escape import for_terminal
 from reports.scaling import ScalingError, fit
 from reports.scaling_report import NODES, as_json, as_markdown, as_text, read_all
@@ -39,7 +40,7 @@ def _asked(argument: str) -> tuple[int | None, Path]:
     type=click.Path(file_okay=False, path_type=Path),
     default=Path("runs"),
     show_default=True,
-    help="Where scaling.md and scaling.json go.",
+    help="Where scaling.html, scaling.md and scaling.json go.",
 )  # fmt: skip
 def scaling(searches: tuple[str, ...], of: str, out: Path) -> None:
     """Say how capacity grows with the number of nodes: the Universal Scalability Law, fitted to what
@@ -60,4 +61,5 @@ def scaling(searches: tuple[str, ...], of: str, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     (out / "scaling.json").write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     (out / "scaling.md").write_text(as_markdown(told), encoding="utf-8")
-    click.echo(as_text(told) + f"\n\n  told in  {out / 'scaling.md'} and, for programs, scaling.json")
+    (out / "scaling.html").write_text(scaling_page.page(told), encoding="utf-8")
+    click.echo(as_text(told) + f"\n\n  page  {out / 'scaling.html'}")

@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 from reports.capacity import Held, Search, Trial
 from reports.capacity_report import as_json as capacity_json
 from reports.scaling_cli import scaling
+from reports.scaling_page import chart
 from tests.reports.schema_check import violations
 
 SCHEMA = Path(__file__).parents[2] / "reports/schemas/scaling.schema.json"
@@ -79,9 +80,21 @@ def test_a_law_is_told_in_a_terminal_in_markdown_and_for_programs(tmp_path: Path
     for text in (result.output, shown.replace("\u00a0", " ")):
         assert found["headline"].replace("\u00a0", " ") in text
         assert "by that law, 24 nodes" in text
-    before = (tmp_path / "out/scaling.json").read_bytes()
+    names = ("scaling.json", "scaling.md", "scaling.html")
+    before = [(tmp_path / "out" / name).read_bytes() for name in names]
     assert scaled(tmp_path, *runs).exit_code == 0
-    assert (tmp_path / "out/scaling.json").read_bytes() == before
+    assert [(tmp_path / "out" / name).read_bytes() for name in names] == before
+
+
+def test_the_chart_ends_where_nothing_is_said_any_more(tmp_path: Path) -> None:
+    scaled(tmp_path, *(written(tmp_path / f"{n}", n) for n in (2, 4, 6, 9)))
+    found = told(tmp_path)
+    lines = {line.name: line.points for panel in chart(found).panels for line in panel.series}
+    assert [n for n, _ in lines["measured"]] == [2, 4, 6, 9]
+    assert max(n for points in lines.values() for n, _ in points) == 13
+    assert lines["by the law"][-1][1] == pytest.approx(found["at_reach"]["value"])
+    assert lines["linear"][-1][1] == pytest.approx(13 * found["rate_of_one"]["value"])
+    assert found["headline"] in (tmp_path / "out/scaling.html").read_text()
 
 
 def test_three_points_have_no_intervals_and_say_so(tmp_path: Path) -> None:
@@ -145,6 +158,7 @@ def test_names_of_a_foreign_file_stay_text(tmp_path: Path) -> None:
     name = "a|<b>\x1b[2J"
     result = scaled(tmp_path, *(written(tmp_path / f"{n}", n, scenario=name) for n in (1, 2, 4)))
     assert "\x1b" not in result.output
-    shown = (tmp_path / "out/scaling.md").read_text()
-    assert "<b>" not in shown
-    assert "\x1b" not in shown
+    for file in ("scaling.md", "scaling.html"):
+        shown = (tmp_path / "out" / file).read_text()
+        assert "a|<b>" not in shown
+        assert "\x1b" not in shown
