@@ -179,7 +179,11 @@ def with_options(overrides: tuple[str, ...], seed: int | None, scale: float | No
     type=click.Path(path_type=Path),
     help="A run that was judged: shown beside this one in its report. Only read; no verdict hangs on it.",
 )
-@click.option("--ui", is_flag=True, help="Serve Locust's web page; the run is then not gated.")
+@click.option(
+    "--ui",
+    is_flag=True,
+    help="Serve Locust's web page; no gate is then judged, and only a broken promise (3) is no pass.",
+)
 @click.option("--ui-host", default=Page().host, show_default=True, help="What the page listens on.")
 @click.option(
     "--ui-port", type=click.IntRange(0, 65535), default=0, help="Its port; 0, the default: any free one."

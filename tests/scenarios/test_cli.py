@@ -18,6 +18,7 @@ from reports.pipeline import report_run
 from reports.verdict import Exit
 from scenarios.ready import StageFailed
 from tests.reports.synthetic import small
+from tests.scenarios.gate_runs import repeat
 
 ON_A_SCENARIO = {
     "run": ["run", "nowhere"],
@@ -194,6 +195,23 @@ def test_a_run_that_was_steered_by_hand_ends_well_if_it_came_to_its_end(
     monkeypatch.setattr(scenarios.run, "report_run", lambda *_, **__: outcome)
     ended = CliRunner().invoke(scenarios.cli.main, ["run", "smoke", "--ui", "--out", str(tmp_path / "out")])
     assert ended.exit_code == expected, ended.output
+
+
+def test_a_promise_that_broke_while_a_run_was_steered_by_hand_is_no_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = small(run={"interactive": True})
+    spoiled = {worker: repeat(rows) if worker else rows for worker, rows in made.records().items()}
+    monkeypatch.setattr(made, "records", lambda: spoiled)
+    made.write(tmp_path / "made")
+    (tmp_path / "made/config").mkdir()
+    (tmp_path / "made/config/scenario.toml").write_text("[server]\n")
+    outcome = report_run(tmp_path / "made")
+    monkeypatch.setattr(scenarios.run, "perform", lambda *_: None)
+    monkeypatch.setattr(scenarios.run, "report_run", lambda *_, **__: outcome)
+    ended = CliRunner().invoke(scenarios.cli.main, ["run", "smoke", "--ui", "--out", str(tmp_path / "out")])
+    assert ended.exit_code == Exit.INTEGRITY, ended.output
+    assert "D5" in ended.output
 
 
 def test_a_pipe_that_nobody_reads_any_more_is_no_defect() -> None:
