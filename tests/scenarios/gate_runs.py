@@ -126,6 +126,19 @@ def retried_times(times: int) -> Spoil:
     return spoil
 
 
+def acked_late(from_s: float, until_s: float) -> Spoil:
+    """Every ack that came in a stretch of time came at its end."""
+
+    def spoil(rows: Records) -> Records:
+        t = rows["t"] - T0
+        held = (rows["kind"] == Kind.ACK) & (t >= round(from_s * S)) & (t < round(until_s * S))
+        changed = rows.copy()
+        changed["t"][held] = T0 + round(until_s * S)
+        return in_order(changed)
+
+    return spoil
+
+
 def post_twice(rows: Records) -> Records:
     """One message stands at two places of the log; what stood at the second was never sent."""
     placed = np.isin(rows["kind"], (Kind.READ, Kind.RECV)) & (rows["channel"] == 1)

@@ -10,7 +10,7 @@ import polars as pl
 
 from reports.history import Flag, Kind, Transport
 from tests.reports.synthetic import MS, T0, Cut, Records, S, Slow, fault_lines, start_line
-from tests.scenarios.gate_runs import Run, Spoil, both, in_order, leave_out, phased, repeat, swap
+from tests.scenarios.gate_runs import Run, Spoil, acked_late, both, in_order, leave_out, phased, repeat, swap
 
 Make = Callable[..., Run]
 
@@ -288,6 +288,7 @@ SPOILED: Final[dict[tuple[str, str], Callable[[], Run]]] = {
     ("backoff_policies", "all-back-full-jitter"): _not_back("full-jitter", 6.5),
     ("backoff_policies", "all-back-decorrelated"): _not_back("decorrelated", 6.5),
     ("backoff_policies", "all-back-server-hint"): _not_back("server-hint", 6.5),
+    ("backoff_policies", "nothing-waits"): lambda: restart(STORM, acked_late(6.5, 15.5)),
     ("backoff_policies", "without-a-policy-they-storm"): lambda: restart(dials(POLICIES["none"], 1)),
     ("backoff_policies", "all-at-once-without-jitter"): lambda: restart(STORM, late={(9, 0): 1.5}),
     ("backoff_policies", "paced-full-jitter"): _unpaced("full-jitter"),

@@ -12,6 +12,7 @@ from tests.reports.synthetic import MS, T0, Cut, Records, S, Slow, Synthetic, fa
 from tests.scenarios.gate_runs import (
     Run,
     Spoil,
+    acked_late,
     both,
     in_order,
     leave_out,
@@ -115,7 +116,7 @@ def killed(*, clients: int = 120, **more: Any) -> Synthetic:
     ]
     fields = {"cuts": [Cut(5.1, 5.2, clients=of_node(2, clients))], **more}
     return three(
-        [("warm-up", 1), ("baseline", 3), ("chaos", 6), ("recovery", 8)],
+        [("warm-up", 1), ("baseline", 3), ("chaos", 6), ("recovery", 12)],
         faults=faults,
         clients=clients,
         **fields,
@@ -292,6 +293,8 @@ SPOILED: Final[dict[tuple[str, str], Callable[[], Run]]] = {
         if name not in ("follow_the_sun", "flash_crowd")
     },
     ("node_kill", "back-soon"): _made(killed, late={(8, 0): 5.5}),
+    ("node_kill", "latency-as-before"): _made(killed, slows=[Slow(9, 14.2, 1500)]),
+    ("node_kill", "nothing-waits"): _made(killed, acked_late(8.5, 14.5)),
     ("node_kill", "resumes-happened"): _made(killed, clients=54),
     ("cluster_pause", "nobody-talks-to-the-dead"): _made(stopped, written_to_the_dead(2), cuts=DEAD),
     ("cluster_pause", "back-elsewhere"): _made(stopped, late={(8, 0): 4.5}),
