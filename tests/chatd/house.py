@@ -33,7 +33,7 @@ class Guest:
     async def read(self) -> dict[str, Any]:
         """The next frame; pings are answered."""
         while True:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 text = await self.ws.recv()
             if text != "{}":
                 frame: dict[str, Any] = json.loads(text)
@@ -53,7 +53,7 @@ class Guest:
 
     async def closed(self) -> int:
         try:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 while True:
                     await self.ws.recv()
         except ConnectionClosed:

@@ -207,7 +207,7 @@ def test_annotations_keep_their_id_over_a_reconnect(frame: m.Write) -> None:
 
 async def item(stream: Any, kind: type[Any]) -> Any:
     """The next item of this kind."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not isinstance(found := await anext(stream), kind):
             pass
     return found

@@ -198,7 +198,7 @@ def test_what_cannot_start_says_why_in_one_line_a_fault_and_exits_with_2(
     daemon.start()
     flags = [flag.format(port=daemon.port, data=daemon.directory) for flag in flags]
     done = subprocess.run(
-        [sys.executable, "-m", "chatd", *flags], capture_output=True, text=True, timeout=15, check=False
+        [sys.executable, "-m", "chatd", *flags], capture_output=True, text=True, timeout=30, check=False
     )
     assert done.returncode == 2
     lines = done.stderr.splitlines()

@@ -38,7 +38,7 @@ class Stream:
     async def lines(self) -> list[str]:
         """The lines of the next block."""
         block = []
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while line := (await self.response.content.readline()).decode().rstrip("\n"):
                 block.append(line)
         return block
@@ -84,7 +84,7 @@ class House:
 
     @staticmethod
     async def until(condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while not condition():  # noqa: ASYNC110 (a counter of the daemon has no event)
                 await asyncio.sleep(0)
 
@@ -496,7 +496,7 @@ def test_what_is_no_http_is_refused_and_the_port_goes_on(serve) -> None:
             writer.write(junk)
             with suppress(ConnectionError):
                 writer.write_eof()
-                await asyncio.wait_for(reader.read(), 5)
+                await asyncio.wait_for(reader.read(), 20)
             writer.close()
         assert (await house.publish()).status == 200
 

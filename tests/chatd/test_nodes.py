@@ -34,7 +34,7 @@ async def beat(server: Server, times: int = 1) -> None:
         told.set()
 
     nodes.beaten = beaten
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         for _ in range(times):
             told.clear()
             await told.wait()
@@ -43,7 +43,7 @@ async def beat(server: Server, times: int = 1) -> None:
 
 async def known(server: Server, nodes: int) -> None:
     """Until a node has heard of so many that are up."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while sum(node.state == "up" for node in server.nodes.registry.nodes) < nodes:
             await beat(server)
 
@@ -57,7 +57,7 @@ async def present(guest: Guest) -> dict[str, Any]:
 
 
 async def until_present(house: House, guest: Guest, expected: dict[str, Any]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while await present(guest) != expected:
             await beat(house.server)
 
@@ -189,7 +189,7 @@ def test_a_broker_that_does_not_answer_holds_up_no_farewell(town, monkeypatch) -
 
     async def scenario(town: Town) -> None:
         monkeypatch.setattr(town.stores[1].bus, "part", never)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await town.houses[1].server.stop()
 
     town(scenario)

@@ -296,6 +296,6 @@ def test_the_nodes_know_each_other(town) -> None:
 
 
 async def _until_known(house: House, count: int) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while len(json.loads((await house.get("/nodes"))[1])) < count:
             pass

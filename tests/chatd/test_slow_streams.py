@@ -66,7 +66,7 @@ class Streaming:
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Read until it is so. (Every piece that is written has whole events, so no line is torn.)"""
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(30):
             while not condition():
                 line = await self._reader.readline()
                 if line.startswith(b"id: "):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import ssl
 import time
 from pathlib import Path
@@ -156,7 +157,7 @@ def test_a_public_port_with_tls_serves_wss_and_nothing_else(serve, tmp_path) -> 
             await login(house, None, ssl=ssl.create_default_context())
         reader, writer = await house.raw()
         writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert b"200" not in await asyncio.wait_for(reader.read(), 5)
+        assert b"200" not in await asyncio.wait_for(reader.read(), 20)
         writer.close()
 
     serve(scenario, store="memory", tls_cert=made.cert, tls_key=made.key)
@@ -168,12 +169,13 @@ def test_a_public_port_with_tls_serves_wss_and_nothing_else(serve, tmp_path) -> 
 def test_too_many_publishes_are_refused_and_go_through_when_sent_again_in_order(serve) -> None:
     async def scenario(house: House) -> None:
         ann, bob = await house.guest("ann"), await house.listener("bob")
+        began_s = time.monotonic()
         for number in range(8):
             await ann.ask("publish", channel="room", message=f"m{number}", data=number)
         answers = [await ann.read() for _ in range(8)]
         codes = [answer.get("code", "ack") for answer in answers]
         placed = codes.count("ack")
-        assert 3 <= placed <= 4, "3 at once, and time passes"
+        assert 3 <= placed <= 3 + math.ceil(5 * (time.monotonic() - began_s)), "3 at once, and time passes"
         refused = {answer["code"] for answer in answers if answer["type"] == "error"}
         assert refused == {429, 412} or refused == {429}
         first = next(answer for answer in answers if answer["type"] == "error")

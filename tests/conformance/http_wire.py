@@ -35,7 +35,7 @@ class Stream(threading.Thread):
         self.query = query(client, channels) if channels else urlencode([("client", client)])
         self.place = place  # behind the frame that was put last, in the words of the server
         self.ending = False
-        self.http = http.client.HTTPConnection(address, timeout=PATIENCE_S * 4)
+        self.http = http.client.HTTPConnection(address, timeout=PATIENCE_S * 2)
         self.start()
 
     def run(self) -> None:

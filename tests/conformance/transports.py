@@ -395,9 +395,9 @@ class WebSocketSuite(StreamSuite):
         assert wire.answer(100, m.Ack)
 
     def test_client_that_answers_pings_stays(self, server: Start) -> None:
-        wire = server(ping_s=0.1, pong_s=0.1)()
+        wire = server(ping_s=0.1, pong_s=1.0)()
         with pytest.raises(TimeoutError):
-            wire.next(timeout_s=0.6)
+            wire.next(timeout_s=1.5)
         assert wire.publish("m1")
 
     def test_client_that_answers_no_ping_is_closed(self, server: Start) -> None:

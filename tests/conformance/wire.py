@@ -15,7 +15,7 @@ from websockets.sync.client import ClientConnection, connect
 from chatd.protocol import messages as m
 
 ROOM = "room:1"
-PATIENCE_S = 5.0  # for a frame that must come
+PATIENCE_S = 20.0  # for a frame that must come
 R = TypeVar("R", bound=m.Reply)
 
 
