@@ -24,9 +24,10 @@ def lived(
     *personas: dict[str, Any],
     server: TinyServer | None = None,
     course: Callable[[Engine], Awaitable[None]] = to_the_end,
+    t0_ns: list[int] | None = None,
     **changes: Any,
 ) -> tuple[Any, LoadSpec, Engine]:
-    """The records of a load with these personas, and its engine."""
+    """The records of a load with these personas, and its engine. ``t0_ns``: is told when it began."""
     engines: list[Engine] = []
 
     async def whole(engine: Engine) -> None:
@@ -40,7 +41,9 @@ def lived(
 
     served = server or TinyServer()
     named = [{"name": f"p{number}", "weight": 1, **persona} for number, persona in enumerate(personas)]
-    rows, spec, _ = run(path, served, whole, persona=named, **{"phase": LOAD, **changes})
+    rows, spec, began_ns = run(path, served, whole, persona=named, **{"phase": LOAD, **changes})
+    if t0_ns is not None:
+        t0_ns.append(began_ns)
     return rows, spec, engines[0]
 
 
@@ -81,15 +84,18 @@ def test_the_deaf_neither_read_nor_write_and_have_everything_after_they_hear(tmp
     server = TinyServer()
     server.ping_s, server.pong_s = 0.7, 0.7  # silence for longer than that would be a dead server's
     phase = [{"name": "load", "duration_s": 4.0, "publish_per_s": 60}]
+    t0_ns: list[int] = []
     rows, spec, _ = lived(
-        tmp_path, {"deaf_after_s": 1.2, "deaf_s": 1.8}, {}, server=server, ack_timeout_s=0.2, phase=phase
-    )
+        tmp_path, {"deaf_after_s": 1.2, "deaf_s": 1.8}, {}, server=server, ack_timeout_s=0.2, phase=phase,
+        t0_ns=t0_ns,
+    )  # fmt: skip
     for begin, end, client in deafness(spec.workload, spec.seed).tolist():
         own = mine(rows, client)
         marks = of(own, Kind.MARK)
         assert marks["serial"].tolist()[:2] == [Mark.DEAF, Mark.HEARS]
         first, last = marks["t"][:2]
-        assert abs((last - first) - (end - begin)) < 3e8
+        assert first >= t0_ns[0] + begin
+        assert last >= t0_ns[0] + end
         between = own[(own["t"] > first + 5e7) & (own["t"] < last)]
         assert set(between["kind"].tolist()) <= {Kind.MARK}
     assert len(of(rows, Kind.RECV)) == predict(spec.workload, spec.seed).deliveries
@@ -111,21 +117,22 @@ def test_a_server_that_hangs_up_on_the_deaf_is_seen_at_once_and_they_come_back_w
         assert client in engine._deaf
         await to_the_end(engine)
 
+    t0_ns: list[int] = []
     rows, spec, _ = lived(
         tmp_path,
         {"deaf_after_s": 1.2, "deaf_s": 1.0, "weight": 1},
         {"weight": 3},
         server=server,
         course=hang_up,
+        t0_ns=t0_ns,
     )
     (client,) = hung_up
     own = mine(rows, client)
     (closed,) = [row for row in of(own, Kind.CLOSE) if not row["flags"]]
-    ((begin, end, _),) = deafness(spec.workload, spec.seed).tolist()[:1]
-    deaf_t = of(own, Kind.MARK)["t"][0]
-    assert closed["t"] - deaf_t < 5e8
+    ((_, end, _),) = deafness(spec.workload, spec.seed).tolist()[:1]
+    assert closed["t"] < t0_ns[0] + end
     again = of(own, Kind.CONN)[1]
-    assert again["t2"] - deaf_t > (end - begin) - 2e8
+    assert again["t2"] >= t0_ns[0] + end
 
 
 def test_a_slow_reader_takes_so_many_frames_a_second_and_the_rest_when_the_load_is_over(
@@ -142,13 +149,19 @@ def test_a_slow_reader_takes_so_many_frames_a_second_and_the_rest_when_the_load_
     end = rows["t"].min() + 3e9
     behind = (received["t"] > end).mean()
     assert behind > 0.4
-    assert (fast["t"] > end).mean() < 0.2
+    assert (fast["t"] > end).mean() < behind / 2
 
 
 def test_reactions_are_messages_like_others_and_what_else_is_done_is_counted(tmp_path: Path) -> None:
     rates = {"reaction_per_s": 2.0, "typing_per_s": 2.0, "presence_per_s": 1.0, "receipt_per_s": 1.0}
     server = TinyServer()
-    rows, spec, engine = lived(tmp_path, {"rates": rates}, server=server)
+
+    async def and_the_answers(engine: Engine) -> None:
+        await to_the_end(engine)
+        await until(lambda: engine.tally.heard["presence"] == engine.tally.done["presence"])
+        await until(lambda: engine.tally.heard["typing"] >= 2 * engine.tally.done["typing"])
+
+    rows, spec, engine = lived(tmp_path, {"rates": rates}, server=server, course=and_the_answers)
     told, tally = predict(spec.workload, spec.seed), engine.tally
     kinds = [entry.get("kind", "text") for log in server.logs.values() for entry in log]
     assert kinds.count("react") == told.reactions - tally.skipped > 3

@@ -216,7 +216,7 @@ print(recorder.count, recorder.lost)
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=15,
+        timeout=80,
         check=True,
     )
     assert done.stdout.split() == ["4", "6"]
@@ -240,7 +240,7 @@ for n in range(1, 1 << 30):
     child.send_signal(signal.SIGKILL)
     told += [int(line) for line in child.stdout.read().split()]
     child.stdout.close()
-    child.wait(10)
+    child.wait(30)
     files = sorted(tmp_path.glob("w1-*.rec"), key=lambda path: int(path.stem.split("-")[1]))
     serials = np.concatenate([salvage(path)["serial"] for path in files])
     assert len(files) > 1

@@ -54,7 +54,7 @@ def test_the_next_node_is_asked_when_one_does_not_answer():
         nobody = f"127.0.0.1:{silent.sockets[0].getsockname()[1]}"
         heard: asyncio.Future[object] = asyncio.get_running_loop().create_future()
         task = asyncio.create_task(follow([f"{host}:{port}", nobody], heard.set_result))
-        news = await asyncio.wait_for(heard, 5)
+        news = await asyncio.wait_for(heard, 30)
         task.cancel()
         alone = await ask(nobody)
         server.close()

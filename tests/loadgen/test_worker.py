@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 def test_a_worker_has_no_gevent_in_it() -> None:
     code = "import sys, loadgen.worker; print(sorted({'gevent', 'locust', 'zmq.green'} & set(sys.modules)))"
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=15, check=True
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=80, check=True
     )
     assert done.stdout.strip() == "[]"
 
@@ -46,7 +46,7 @@ def test_once_steady_it_does_not_look_for_garbage_among_what_is_under_way_but_fr
         print(Cycle.alive <= loadgen.worker.YOUNG)
     """
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=15, check=True
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=80, check=True
     )
     assert done.stdout.split() == ["0", "True"]
 
@@ -66,7 +66,7 @@ class Locust:
 
     def expect(self, kind: str) -> Any:
         while True:
-            assert self.socket.poll(10_000), f"no {kind!r} came"
+            assert self.socket.poll(30_000), f"no {kind!r} came"
             self.identity, payload = self.socket.recv_multipart()
             got, data, node = msgpack.unpackb(payload, strict_map_key=False)
             assert node.encode() == self.identity
@@ -111,7 +111,7 @@ def test_it_registers_and_holds_the_plan(locust: Locust, tmp_path: Path) -> None
     assert locust.expect("heartbeat")["state"] == "ready"
     locust.send("quit")
     assert locust.expect("finished")["counters"]["records"] == 0
-    assert locust.worker.wait(10) == 0
+    assert locust.worker.wait(30) == 0
     assert (tmp_path / "events/w1-1.rec").stat().st_size == 64
 
 
@@ -119,7 +119,7 @@ def test_a_plan_for_a_server_of_others_is_refused_with_the_reason(locust: Locust
     locust.expect("register")
     locust.send("plan", locust.plan(tmp_path, "ws://192.0.2.1:80"))
     assert "only loopback may be loaded" in locust.expect("refused")["why"]
-    locust.worker.wait(10)
+    locust.worker.wait(30)
     assert not (tmp_path / "events").exists()
 
 
@@ -142,7 +142,7 @@ def test_sigterm_closes_the_files(locust: Locust, tmp_path: Path) -> None:
     locust.expect("prepared")
     locust.worker.send_signal(signal.SIGTERM)
     counters = locust.expect("finished")["counters"]
-    assert locust.worker.wait(10) == 0
+    assert locust.worker.wait(30) == 0
     assert json.loads((tmp_path / "events/w1.counters.json").read_text()) == counters
     assert set(counters) == {
         "worker", "records", "lost", "scheduled", "sent", "retries", "acked", "received", "connects",
@@ -156,7 +156,7 @@ def test_a_worker_whose_master_is_gone_closes_its_files_and_ends(locust: Locust,
     locust.expect("register")
     locust.send("plan", locust.plan(tmp_path))
     locust.expect("prepared")
-    assert locust.worker.wait(12) == 0  # nothing is said to it from here on
+    assert locust.worker.wait(40) == 0  # nothing is said to it from here on
     assert (tmp_path / "events/w1.counters.json").exists()
     assert locust.worker.stderr is not None
     assert "silent for 5 s" in locust.worker.stderr.read()
@@ -209,7 +209,7 @@ def test_its_records_are_handed_over_and_then_go(elsewhere: Locust, tmp_path: Pa
     assert (piece["name"], len(piece["data"])) == ("w1-1.rec", 64)
     assert records.exists()
     elsewhere.send("collected")
-    assert elsewhere.worker.wait(10) == 0
+    assert elsewhere.worker.wait(30) == 0
     assert not records.exists()
 
 
@@ -219,7 +219,7 @@ def test_records_that_nobody_fetches_stay_and_it_says_where(elsewhere: Locust, t
     records = Path(elsewhere.expect("prepared")["records"])
     elsewhere.send("quit")
     elsewhere.expect("finished")
-    assert elsewhere.worker.wait(12) == 5  # nothing is said to it from here on
+    assert elsewhere.worker.wait(40) == 5  # nothing is said to it from here on
     assert (records / "w1.counters.json").exists()
     assert f"were not fetched and stay in {records}" in said(elsewhere)
 
@@ -227,12 +227,12 @@ def test_records_that_nobody_fetches_stay_and_it_says_where(elsewhere: Locust, t
 def test_a_worker_that_is_turned_away_says_why_and_ends_with_2(elsewhere: Locust) -> None:
     elsewhere.expect("register")
     elsewhere.send("turned_away", {"why": "the worker has chatproof 1, and the master has chatproof 2"})
-    assert elsewhere.worker.wait(10) == 2
+    assert elsewhere.worker.wait(30) == 2
     assert "the worker has chatproof 1, and the master has chatproof 2" in said(elsewhere)
 
 
 def test_a_worker_to_whom_nobody_answers_ends_with_2() -> None:
     argv = [sys.executable, *GUEST, "--master-port", "9", "--wait-s", "1"]
-    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=15, check=False)
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=80, check=False)
     assert done.returncode == 2
     assert "127.0.0.1:9 has been silent for 1 s" in done.stderr

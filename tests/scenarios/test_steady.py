@@ -70,7 +70,7 @@ def test_while_the_load_goes_on_they_are_asked_in_the_background(asked, tmp_path
     told = iter(range(3))
     probes = asked(one=lambda: None if next(told, None) is not None else probes._stop.set())
     probes.start()
-    probes._thread.join(timeout=10)
+    probes._thread.join(timeout=30)
     probes.stop()
     assert {when for when, *_ in lines(tmp_path)} == {"during"}
     assert len(lines(tmp_path)) == 4
@@ -93,7 +93,7 @@ def test_a_message_goes_to_a_real_chatd_and_comes_back_each_time(tmp_path):
         server = Server(store="memory")
         load = Workload(clients=1, channels=2, phase=(Phase(name="calm", duration_s=1.0),))
         cluster = start_cluster(server, layout(server), Wiring(), supervisor, rundir, workload=load)
-        probe = RoundTrip(cluster.urls, "chatd", "r")
+        probe = RoundTrip(cluster.urls, "chatd", "r", patience_s=30.0)
         probe()
         probe()
         supervisor.limit_files("chatd-1", 0)  # of no matter to a store in memory

@@ -54,7 +54,7 @@ def _running(command: Sequence[str], port: int, env: dict[str, str] | None = Non
 
 
 def _wait(port: int) -> None:
-    deadline_s = time.monotonic() + 10
+    deadline_s = time.monotonic() + 30
     while True:
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()

@@ -229,7 +229,7 @@ class Wire:
 
     def __init__(self, url: str, *wanted: Want, token: str | None = None) -> None:
         self.driver, self.spy = CentrifugoDriver(), Spy()
-        token = token or sign(b"secret", {"sub": "c1", "exp": int(time.time() + 60)})
+        token = token or sign(b"secret", {"sub": "c1", "exp": int(time.time() + 600)})
         self._stack = ExitStack()
         opened = connect(url + self.driver.path(1), compression=None)
         self.socket: ClientConnection = self._stack.enter_context(opened)
@@ -244,7 +244,7 @@ class Wire:
     def until(self, name: str, times: int = 1) -> list[tuple[Any, ...]]:
         """Arguments of the calls of a name, once there are so many."""
         while self.spy.names.count(name) < times:
-            frame = self.socket.recv(timeout=5)
+            frame = self.socket.recv(timeout=30)
             self.driver.feed(frame if isinstance(frame, bytes) else frame.encode(), self.spy)
         return [args for called, args, _ in self.spy.calls if called == name]
 
