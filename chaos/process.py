@@ -23,6 +23,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Literal, Protocol
@@ -334,7 +335,8 @@ class Supervisor:
             return process.exit
         if not _await_end(process.pid, 0):
             return None
-        process.send(signal.SIGKILL)  # while the leader is a zombie its group id is safe: nobody stays behind
+        with suppress(ProcessLookupError):  # its end was under way a moment ago
+            process.send(signal.SIGKILL)  # while the leader is a zombie its group id is safe: nobody stays
         returncode = process.popen.wait()
         process.exit = exit_ = Exit(
             process=process.spec.name,
@@ -354,7 +356,10 @@ class Supervisor:
 
 def _await_end(pid: int, timeout_s: float) -> bool:
     """Whether our child ends within ``timeout_s``; it stays a zombie, to be reaped by the caller."""
-    fd = os.pidfd_open(pid)
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:  # a busy kernel says so of a child in the middle of its end, not yet reaped
+        return True
     try:
         return _readable(fd, timeout_s)
     finally:

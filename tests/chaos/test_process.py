@@ -170,6 +170,22 @@ def test_restart_gives_a_new_process_and_one_log(start, supervisor, lines):
     assert [start.fault_id for start in lines.starts] == ["", "k1"]
 
 
+def test_a_child_that_the_kernel_does_not_find_in_the_middle_of_its_end_is_reaped(
+    start, supervisor, monkeypatch
+):
+    process, asked = start(STAY), []
+
+    def missing(pid: int) -> int:
+        asked.append(pid)
+        raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
+
+    process.send(signal.SIGKILL)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pidfd_open", missing)
+        (gone,) = supervisor.poll()
+    assert (gone.process, gone.signal, asked) == ("chatd-1", "SIGKILL", [process.pid])
+
+
 def test_restart_kills_what_does_not_end_and_says_so(start, supervisor, lines):
     start(STUBBORN)
     supervisor.signal("chatd-1", signal.SIGTERM, fault_id="r1")
