@@ -37,6 +37,7 @@ Range = tuple[float, float]  # lowest and highest; a pair of integers draws an i
 QUIET_S: Final = 2.0  # after the warm-up, before the first fault: what a shift is compared with
 RECOVER_S: Final = 3.0  # between two faults: clients are back, and a close is the first one's doing no more
 AROUND_S: Final = 0.5  # that a fault laid over another one begins before it, and ends after it
+GIVEN_UP_S: Final = 4.5  # a stream of which nothing comes is given up after 3 s, and is dialled within 1 s
 TAIL_S: Final = 0.5  # of the load after the last fault
 OVER_SHARE: Final = 0.4  # of the faults that have another one laid over them
 
@@ -47,7 +48,8 @@ class Envelope:
 
     ``targets``: with one node; WIRES and NODES stand for what there is of the kind. ``keys``: ranges of its
     own keys. ``among``: keys of which one of some values is drawn. ``over``: kinds
-    that it may be laid over; one with ``alone`` False shows only there, and brings one of them.
+    that it may be laid over; one with ``alone`` False shows only there, and brings one of them. It ends
+    ``after_s`` after it. ``ways``: by one of these some clients have to come, or nobody meets it.
     """
 
     targets: tuple[str, ...]
@@ -56,6 +58,8 @@ class Envelope:
     among: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     over: tuple[str, ...] = ()
     alone: bool = True
+    after_s: float = AROUND_S
+    ways: tuple[str, ...] = ()
 
 
 ENDING: Final = ("kill", "restart", "term", "rolling", "crash_loop")  # chatd's end ends its connections
@@ -68,6 +72,7 @@ LINKED: Final = (  # kinds that may strike a node's way to its broker, where the
 OF_BROKERS: Final = ("kill", "pause")  # kinds that may strike the broker
 OF_ONE_LOG: Final = ("disk_full",)  # kinds that need a node with a log of its own
 OF_CLIENTS: Final = ("share",)  # keys that choose among clients: nobody dials a link
+SOCKETS: Final = ("websocket", "fallback")  # ways of clients that dial a WebSocket
 SIDES: Final = {"direction": ("downstream", "upstream", "both")}
 
 ENVELOPE: Final[Mapping[str, Envelope]] = {
@@ -115,14 +120,18 @@ ENVELOPE: Final[Mapping[str, Envelope]] = {
     "connect_delay": Envelope(WIRES, (2.0, 3.0), {"delay_ms": (150, 500)}, over=DOORS, alone=False),
     "connect_blackhole": Envelope(WIRES, (2.0, 3.0), {}, {"how": ("accept",)}, over=DOORS, alone=False),
     # on messages, where that breaks no promise of the server
-    "frame_delay": Envelope(WIRES, (2.5, 4.0), {"delay_ms": (80, 250)}),
-    "frame_close": Envelope(WIRES, (0.5, 1.5), {}, {"code": tuple(sorted(OF_INTERMEDIARIES))}),
-    "frame_suppress_ping": Envelope(WIRES, (6.0, 7.0)),
+    "frame_delay": Envelope(WIRES, (2.5, 4.0), {"delay_ms": (80, 250)}, ways=SOCKETS),
+    "frame_close": Envelope(WIRES, (0.5, 1.5), {}, {"code": tuple(sorted(OF_INTERMEDIARIES))}, ways=SOCKETS),
+    "frame_suppress_ping": Envelope(WIRES, (6.0, 7.0), ways=SOCKETS),
+    # as strict proxies do
+    "refuse_upgrade": Envelope(WIRES, (2.0, 3.0), over=DOORS, alone=False, ways=SOCKETS),
+    "buffer_stream": Envelope(
+        WIRES, (5.0, 6.5), over=("reset_peer", "down"), alone=False, after_s=GIVEN_UP_S, ways=("sse",)
+    ),
 }
 _VOID: Final = "the load itself is hit, so the run is void by design"
 _TEST: Final = "it breaks a promise in the server's name, so the run fails by design"
 _TRACE: Final = "an honest server and client do not feel it, so no record shows it"
-_FALLBACK: Final = "it asks for clients that go over HTTP where a WebSocket is refused, which few loads have"
 LEFT_OUT: Final[Mapping[str, str]] = {
     **dict.fromkeys(("client_kill", "client_pause"), _VOID),
     **dict.fromkeys(("corrupt", "frame_drop", "frame_duplicate", "frame_swap", "frame_corrupt"), _TEST),
@@ -131,7 +140,6 @@ LEFT_OUT: Final[Mapping[str, str]] = {
     "frame_fragment": _TRACE,
     "promote": "it needs a replica of the broker",
     "node_start": "it needs a node that is not there yet",
-    **dict.fromkeys(("refuse_upgrade", "buffer_stream"), _FALLBACK),
 }
 
 
@@ -173,15 +181,18 @@ class Ground:
     """What there is to strike.
 
     ``proxies``: of clients and links. ``processes``: of the run's own, under test; () with a server that
-    somebody else started.
+    somebody else started. ``ways``: by which clients come, as a persona's ``transport`` says.
     """
 
     proxies: Sequence[str] = PROXIES
     processes: Sequence[str] = PROCESSES
+    ways: Sequence[str] = ("websocket",)
 
     def has(self, kind: str) -> bool:
         """Whether there is anything for this kind."""
         if kind in OF_ONE_LOG and self._shared:
+            return False
+        if (ways := ENVELOPE[kind].ways) and not set(ways) & set(self.ways):
             return False
         return bool(self.processes) or FAULTS[kind].where is Where.PROXY
 
@@ -247,16 +258,17 @@ def swarm(
         main = _drawn(dice, f"{number}-{under}", under, ground, alone=upper is None)
         main["at_s"] = round(at_s + AROUND_S + dice.between(f"{main['id']}/at", (0.0, 1.0)), 1)
         end_s = main["at_s"] + main["duration_s"]
-        if end_s + AROUND_S + TAIL_S > run_s:
+        after_s = usable[upper].after_s if upper is not None else AROUND_S
+        if end_s + after_s + TAIL_S > run_s:
             continue  # another kind may be shorter
         tables.append(main)
         if upper is not None:
             laid = _drawn(dice, f"{number}-over-{upper}", upper, ground, alone=False)
-            long_s = round(main["duration_s"] + 2 * AROUND_S, 1)
+            long_s = round(AROUND_S + main["duration_s"] + after_s, 1)
             tables.append(
                 laid | {"target": ALL, "at_s": round(main["at_s"] - AROUND_S, 1), "duration_s": long_s}
             )
-        at_s = end_s + RECOVER_S
+        at_s = end_s + after_s - AROUND_S + RECOVER_S
         number += 1
         left = [kind for kind in left if kind != under]
     return sorted(tables, key=lambda table: (table["at_s"], table["id"]))

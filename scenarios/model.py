@@ -275,7 +275,11 @@ def _swarm(
         seed,
         run_s=workload.duration_s,
         warmup_s=sum(phase.duration_s for phase in warmups),
-        ground=Ground(parts.proxies, () if server.own else parts.processes),
+        ground=Ground(
+            parts.proxies,
+            () if server.own else parts.processes,
+            sorted({one.transport for one in personas_of(workload)}),
+        ),
         able=[kind for kind, model in FAULTS.items() if engine and model.needs() <= engine.claims],
     )
 

@@ -101,9 +101,34 @@ def test_the_draws_of_a_seed_are_pinned():
     ]  # fmt: skip
 
 
+MIXED: Final = Ground(ways=("fallback", "poll", "sse"))
+
+
 def test_the_seeds_of_a_soak_use_every_kind_that_may_be_drawn():
     used = {table["kind"] for seed in SOAK for table in drawn(seed)}
-    assert used == set(ENVELOPE)
+    assert used == {kind for kind, one in ENVELOPE.items() if not one.ways or "websocket" in one.ways}
+    mixed = {table["kind"] for seed in SOAK for table in drawn(seed, ground=MIXED)}
+    assert mixed >= {"refuse_upgrade", "buffer_stream"}
+
+
+def test_what_nobody_would_meet_is_not_drawn():
+    kinds = {way: set[str]() for way in ("websocket", "fallback", "sse", "poll")}
+    for way, found in kinds.items():
+        found |= {t["kind"] for seed in SOAK for t in drawn(seed, ground=Ground(ways=(way,)))}
+    assert {way for way, found in kinds.items() if "refuse_upgrade" in found} == {"websocket", "fallback"}
+    assert {way for way, found in kinds.items() if "frame_close" in found} == {"websocket", "fallback"}
+    assert {way for way, found in kinds.items() if "buffer_stream" in found} == {"sse"}
+
+
+@settings(deadline=None)
+@given(seeds)
+def test_a_stream_that_is_held_is_so_for_long_enough_to_be_given_up(seed):
+    tables = drawn(seed, SwarmSection(kinds=("down", "reset_peer", "buffer_stream", "kill")), ground=MIXED)
+    mains = [table for table in tables if not over(table)]
+    for upper in (table for table in tables if table["kind"] == "buffer_stream"):
+        (under,) = [m for m in mains if m["id"].split("-")[0] == upper["id"].split("-")[0]]
+        assert end_s(upper) - end_s(under) >= 1 + 3 + 0.4  # to dial, to wait, to spare
+        assert all(m["at_s"] - end_s(upper) >= RECOVER_S - 0.6 for m in mains if m["at_s"] > under["at_s"])
 
 
 def test_every_kind_may_be_drawn_or_says_why_not():

@@ -382,6 +382,7 @@ BASES: Final[dict[str, Callable[[], Run]]] = {
     "capacity": lambda: Run(smoke()),
     "swarm": lambda: Run(swarm()),
     "cluster_swarm": lambda: Run(swarm()),
+    "fallback_swarm": lambda: Run(swarm()),
     "publisher_retry": acks_lost,
     "node_pause": lambda: Run(standstill()),
 }
@@ -444,6 +445,10 @@ SPOILED: Final[dict[tuple[str, str], Callable[[], Run]]] = {
     ("cluster_swarm", "nothing-twice"): _spoiled(swarm, 1, repeat),
     ("cluster_swarm", "nothing-out-of-order"): _spoiled(swarm, 1, swap),
     ("cluster_swarm", "soon-while-quiet"): lambda: Run(swarm(slows=[Slow(1, 4.4, 1500)])),
+    ("fallback_swarm", "nothing-lost"): _spoiled(swarm, 1, leave_out),
+    ("fallback_swarm", "nothing-twice"): _spoiled(swarm, 1, repeat),
+    ("fallback_swarm", "nothing-out-of-order"): _spoiled(swarm, 1, swap),
+    ("fallback_swarm", "soon-while-quiet"): lambda: Run(swarm(slows=[Slow(1, 4.4, 1500)])),
     ("publisher_retry", "nothing-posted-twice"): lambda: (
         acks_lost().with_spoil(0, post_twice).with_spoil(1, post_twice)
     ),
