@@ -95,7 +95,7 @@ def test_a_token_that_runs_out_is_told_then_the_connection_ends_unless_it_is_ren
         assert await lazy.closed() == 4005
         await keen.publish("still here")
 
-    serve(scenario, auth_secret_file=secret, auth_grace_s=0.5, store="memory")
+    serve(scenario, auth_secret_file=secret, auth_grace_s=1.0, store="memory")
 
 
 def test_every_request_needs_its_right(serve, secret) -> None:
