@@ -8,6 +8,8 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from textwrap import fill
+from typing import Final
 
 import click
 
@@ -15,6 +17,8 @@ from .personas import members
 from .prediction import SERVER_BYTES, WORKER_BYTES, Prediction
 from .topology import Topology
 from .workload import Workload, predict
+
+COLUMNS: Final = 80  # of a terminal
 
 
 def prediction_text(workload: Workload, seed: int, *, retain_n: int | None = None) -> str:
@@ -44,7 +48,16 @@ def prediction_text(workload: Workload, seed: int, *, retain_n: int | None = Non
         ),
     ]
     width = max(len(name) for name, _ in rows)
-    return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+    return "\n".join(_row(name, value, width) for name, value in rows)
+
+
+def _row(name: str, value: str, width: int) -> str:
+    """A row of the table, folded where a terminal of 80 columns ends."""
+    aside = " " * (width + 2)
+    return fill(
+        value, COLUMNS, initial_indent=f"{name:<{width}}  ", subsequent_indent=aside,
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
 
 
 def _server(workload: Workload) -> str:

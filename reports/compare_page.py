@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import wrap
 from typing import Final
 
 from reports import html, markdown, wording
@@ -143,7 +144,7 @@ def text(found: Compared) -> str:
         lines += ["What differs:", *aligned([tuple(map(_short, row)) for row in told[:_SHOWN]])]
         lines += [f"  and {len(told) - _SHOWN} more, in the page", ""] if len(told) > _SHOWN else [""]
     lines += [f"careful: {plain(warning)}" for warning in found.warnings]
-    return "\n".join([*lines, CAUTION]) + "\n"
+    return "\n".join([*lines, *wrap(CAUTION, 80)]) + "\n"
 
 
 def aligned(table: list[tuple[str, ...]]) -> list[str]:

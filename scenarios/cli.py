@@ -6,14 +6,15 @@ import io
 import os
 import sys
 from pathlib import Path
+from textwrap import fill
 from typing import Literal
 
 import click
 from rich.console import Console
 
 from chaos.proxy.cli import proxy
+from loadgen.cli import COLUMNS, prediction_text
 from loadgen.cli import load as load_command
-from loadgen.cli import prediction_text
 from loadgen.drivers import DriverError
 from loadgen.drivers.foreign import VARIABLE, declare
 from reports.baseline import Baseline, read_baseline
@@ -377,7 +378,7 @@ def plan(
     from .run import fault_table, make_fault_plan
 
     chosen = read_scenario(scenario, overrides, seed, scale, allow_targets, swarm_seed)
-    click.echo(f"{chosen.name}: {chosen.why}\n")
+    click.echo(fill(f"{chosen.name}: {chosen.why}", COLUMNS, break_long_words=False) + "\n")
     click.echo(prediction_text(chosen.workload, chosen.seed, retain_n=chosen.server.retain_n))
     click.echo()
     click.echo(fault_table(make_fault_plan(chosen)))
@@ -464,7 +465,13 @@ def doctor() -> None:
     for result in results:
         click.echo(f"{'ok  ' if result.ok else 'LOOK'}  {result.what:<22} {result.found}")
         if not result.ok:
-            click.echo(f"      {'':<22} → {result.remedy}")
+            aside = " " * 31
+            click.echo(
+                fill(
+                    result.remedy, COLUMNS, initial_indent=f"{aside[:-2]}→ ", subsequent_indent=aside,
+                    break_long_words=False, break_on_hyphens=False,
+                )
+            )  # fmt: skip
     sys.exit(Exit.PASS if all(result.ok or result.optional for result in results) else Exit.USAGE)
 
 

@@ -18,13 +18,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from textwrap import fill
 from types import FrameType
 
 import click
 from rich.console import Console
 
 from chaos.plan import PROCESSES, Plan, make_plan
-from loadgen.cli import prediction_text
+from loadgen.cli import COLUMNS, prediction_text
 from reports.baseline import Baseline
 from reports.gates import Gate, load_gates
 from reports.pipeline import Outcome, report_run
@@ -121,7 +122,7 @@ def run_once(scenario: Scenario, options: Options, console: Console, *, probes: 
         raise ScenarioError(lines)
     allow_many_sockets()
     say: Callable[[str], None] = (lambda _: None) if options.quiet else partial(console.print, soft_wrap=True)
-    say(f"{scenario.name} (seed {scenario.seed})\n{scenario.why}\n")
+    say(f"{scenario.name} (seed {scenario.seed})\n{fill(scenario.why, COLUMNS)}\n")
     say(prediction_text(scenario.workload, scenario.seed, retain_n=scenario.server.retain_n) + "\n")
     options.out.mkdir(parents=True, exist_ok=True)
     rundir = RunDirectory(options.out, scenario.name)

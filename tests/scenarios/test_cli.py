@@ -16,6 +16,8 @@ import scenarios.cli
 import scenarios.run
 from reports.pipeline import report_run
 from reports.verdict import Exit
+from scenarios.doctor import Result
+from scenarios.model import bundled_files
 from scenarios.ready import StageFailed
 from tests.reports.synthetic import small
 from tests.scenarios.gate_runs import repeat
@@ -212,6 +214,21 @@ def test_a_promise_that_broke_while_a_run_was_steered_by_hand_is_no_pass(
     ended = CliRunner().invoke(scenarios.cli.main, ["run", "smoke", "--ui", "--out", str(tmp_path / "out")])
     assert ended.exit_code == Exit.INTEGRITY, ended.output
     assert "D5" in ended.output
+
+
+@pytest.mark.parametrize("scenario", [path.stem for path in bundled_files()])
+def test_a_plan_fits_a_terminal_of_80_columns(scenario: str) -> None:
+    ended = CliRunner().invoke(scenarios.cli.main, ["plan", scenario])
+    assert ended.exit_code == Exit.PASS, ended.output
+    assert [line for line in ended.output.splitlines() if len(line) > 80] == []
+
+
+def test_what_the_doctor_advises_fits_a_terminal_of_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = Result(what="haproxy", found="not found", ok=False, remedy="a word " * 20)
+    monkeypatch.setattr(scenarios.cli.doctor_checks, "examine", lambda: [found])
+    ended = CliRunner().invoke(scenarios.cli.main, ["doctor"])
+    assert len(ended.output.splitlines()) > 3
+    assert max(map(len, ended.output.splitlines())) <= 80
 
 
 def test_a_pipe_that_nobody_reads_any_more_is_no_defect() -> None:
