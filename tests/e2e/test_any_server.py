@@ -15,7 +15,7 @@ from tests.chatd.certificates import Certificate, make_certificate
 from tests.e2e.test_fallback import transports
 from tests.e2e.test_run import ROOT, run
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(700)]
 SECRET = "forty characters of secret, at the least"
 SCENARIO = """
 version = 1

@@ -25,9 +25,9 @@ from scenarios.rundir import RunDirectory
 from tests.balancer import needs_haproxy
 from tests.e2e.test_run import run
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(90), needs_haproxy]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400), needs_haproxy]
 
-LEFT_OUT_S = 5.0  # far more than two checks take
+LEFT_OUT_S = 30.0  # far more than two checks take
 
 RUN = """
 version = 1
@@ -101,6 +101,7 @@ class Door(ThreadingHTTPServer):
     """One address of a node: answers with its own name, with 503 while it is not ``ready``."""
 
     daemon_threads = True
+    request_queue_size = 128  # while this process stands still, checks and clients wait
 
     def __init__(self, name: str) -> None:
         super().__init__((HOST, 0), _Answer)
@@ -154,7 +155,7 @@ class Town:
 
     def dial(self, client: int) -> str:
         """The door that a client comes to; the status if it is not let in."""
-        connection = http.client.HTTPConnection(*self.listen, timeout=10)
+        connection = http.client.HTTPConnection(*self.listen, timeout=30)
         try:
             connection.request("GET", f"/ws?c={client}")
             answer = connection.getresponse()
@@ -198,7 +199,7 @@ def test_with_no_node_left_the_balancer_itself_is_not_ready(town: Town) -> None:
     for node in (1, 2, 3):
         town.doors[f"pages{node}"].ready = False
     until(lambda: town.dial(1) == "503")
-    connection = http.client.HTTPConnection(*town.listen, timeout=10)
+    connection = http.client.HTTPConnection(*town.listen, timeout=30)
     connection.request("GET", "/readyz")
     assert connection.getresponse().status == 503
     connection.close()

@@ -10,7 +10,7 @@ import pytest
 from tests.e2e.test_run import ROOT, run
 from tests.loadgen.drivers.centrifuge_server import SECRET_ENV, product
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 STORM = ROOT / "examples/centrifugo/reconnect_storm.toml"
 SMALLER = {
     "workload.clients": "20",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import pytest
@@ -12,7 +11,7 @@ import pytest
 from reports.history import CONN_OK, Kind, Transport
 from tests.e2e.test_run import run
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
 OVER_HTTP = """
 version = 1
@@ -51,6 +50,15 @@ expr = "p(99) < 10s"
 """
 
 
+# In the place of those that the scenario has: a busy machine must not fail or void the run.
+LATE = """
+[[gate]]
+id = "soon-by-{way}"
+kind = "threshold"
+metric = "delivery"
+expr = "p(99) < 10s"
+phase = "chat"
+"""
 ON_TWO_NODES = """
 version = 1
 why = "Do people over HTTP have all they were promised on several nodes, when one of them is killed?"
@@ -110,8 +118,12 @@ def transports(latest: Path) -> dict[int, Transport]:
 
 
 def test_people_behind_a_strict_proxy_chat(tmp_path: Path) -> None:
-    status, output, summary = run("fallback_transport", cwd=tmp_path)
-    assert summary["verdict"] == "valid", output
+    (tmp_path / "late.toml").write_text(
+        "".join(LATE.format(way=way) for way in ("websocket", "stream", "polls"))
+    )
+    status, output, summary = run("fallback_transport", "--gates", "late.toml", cwd=tmp_path)
+    assert status == 0, output
+    assert summary["verdict"] == "valid"
     assert {name: c["count"] for name, c in summary["classes"].items() if c["count"]} == {}
     used = list(transports(tmp_path / "runs/latest").values())
     assert len(used) == 60
@@ -121,13 +133,8 @@ def test_people_behind_a_strict_proxy_chat(tmp_path: Path) -> None:
     effects = {fault["id"]: fault["effects"] for fault in summary["faults"]}
     assert effects["no-upgrade"]["failed"] >= 24
     assert effects["no-stream"]["failed"] >= 10
-    gates = json.loads((tmp_path / "runs/latest/analysis/gates.json").read_text())
-    late = {"soon-by-websocket", "soon-by-stream", "soon-by-polls"}  # a busy machine may fail these
-    assert status == 0 or failed(gates) <= late, output
-
-
-def failed(gates: Any) -> set[str]:
-    return {gate["id"] for gate in gates["gates"] if gate["verdict"] != "pass"}
+    gates = json.loads((tmp_path / "runs/latest/analysis/gates.json").read_text())["gates"]
+    assert {"resumes-happened", "resumes-hold", "soon-by-polls"} <= {gate["id"] for gate in gates}
 
 
 def test_who_is_left_out_of_a_stream_is_found(tmp_path: Path) -> None:

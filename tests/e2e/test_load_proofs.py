@@ -6,19 +6,20 @@ import json
 import os
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import polars as pl
 import pytest
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
 from reports.history import History, Kind, open_history
 from reports.latency import CLASSES
-from tests.e2e.test_process_faults import until_load
-from tests.e2e.test_run import ROOT, chatproof, run
+from tests.e2e.test_run import ROOT, chatproof, run, until_load
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
 LOAD = """
 version = 1
@@ -94,9 +95,13 @@ class ClosedLoop(threading.Thread):
         self.took_s: list[float] = []
 
     def run(self) -> None:
-        with connect(self._url + "/ws", subprotocols=[Subprotocol("chatd.v1")], proxy=None) as socket:
+        at = self._url + "/ws"
+        with (
+            suppress(ConnectionClosed),  # the server is killed before a late machine has stopped this
+            connect(at, subprotocols=[Subprotocol("chatd.v1")], proxy=None, open_timeout=30) as socket,
+        ):
             socket.send('{"type":"connect","id":0,"client":"closed"}')
-            socket.recv(timeout=10)
+            socket.recv(timeout=30)
             number = 0
             while not self._over.wait(0.002):
                 number += 1
@@ -108,13 +113,14 @@ class ClosedLoop(threading.Thread):
                     "message": f"closed:{number}",
                 }
                 socket.send(json.dumps(publish | {"data": "x"}))
-                while f'"message":"closed:{number}"' not in str(socket.recv(timeout=10)):
+                while f'"message":"closed:{number}"' not in str(socket.recv(timeout=30)):
                     pass
                 self.took_s.append(time.monotonic() - sent_s)
 
     def stop(self) -> list[float]:
         self._over.set()
-        self.join(15)
+        self.join(40)
+        assert not self.is_alive()
         return sorted(self.took_s)
 
 
@@ -148,17 +154,16 @@ def test_a_stalled_server_shows_in_every_message_that_fell_due_meanwhile(tmp_pat
     spec = json.loads((tmp_path / "runs/latest/config/load.json").read_text())
     closed = ClosedLoop(spec["targets"][0])
     closed.start()
-    until_load(tmp_path, s=3.7)
+    until_load(tmp_path, s=3.6)
     took_s = closed.stop()
-    output, _ = process.communicate(timeout=100)
+    output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
     history, when = open_history(tmp_path / "runs/latest"), spans(tmp_path)
-    assert took_s[-1] > 1.4
-    assert took_s[int(0.99 * len(took_s))] < 0.5
+    assert [took > 1.4 for took in took_s[-2:]] == [False, True]
     assert p99_s(history, "delivery", (0, 2**62)) > 1.0
     assert p99_s(history, "delivery", when["stopped"]) > 1.4
     assert p99_s(history, "delivery", when["gone"]) > 1.4
-    assert p99_s(history, "service", when["gone"]) < 0.75
+    assert p99_s(history, "service", when["gone"]) < p99_s(history, "delivery", when["gone"]) - 1.0
 
 
 def test_a_disk_that_fills_up_makes_the_run_void_and_accuses_nobody(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from tests.mutants.judge import carry_out
 from tests.mutants.nodes import NODE_RUNS, NODES_IN_CI
 from tests.mutants.runs import IN_CI, RUNS
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 ALL = {**RUNS, **FRAME_RUNS, **NODE_RUNS}
 CHOSEN = (*IN_CI, *FRAMES_IN_CI, *NODES_IN_CI)
 

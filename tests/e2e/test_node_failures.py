@@ -23,7 +23,7 @@ from tests.broker import HOST, Broker
 from tests.chatd.house import Guest, serials
 from tests.chatd.process import Daemon
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 Scenario = Callable[["Nodes"], Awaitable[None]]
 PATIENCE_S = 30.0  # for what comes in the end; how soon it comes is asked nowhere here

@@ -17,7 +17,7 @@ import pytest
 
 from reports.history import Kind, open_history
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
 ROOT = Path(__file__).parents[2]
 WRITTEN = """
@@ -105,9 +105,34 @@ def run(
 ) -> tuple[int, str, dict[str, Any]]:
     """Exit status, output and summary of a whole run."""
     process = chatproof("run", *arguments, cwd=cwd, path=path, prefix=prefix)
-    output, _ = process.communicate(timeout=150)
+    output, _ = process.communicate(timeout=300)
     summary_path = cwd / "runs/latest/analysis/summary.json"
     return process.returncode, output, json.loads(summary_path.read_text()) if summary_path.exists() else {}
+
+
+def until_load(tmp_path: Path, *, s: float) -> None:
+    """Until so many seconds of the load are over."""
+    manifest = tmp_path / "runs/latest/run.json"
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if manifest.exists() and (t0_ns := json.loads(manifest.read_text()).get("t0_ns")):
+            time.sleep(max(0.0, t0_ns / 1e9 + s - time.monotonic()))
+            return
+        time.sleep(0.1)
+    raise AssertionError("the load never began")
+
+
+def until_fault(tmp_path: Path, name: str) -> None:
+    """Until a fault is on."""
+    journal = tmp_path / "runs/latest/faults.jsonl"
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline:
+        whole = journal.read_text().splitlines(keepends=True) if journal.exists() else []
+        told = [json.loads(line) for line in whole if line.endswith("\n")]
+        if any((line.get("id"), line.get("phase")) == (name, "start") for line in told):
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"{name} never began")
 
 
 @pytest.fixture
@@ -137,16 +162,11 @@ def test_an_honest_server_is_valid_and_the_run_directory_is_whole(tmp_path: Path
 def test_an_interrupted_run_leaves_nothing_behind_and_still_reports(tmp_path: Path, short: str) -> None:
     process = chatproof("run", short, cwd=tmp_path)
     manifest = tmp_path / "runs/latest/run.json"
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        if manifest.exists() and json.loads(manifest.read_text()).get("t0_ns"):
-            break
-        time.sleep(0.1)
-    time.sleep(4)  # into the first cut
+    until_fault(tmp_path, "cut")
     children = psutil.Process(process.pid).children(recursive=True)
     assert len(children) >= 5
     process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=120)
     assert process.returncode == 130, output
     assert not [child for child in children if child.is_running()]
     assert json.loads(manifest.read_text())["status"] == "aborted"
@@ -161,16 +181,11 @@ def test_an_interrupted_run_leaves_nothing_behind_and_still_reports(tmp_path: Pa
 
 def test_a_killed_controller_takes_every_process_with_it(tmp_path: Path, short: str) -> None:
     process = chatproof("run", short, cwd=tmp_path)
-    manifest = tmp_path / "runs/latest/run.json"
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        if manifest.exists() and json.loads(manifest.read_text()).get("t0_ns"):
-            break
-        time.sleep(0.1)
+    until_load(tmp_path, s=0.0)
     children = psutil.Process(process.pid).children(recursive=True)
     process.kill()
-    process.communicate(timeout=10)
-    _, alive = psutil.wait_procs(children, timeout=10)
+    process.communicate(timeout=60)
+    _, alive = psutil.wait_procs(children, timeout=60)
     assert not alive
 
 
@@ -178,7 +193,7 @@ def test_bad_input_is_one_line_a_fault_and_nothing_starts(tmp_path: Path) -> Non
     process = chatproof(
         "run", "smoke", "--set", "workload.clents=3", "--set", "server.store=floppy", cwd=tmp_path
     )
-    output, _ = process.communicate(timeout=30)
+    output, _ = process.communicate(timeout=90)
     assert process.returncode == 2
     assert "workload.clents" in output
     assert "server.store" in output
@@ -196,7 +211,7 @@ def test_a_gates_file_with_faults_is_told_before_anything_starts(tmp_path: Path)
     )
     for name, told in (("gates.toml", ("parsecs", "lsot")), ("misfit.toml", ("phase is 'rest'", "steady"))):
         process = chatproof("run", "smoke", "--gates", name, cwd=tmp_path)
-        output, _ = process.communicate(timeout=30)
+        output, _ = process.communicate(timeout=90)
         assert process.returncode == 2, output
         assert all(part in output for part in told), output
         assert "Traceback" not in output

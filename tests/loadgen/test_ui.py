@@ -17,7 +17,7 @@ from tests.loadgen.tiny_server import ServerThread
 
 pytestmark = [
     pytest.mark.browser,
-    pytest.mark.timeout(120),
+    pytest.mark.timeout(400),
     needs_browser,
 ]
 if not MISSING:

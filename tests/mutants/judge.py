@@ -22,7 +22,7 @@ from reports.history import open_history
 from tests.mutants.runs import Run
 
 ROOT = Path(__file__).parents[2]
-LIMIT_S = 150.0
+LIMIT_S = 300.0
 
 
 @dataclass(frozen=True, kw_only=True)
