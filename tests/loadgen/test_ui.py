@@ -88,17 +88,6 @@ class Visit:
             self.page.wait_for_timeout(100)
         return rows
 
-    def sees_them_begin_again(self, most: int) -> list[list[str]]:
-        """The rows, once the deliveries are fewer than ``most``, or than at a look before."""
-
-        def fewer(rows: list[list[str]]) -> bool:
-            nonlocal most
-            said = int(rows[0][1]) if rows and rows[0][0] == "all" else most
-            most = max(most, said)
-            return said < most and some(rows)
-
-        return self.sees(fewer)
-
 
 @pytest.fixture
 def visit(load: Load) -> Iterator[Visit]:
@@ -140,12 +129,12 @@ def test_our_tabs_follow_what_is_done_on_the_page(load: Load, visit: Visit) -> N
     page.locator("input[name=host]").fill(load.spec["targets"][0])
     visit.asks_for(3, "Start")
     load.expect("stats", live=3, clients=3)
-    rows = visit.sees_them_begin_again(stopped)  # a new test, as Locust has it
+    rows = visit.sees(lambda rows: some(rows) and int(rows[0][1]) < stopped)  # a new test, as Locust has it
     assert int(rows[1][0]) > 3  # and the load's seconds go on
 
     seen = int(visit.sees(lambda rows: some(rows) and int(rows[0][1]) > 100)[0][1])
     visit.presses("Reset")
-    visit.sees_them_begin_again(seen)
+    visit.sees(lambda rows: int(rows[0][1]) < seen)
     visit.tab("Generator health")
     rows = visit.sees(lambda rows: len(rows) == 3 and rows[2][1] != "–")
     assert [row[0] for row in rows] == ["1", "2", "all"]
