@@ -12,7 +12,7 @@ clients that can be hit, null for a process, which all clients share.
 Lines of a process (``id`` is that of the fault behind it, or "")::
 
     {"id","kind":"start","phase":"engine_effect","t","process","role","pid"}
-    {"id","kind":"exit","phase":"engine_effect","t","process","role","pid","code","signal","planned","error"}
+    {"id","kind":"exit","phase":"engine_effect","t","process","role","pid","code","signal","planned","ready","error"}
 
 Lines of what a controller did (``id`` is that of the start or exit which follows)::
 
@@ -106,6 +106,7 @@ class Journal:
                 "code": exit_.code,
                 "signal": exit_.signal,
                 "planned": exit_.planned,
+                "ready": exit_.ready,
                 "error": exit_.error,
             }
         )

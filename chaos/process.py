@@ -79,6 +79,7 @@ class Exit:
     signal: str | None
     planned: bool  # someone here asked for it
     error: str | None = None
+    ready: bool = True  # False: it had not yet served anybody
 
 
 class ProcessJournal(Protocol):
@@ -97,6 +98,7 @@ class Process:
     asked: list[int] = field(default_factory=list)  # signals sent that end a process
     fault_id: str = ""  # of the last of them
     expected: bool = False
+    ready: bool = True  # unless its start is being waited for
     error: str | None = None
     exit: Exit | None = None
 
@@ -348,6 +350,7 @@ class Supervisor:
             signal=signal.Signals(-returncode).name if returncode < 0 else None,
             planned=process.planned(returncode),
             error=process.error,
+            ready=process.ready,
         )
         self._unseen.append(exit_)
         self._journal.exited(exit_)

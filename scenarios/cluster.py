@@ -221,7 +221,9 @@ def _own(server: Server, node: Node, wiring: Wiring, supervisor: Supervisor, run
     argv = server.own_argv(port=address[1], data=str(data))
     log = rundir.path / f"logs/{node.process}.log"
     process = supervisor.start(ProcessSpec(name=node.process, argv=argv, log=log, role="target"))
-    await_ready(supervisor, process, partial(listens, *address), what=f"server.command ({argv[0]})")
+    await_ready(
+        supervisor, process, partial(listens, *address), what=f"the program of server.command ({argv[0]})"
+    )
     return Member(node, url, _behind(wiring, node, url))
 
 

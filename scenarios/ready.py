@@ -34,6 +34,7 @@ def await_ready(supervisor: Supervisor, process: Process, is_ready: Callable[[],
     Raises:
         StageFailed: it ended at once, or was not ready in time; with the end of its log.
     """
+    process.ready = False
     deadline_s = time.monotonic() + START_S
     while not is_ready():
         if not supervisor.running(process.spec.name):
@@ -41,6 +42,7 @@ def await_ready(supervisor: Supervisor, process: Process, is_ready: Callable[[],
         if time.monotonic() > deadline_s:
             raise StageFailed(f"{what} was not ready within {START_S:g} s{log_tail(process)}")
         time.sleep(ASK_AGAIN_S)
+    process.ready = True
 
 
 def free_port(host: str) -> int:

@@ -325,7 +325,7 @@ def write_segments(
 
 
 def exit_line(
-    process: str = "chatd-1", *, planned: bool, t: int = T0, role: str = "target"
+    process: str = "chatd-1", *, planned: bool, t: int = T0, role: str = "target", ready: bool = True
 ) -> dict[str, Any]:
     """A line of faults.jsonl: a process ended."""
     return {
@@ -339,6 +339,7 @@ def exit_line(
         "code": None,
         "signal": "SIGKILL",
         "planned": planned,
+        "ready": ready,
         "error": None,
     }
 

@@ -1,7 +1,8 @@
 """V6 unplanned-exit: a process under test ended, and no fault had planned it.
 
 From faults.jsonl, where the supervisor writes every exit of every process. An unplanned exit of
-one of our own processes (role `harness`) voids the run and is not counted here.
+one of our own processes (role `harness`) voids the run and is not counted here. Nor is that of one that was
+never ready: it has promised nobody anything, and it may be its command that is wrong.
 """
 
 from __future__ import annotations
@@ -17,7 +18,11 @@ from .result import CAP, Finding, Found
 
 def unplanned_exit(facts: Facts) -> Found:
     """Counts exits."""
-    exits = [line for line in facts.exits if line.get("role") == "target" and line.get("planned") is not True]
+    exits = [
+        line
+        for line in facts.exits
+        if line.get("role") == "target" and line.get("planned") is not True and line.get("ready") is not False
+    ]
     told = sorted(exits, key=lambda line: (_time(facts, line), str(line.get("process"))))[:CAP]
     ended = [line["t"] if type(line.get("t")) is int else NO_TIME for line in exits]
     return Found(len(exits), tuple(_tell(facts, line) for line in told), spread=facts.spread(ended, ended))

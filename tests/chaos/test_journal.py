@@ -63,5 +63,5 @@ def test_starts_and_exits_of_processes_are_lines_too_and_a_second_journal_append
         {"id": "", "kind": "start", "phase": "engine_effect", "t": 5, "process": "chatd-1", "role": "target",
          "pid": 7},
         {"id": "k", "kind": "exit", "phase": "engine_effect", "t": 9, "process": "chatd-1", "role": "target",
-         "pid": 7, "code": None, "signal": "SIGKILL", "planned": True, "error": None},
+         "pid": 7, "code": None, "signal": "SIGKILL", "planned": True, "ready": True, "error": None},
     ]  # fmt: skip

@@ -205,9 +205,12 @@ def _shut_out(case: Case, healed_ns: int) -> bool:
 
 
 def unplanned_exit(case: Case) -> Accused:
-    """V6: lines of faults.jsonl that tell of an exit of a target that nobody planned."""
+    """V6: lines of faults.jsonl that tell of an exit of a target, once ready, that nobody planned."""
     return {
         (number,)
         for number, line in enumerate(case.faults)
-        if line.get("kind") == "exit" and line.get("role") == "target" and not line.get("planned")
+        if line.get("kind") == "exit"
+        and line.get("role") == "target"
+        and not line.get("planned")
+        and line.get("ready") is not False
     }

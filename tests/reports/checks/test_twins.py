@@ -52,3 +52,9 @@ def test_its_legal_twin_is_valid(cls: str) -> None:
 @pytest.mark.parametrize("cls", CHECKS)
 def test_twins_are_at_most_one_record_apart(cls: str) -> None:
     assert apart(TWINS[cls].bad(), TWINS[cls].legal()) <= 1
+
+
+def test_who_was_never_ready_has_broken_no_promise_by_its_end() -> None:
+    story = TWINS["V6"].bad()
+    story.faults = [line | {"ready": False} if line["kind"] == "exit" else line for line in story.faults]
+    assert not run_checks(story.history()).classes["V6"].count
