@@ -16,12 +16,10 @@ from pydantic_core import ErrorDetails
 from .mutants import MUTANTS, parse
 from .namespaces import Namespace, Prefix, read_table
 from .store import STORES, kind_of
-from .store.valkey.url import SHAPE, is_url, read_url
+from .store.valkey.url import SHAPE, is_url, read_url, without_password
 
 MOST_KEPT: Final = 2**53  # of messages or bytes: an exact number wherever a log keeps it
 _STORES: Final = ", ".join(SHAPE if kind == "valkey" else kind for kind in STORES)
-
-
 TWO_WAITS: Final = "must be two numbers of ms, the first above 0 and not above the second, like 500,30000"
 RULES: Final[Mapping[str, str]] = {  # by pydantic's type of error, where its own words are of Python
     **dict.fromkeys(("int_parsing", "int_type", "int_from_float"), "must be a whole number"),
@@ -318,4 +316,4 @@ def _line(fault: ErrorDetails) -> str:
     if fault["type"] == "extra_forbidden":
         known, of = (Namespace, "a namespace") if len(fault["loc"]) > 1 else (Config, "chatd")
         return f"{where} is no setting of {of}: known are {', '.join(known.model_fields)}"
-    return f"{where} is {fault['input']!r}: {text}" if where else text
+    return f"{where} is {without_password(repr(fault['input']))}: {text}" if where else text

@@ -24,6 +24,7 @@ from chaos.faults import FAULTS
 from chaos.plan import FaultsError, FaultSpecs, FaultsSection, parse_faults
 from chaos.proxy.frame_view import FrameView, load_view
 from chaos.swarm import Ground, SwarmSection, swarm
+from chatd.store.valkey.url import without_password
 from loadgen.drivers import driver_named
 from loadgen.personas import personas_of
 from loadgen.scale import scaled
@@ -400,7 +401,8 @@ def explain(
             if error["type"] == "value_error" and isinstance(error["input"], Mapping):
                 lines.append(f"{key}: {rule}")  # about several keys, which it names
                 continue
-            lines.append(f"{key} is {error['input']!r}: {rule[:1].lower()}{rule[1:]}")
+            given = without_password(repr(error["input"]))
+            lines.append(f"{key} is {given}: {rule[:1].lower()}{rule[1:]}")
     return lines
 
 

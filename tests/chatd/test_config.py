@@ -314,3 +314,10 @@ def test_a_forgetful_dedupe_overlooks_committed_and_staged_entries_alike() -> No
 def test_a_log_line_is_one_line_whatever_a_value_holds(value, shown) -> None:
     now = datetime(2030, 1, 2, 3, 4, 5, 678_900, tzinfo=UTC)
     assert line(now, "info", "event", {"key": value}) == f"2030-01-02T03:04:05.678Z info event key={shown}"
+
+
+def test_a_password_in_a_url_is_not_said_again() -> None:
+    for store in ("valkey://me:hid@den@h/0", "valkey://:hid@den@h:99999/0", "postgres://me:hid@den@h"):
+        (line,) = faults(store=store)
+        assert "den" not in line, line
+        assert "…@h" in line

@@ -39,6 +39,11 @@ def faults_of(data: dict[str, Any], **arguments: Any) -> list[str]:
     return wrong.value.lines
 
 
+def test_a_password_in_a_url_is_not_said_again() -> None:
+    (line,) = faults_of(with_changes(server__store="postgres://me:hidden@h"))
+    assert "me:…@h" in line
+
+
 def test_a_minimal_scenario_is_enough() -> None:
     scenario = parse(GOOD, name="own")
     assert scenario.name == "own"

@@ -8,6 +8,7 @@ are shown by ``ps``, written into logs and kept with runs.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Final
 from urllib.parse import SplitResult, parse_qsl, urlsplit
@@ -17,6 +18,7 @@ import msgspec
 SCHEMES: Final = {"valkey": False, "redis": False, "valkeys": True, "rediss": True}  # → whether it is TLS
 SHAPE: Final = "valkey://HOST:PORT/DB"
 PORT: Final = 6379
+_PASSWORD: Final = re.compile(r"(://[^/?#@:]*:)[^/?#]*(@)")  # RFC 3986 § 3.2.1
 
 
 class Address(msgspec.Struct, frozen=True):
@@ -42,6 +44,11 @@ class Address(msgspec.Struct, frozen=True):
 def is_url(store: str) -> bool:
     """Whether a value of the setting ``store`` is meant for this store, well-formed or not."""
     return store.partition("://")[0] in SCHEMES and "://" in store
+
+
+def without_password(text: str) -> str:
+    """A text that may hold a URL, without its password: what is refused may go into a log."""
+    return _PASSWORD.sub(r"\1…\2", text)
 
 
 def read_url(url: str) -> Address:
