@@ -40,9 +40,9 @@ def chart(told: Mapping[str, Any]) -> Chart:
     law = tuple((n, one * n / (1 + sigma * (n - 1) + kappa * n * (n - 1))) for n in ns)
     measured = tuple((float(p["n"]), float(p["holds_at"])) for p in told["points"])
     lines = (
-        Series("measured", measured, slot=0),
         Series("by the law", law, slot=1),
         Series("linear", ((float(least), one * least), (float(reach), one * reach)), slot=2),
+        Series("measured", measured, 5, "dots"),
     )
     return Chart(
         "scaling",
