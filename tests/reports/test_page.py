@@ -292,7 +292,7 @@ def test_on_paper_nothing_is_wider_than_the_sheet(show: Show, name: str, width: 
     assert page.locator(".scroll").evaluate_all("all => all.every(e => e.scrollWidth <= e.clientWidth)")
 
 
-PLANNED = "For 90,000 deliveries/s at the peak and 30.0\u00a0% of growth: 7 nodes, and 8 so that 1 may fail."
+PLANNED = "For 90,000 deliveries/s at the peak and 30\u00a0% of growth: 7 nodes, and 8 so that 1 may fail."
 
 
 def told(page: Page) -> Locator:
