@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -22,6 +23,14 @@ SLOW, STALLED = 4, 2  # 2 % and 1 %
 MESSAGES, EVERY_S, SIZE = 250, 0.04, 5000
 TRIES = 3  # a stall of the machine falls into one of them; what chatd does to the others is in all
 PATIENCE_S = 60.0
+
+
+def has_all(reader: Reader) -> bool:
+    return len(reader.serials()) == MESSAGES
+
+
+def has_last(reader: Reader) -> bool:
+    return reader.serials()[-1] == MESSAGES
 
 
 class Group:
@@ -58,14 +67,14 @@ class Group:
             await asyncio.sleep(max(0.0, due - loop.time()))
             self.publisher.publish(f"m{number}", data=f"{due:.6f} " + "x" * SIZE)
 
-    async def watch(self, until: asyncio.Future[None]) -> None:
+    async def watch(self, until: asyncio.Future[tuple[None, None]]) -> None:
         while not until.done():
             _, text = await self.daemon.page("/metrics")
             self.most_queued = max(self.most_queued, figure(text, "chatd_queue_bytes"))
             self.most_rss = max(self.most_rss, self.process.memory_info().rss)
             await asyncio.sleep(0.2)
 
-    async def dawdle(self, until: asyncio.Future[None]) -> None:
+    async def dawdle(self, until: asyncio.Future[tuple[None, None]]) -> None:
         """The slow ones read for a moment now and then; the stalled ones never do."""
         for reader in (*self.slow, *self.stalled):
             reader.pause()
@@ -133,10 +142,10 @@ async def compare(tried: Group, control: Group) -> list[str]:
     publishing = asyncio.ensure_future(asyncio.gather(tried.publish(begin), control.publish(begin)))
     await asyncio.gather(
         publishing, tried.watch(publishing), control.watch(publishing), tried.dawdle(publishing)
-    )  # type: ignore[arg-type]
+    )
     for group in (tried, control):
         for reader in group.quick:
-            await reader.until(lambda r=reader: len(r.serials()) == MESSAGES, PATIENCE_S)  # type: ignore[misc]
+            await reader.until(partial(has_all, reader), PATIENCE_S)
     _, text = await tried.daemon.page("/metrics")
     print(*re.findall(r"^chatd_(?:slow|queue).*$", text, re.M), sep="\n")
     felt = []
@@ -156,7 +165,7 @@ async def compare(tried: Group, control: Group) -> list[str]:
     for reader in (*tried.slow, *tried.stalled):
         reader.resume()
     for reader in tried.readers:
-        await reader.until(lambda r=reader: r.serials()[-1] == MESSAGES, PATIENCE_S)  # type: ignore[misc]
+        await reader.until(partial(has_last, reader), PATIENCE_S)
         assert follow(reader.frames, "room") == (MESSAGES, [])
     _, text = await tried.daemon.page("/metrics")
     assert figure(text, "chatd_gaps_total") == 0

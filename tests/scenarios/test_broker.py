@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
-from chaos.journal import Journal
 from chaos.process import ProcessError, Supervisor
 from scenarios import broker
 from scenarios.broker import Brokers, command, start_brokers
@@ -29,15 +27,6 @@ class Engine:
 
     def reroute(self, proxy: str, upstream: str) -> None:
         self.led[proxy] = upstream
-
-
-@pytest.fixture
-def supervisor(tmp_path: Path) -> Iterator[Supervisor]:
-    journal = Journal(tmp_path / "faults.jsonl")
-    made = Supervisor(journal)
-    yield made
-    made.end_all()
-    journal.close()
 
 
 @pytest.mark.e2e

@@ -3,25 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from chaos.journal import Journal
 from chaos.process import Process, ProcessSpec, Supervisor
 from scenarios.ready import StageFailed, await_ready
 
 LONG_S = 30.0
-
-
-@pytest.fixture
-def supervisor(tmp_path: Path) -> Iterator[Supervisor]:
-    journal = Journal(tmp_path / "faults.jsonl")
-    supervisor = Supervisor(journal)
-    yield supervisor
-    supervisor.end_all()
-    journal.close()
 
 
 def started(supervisor: Supervisor, directory: Path, code: str) -> Process:
